@@ -1,0 +1,577 @@
+//! `wayline.toml`: what a project reads, where it writes and what its words mean.
+//!
+//! Unknown keys and wrong values are errors that show the line. Every default stands in this file. A variable
+//! `WAYLINE__SECTION__KEY` overrides `[section] key`; secrets come from the environment or a file only.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Name of the configuration file in a project's folder.
+pub const FILE_NAME: &str = "wayline.toml";
+/// Environment variable that holds the key of pseudonyms; `…_FILE` names a file instead.
+pub const PSEUDONYM_KEY: &str = "WAYLINE_PSEUDONYM_KEY";
+const OVERRIDE_PREFIX: &str = "WAYLINE__";
+/// A funnel's steps fit a bit mask, as in ClickHouse.
+const MAX_FUNNEL_STEPS: usize = 32;
+
+/// A whole project.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the lake lies.
+    #[serde(default)]
+    pub lake: Lake,
+    /// What is pseudonymised at landing.
+    #[serde(default)]
+    pub privacy: Privacy,
+    /// How files are landed.
+    #[serde(default)]
+    pub landing: Landing,
+    /// Where events come from; at least one.
+    #[serde(default)]
+    pub sources: Vec<Source>,
+    /// How identifiers become customers.
+    #[serde(default)]
+    pub identity: Identity,
+    /// What a session is.
+    #[serde(default)]
+    pub sessions: Sessions,
+    /// What a journey is.
+    #[serde(default)]
+    pub journeys: Journeys,
+    /// Class of each channel: `digital = ["web"]`.
+    #[serde(default)]
+    pub channels: BTreeMap<String, Vec<String>>,
+    /// Touchpoints of each lifecycle stage: `evaluation = ["product_view"]`.
+    #[serde(default)]
+    pub stages: BTreeMap<String, Vec<String>>,
+    /// Funnels to measure.
+    #[serde(default)]
+    pub funnels: Vec<Funnel>,
+    /// What the query engine may use.
+    #[serde(default)]
+    pub engine: Engine,
+}
+
+/// `[lake]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lake {
+    /// A folder (relative to the project) or an object store URL.
+    pub url: String,
+}
+
+impl Default for Lake {
+    fn default() -> Self {
+        Self { url: "lake".into() }
+    }
+}
+
+/// `[privacy]`.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Privacy {
+    /// Identifier kinds that are replaced by keyed pseudonyms before anything is written.
+    pub pseudonymize: Vec<String>,
+}
+
+/// `[landing]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Landing {
+    /// What to do with a file whose content changed after it was taken.
+    pub changed_files: ChangedFiles,
+    /// Longest record in bytes; longer ones become dead letters.
+    pub max_record_bytes: usize,
+    /// Events further in the future than this, seen from `received_at`, do not move as-of.
+    pub future_tolerance: Span,
+}
+
+impl Default for Landing {
+    fn default() -> Self {
+        Self {
+            changed_files: ChangedFiles::Error,
+            max_record_bytes: 1 << 20,
+            future_tolerance: Span::from_hours(24),
+        }
+    }
+}
+
+/// What to do with a file that changed after it was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChangedFiles {
+    /// Refuse the run and name the file.
+    Error,
+    /// Leave the new content alone.
+    Ignore,
+    /// Take the file again; events known by id are counted as duplicates.
+    Land,
+}
+
+/// `[[sources]]`: files of one shape and how their columns become events.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// Name of the source, `[a-z0-9_-]{1,64}`.
+    pub name: String,
+    /// Glob of its files: relative to the project, absolute, or an object store URL.
+    pub path: String,
+    /// Format of the files; told from the extension when left out.
+    #[serde(default)]
+    pub format: Option<Format>,
+    /// Delimiter of CSV fields, one byte.
+    #[serde(default = "default_delimiter")]
+    pub delimiter: char,
+    /// Unit of numeric times; without it a number is refused as a time.
+    #[serde(default)]
+    pub time_unit: Option<TimeUnit>,
+    /// Offset of times that name none, such as `Z` or `+02:00`; without it they are refused.
+    #[serde(default)]
+    pub time_offset: Option<String>,
+    /// Event column = SQL expression over the source's columns.
+    pub event: EventMapping,
+}
+
+fn default_delimiter() -> char {
+    ','
+}
+
+/// File formats that sources may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// One JSON object per line.
+    Jsonl,
+    /// Comma-separated values with a header.
+    Csv,
+    /// Apache Parquet.
+    Parquet,
+}
+
+/// Unit of numeric times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+pub enum TimeUnit {
+    /// Seconds since 1970-01-01 UTC.
+    #[serde(rename = "s")]
+    Seconds,
+    /// Milliseconds.
+    #[serde(rename = "ms")]
+    Milliseconds,
+    /// Microseconds.
+    #[serde(rename = "us")]
+    Microseconds,
+}
+
+/// `[sources.event]`: a SQL expression per event column.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventMapping {
+    /// Unique id; derived from content and origin when left out.
+    pub event_id: Option<String>,
+    /// When it happened; required.
+    pub occurred_at: String,
+    /// When the source got it; the time of the batch when left out.
+    pub received_at: Option<String>,
+    /// Named place of contact; required.
+    pub touchpoint: String,
+    /// Medium; required.
+    pub channel: String,
+    /// `inbound` or `outbound`; `inbound` when left out.
+    pub direction: Option<String>,
+    /// Lifecycle stage; told from `[stages]` when left out.
+    pub stage: Option<String>,
+    /// Identifier kind = expression.
+    #[serde(default)]
+    pub identifiers: BTreeMap<String, String>,
+    /// Campaign name.
+    pub campaign: Option<String>,
+    /// Experiment name.
+    pub experiment: Option<String>,
+    /// Variant of the experiment.
+    pub variant: Option<String>,
+    /// Money.
+    pub value: Option<String>,
+    /// Currency code of `value`.
+    pub currency: Option<String>,
+    /// `csat`, `ces` or `nps`.
+    pub score_kind: Option<String>,
+    /// Score given.
+    pub score: Option<String>,
+}
+
+/// `[identity]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Identity {
+    /// Most distinct values of a kind that one customer may have.
+    pub limits: BTreeMap<String, usize>,
+    /// Values that identify nobody, added to the built-in list.
+    pub blocked: Vec<String>,
+    /// Kinds from the strongest to the weakest: an event belongs to the customer of its strongest identifier.
+    pub priority: Vec<String>,
+    /// An identifier linked with more identifiers than this is shared: all its links are refused. 0 is no limit.
+    pub max_links: usize,
+    /// Most identifiers that one customer may have. 0 is no limit.
+    pub max_identifiers: usize,
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        let priority = ["user_id", "customer_id", "loyalty_id", "email", "phone", "device_id", "anonymous_id"];
+        Self {
+            limits: BTreeMap::new(),
+            blocked: Vec::new(),
+            priority: priority.map(String::from).to_vec(),
+            max_links: 50,
+            max_identifiers: 50,
+        }
+    }
+}
+
+/// `[sessions]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sessions {
+    /// A longer gap between two events opens a new session.
+    pub timeout: Span,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { timeout: Span(Duration::from_secs(30 * 60)) }
+    }
+}
+
+/// `[journeys]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Journeys {
+    /// A longer gap between two events ends a journey.
+    pub timeout: Span,
+    /// Touchpoints (or `channel:touchpoint`) that end a journey as converted.
+    pub goal: Vec<String>,
+}
+
+impl Default for Journeys {
+    fn default() -> Self {
+        Self { timeout: Span::from_hours(30 * 24), goal: Vec::new() }
+    }
+}
+
+/// `[[funnels]]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Funnel {
+    /// Name, unique.
+    pub name: String,
+    /// Steps in order: `touchpoint`, `channel:touchpoint`, alternatives joined by `|`, or `*`.
+    pub steps: Vec<String>,
+    /// Time allowed from the first step to the last.
+    pub window: Span,
+}
+
+/// `[engine]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Engine {
+    /// Memory that queries may hold before they spill, such as `1G` or `512M`.
+    pub memory: String,
+    /// Threads; 0 is one per core.
+    pub threads: usize,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self { memory: "1500M".into(), threads: 0 }
+    }
+}
+
+impl Engine {
+    /// Threads to use.
+    pub fn thread_count(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(2, usize::from),
+            threads => threads,
+        }
+    }
+
+    /// Bytes of memory that queries may hold.
+    pub fn memory_bytes(&self) -> Result<usize> {
+        let digits = self.memory.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
+        let unit = match self.memory[digits.len()..].to_ascii_uppercase().as_str() {
+            "K" | "KIB" => Some(10),
+            "M" | "MIB" => Some(20),
+            "G" | "GIB" => Some(30),
+            _ => None,
+        };
+        unit.zip(digits.trim().parse::<usize>().ok())
+            .and_then(|(shift, number)| number.checked_mul(1 << shift))
+            .filter(|bytes| *bytes >= 64 << 20)
+            .ok_or_else(|| {
+                Error::invalid(format!("[engine] memory is `{}`, expected a size of at least 64M", self.memory))
+                    .hint("write it as `1500M` or `2G`")
+            })
+    }
+}
+
+/// A length of time, written as `30m`, `7d` or `1h 30m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl Span {
+    const fn from_hours(hours: u64) -> Self {
+        Self(Duration::from_secs(hours * 3600))
+    }
+
+    /// Whole microseconds.
+    pub fn micros(self) -> i64 {
+        i64::try_from(self.0.as_micros()).unwrap_or(i64::MAX)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text).map(Self).map_err(|_| {
+            serde::de::Error::custom(format!("invalid length of time `{text}`, expected one like `30m`, `7d` or `1h 30m`"))
+        })
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(self.0))
+    }
+}
+
+/// A loaded project: its folder and configuration.
+#[derive(Debug, Clone)]
+pub struct Project {
+    /// Folder that holds `wayline.toml`.
+    pub folder: PathBuf,
+    /// What it says.
+    pub config: Config,
+}
+
+impl Project {
+    /// Reads and checks `wayline.toml` in `folder`, with overrides from the environment.
+    pub fn load(folder: &Path) -> Result<Self> {
+        let file = folder.join(FILE_NAME);
+        let text = std::fs::read_to_string(&file).map_err(|error| {
+            Error::invalid(format!("could not read {}: {error}", file.display()))
+                .hint("run inside a project, or name one with --project DIR")
+        })?;
+        let overrides = std::env::vars().filter(|(name, _)| name.starts_with(OVERRIDE_PREFIX));
+        let config = parse(&text, overrides).map_err(|error| error.context(file.display()))?;
+        Ok(Self { folder: folder.to_path_buf(), config })
+    }
+
+    /// The key of pseudonyms, if the configuration asks for pseudonyms. Without a key the run is refused.
+    pub fn pseudonym_key(&self) -> Result<Option<Secret>> {
+        if self.config.privacy.pseudonymize.is_empty() {
+            return Ok(None);
+        }
+        let from_file = || std::env::var(format!("{PSEUDONYM_KEY}_FILE")).ok().map(std::fs::read_to_string);
+        let key = match std::env::var(PSEUDONYM_KEY) {
+            Ok(key) => key,
+            Err(_) => from_file().transpose()?.unwrap_or_default(),
+        };
+        let key = key.trim();
+        if key.len() < 16 {
+            return Err(Error::invalid("[privacy] asks for pseudonyms, but there is no key of at least 16 characters")
+                .hint(format!("set {PSEUDONYM_KEY}, or {PSEUDONYM_KEY}_FILE to the path of a file that holds it")));
+        }
+        Ok(Some(Secret(key.as_bytes().to_vec())))
+    }
+}
+
+/// Bytes that are never printed.
+#[derive(Clone)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// The bytes, for the one who needs them.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Parses and checks a configuration, then applies overrides as (`WAYLINE__SECTION__KEY`, value) pairs.
+fn parse(text: &str, overrides: impl Iterator<Item = (String, String)>) -> Result<Config> {
+    let mut config: Config = toml::from_str(text).map_err(from_toml)?;
+    let overrides: BTreeMap<String, String> = overrides.collect();
+    if !overrides.is_empty() {
+        let mut table: toml::Table = toml::from_str(text).map_err(from_toml)?;
+        for (name, value) in &overrides {
+            set(&mut table, name, value)?;
+        }
+        let names = overrides.keys().cloned().collect::<Vec<_>>().join(", ");
+        config = table.try_into().map_err(|error| from_toml(error).context(format!("overrides {names}")))?;
+    }
+    check(&config)?;
+    Ok(config)
+}
+
+/// Puts one override into the table; the value is read as TOML where it is TOML, else as text.
+fn set(table: &mut toml::Table, name: &str, value: &str) -> Result<()> {
+    let path = name[OVERRIDE_PREFIX.len()..].to_lowercase();
+    let (section, key) = path.split_once("__").ok_or_else(|| {
+        Error::invalid(format!("override {name} names no key")).hint("write it as WAYLINE__SECTION__KEY")
+    })?;
+    let parsed = toml::from_str::<toml::Table>(&format!("value = {value}")).ok().and_then(|mut t| t.remove("value"));
+    let section = table.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    let section = section
+        .as_table_mut()
+        .ok_or_else(|| Error::invalid(format!("override {name} names a list, only [section] key can be overridden")))?;
+    section.insert(key.into(), parsed.unwrap_or_else(|| toml::Value::String(value.into())));
+    Ok(())
+}
+
+/// Keeps the caret and line that the TOML parser draws, and adds a hint for a near miss.
+fn from_toml(error: toml::de::Error) -> Error {
+    let hint = nearest(error.message());
+    let invalid = Error::invalid(error.to_string().trim_end());
+    match hint {
+        Some(name) => invalid.hint(format!("did you mean `{name}`?")),
+        None => invalid,
+    }
+}
+
+/// Of a message "unknown field `x`, expected `a`, `b`" the expected name nearest to `x`.
+fn nearest(message: &str) -> Option<String> {
+    let mut names = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    let unknown = names.next()?;
+    names
+        .map(|name| (strsim::jaro_winkler(unknown, name), name))
+        .filter(|(similarity, _)| *similarity > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name.to_string())
+}
+
+/// Rules that the shape alone cannot say.
+fn check(config: &Config) -> Result<()> {
+    let mut names = std::collections::BTreeSet::new();
+    for source in &config.sources {
+        let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+        if source.name.is_empty() || source.name.len() > 64 || !source.name.chars().all(legal) {
+            return Err(Error::invalid(format!("source name `{}` is not of the form [a-z0-9_-]{{1,64}}", source.name)));
+        }
+        if !names.insert(&source.name) {
+            return Err(Error::invalid(format!("two sources are named `{}`", source.name)));
+        }
+        if !source.delimiter.is_ascii() {
+            return Err(Error::invalid(format!("source `{}`: delimiter must be one ASCII character", source.name)));
+        }
+    }
+    let mut funnels = std::collections::BTreeSet::new();
+    for funnel in &config.funnels {
+        if !funnels.insert(&funnel.name) {
+            return Err(Error::invalid(format!("two funnels are named `{}`", funnel.name)));
+        }
+        if funnel.steps.is_empty() || funnel.steps.len() > MAX_FUNNEL_STEPS {
+            return Err(Error::invalid(format!(
+                "funnel `{}` has {} steps, expected 1 to {MAX_FUNNEL_STEPS}",
+                funnel.name,
+                funnel.steps.len()
+            )));
+        }
+    }
+    let mut staged = BTreeMap::new();
+    for (stage, touchpoints) in &config.stages {
+        for touchpoint in touchpoints {
+            if let Some(other) = staged.insert(touchpoint, stage) {
+                return Err(Error::invalid(format!("touchpoint `{touchpoint}` is in stages `{other}` and `{stage}`")));
+            }
+        }
+    }
+    let mut classed = BTreeMap::new();
+    for (class, channels) in &config.channels {
+        for channel in channels {
+            if let Some(other) = classed.insert(channel, class) {
+                return Err(Error::invalid(format!("channel `{channel}` is in classes `{other}` and `{class}`")));
+            }
+        }
+    }
+    if config.sessions.timeout.0.is_zero() || config.journeys.timeout.0 < config.sessions.timeout.0 {
+        return Err(Error::invalid("[journeys] timeout must be at least [sessions] timeout, and that above zero"));
+    }
+    config.engine.memory_bytes()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHOP: &str = r#"
+[[sources]]
+name = "web"
+path = "landing-zone/*.jsonl"
+[sources.event]
+occurred_at = "ts"
+touchpoint = "event"
+channel = "'web'"
+"#;
+
+    fn parsed(text: &str) -> Result<Config> {
+        parse(text, std::iter::empty())
+    }
+
+    #[test]
+    fn a_small_project_gets_every_default() {
+        let config = parsed(SHOP).unwrap();
+        assert_eq!(config.lake.url, "lake");
+        assert_eq!(config.sessions.timeout.micros(), 1_800_000_000);
+        assert_eq!(config.identity.max_identifiers, 50);
+        assert_eq!(config.sources[0].delimiter, ',');
+    }
+
+    #[test]
+    fn an_unknown_key_is_shown_with_its_line_and_the_nearest_name() {
+        let error = parsed("[sessions]\ntimeot = \"30m\"\n").unwrap_err();
+        assert!(error.to_string().contains("line 2"), "{error}");
+        assert_eq!(error.remedy(), Some("did you mean `timeout`?"));
+    }
+
+    #[test]
+    fn wrong_values_are_errors_that_say_what_was_expected() {
+        let cases = [
+            ("[sessions]\ntimeout = \"soon\"", "expected one like `30m`"),
+            ("[sessions]\ntimeout = \"0s\"", "above zero"),
+            ("[engine]\nmemory = \"much\"", "expected a size"),
+            ("[[funnels]]\nname=\"f\"\nsteps=[]\nwindow=\"7d\"", "expected 1 to 32"),
+            ("[stages]\na=[\"x\"]\nb=[\"x\"]", "in stages `a` and `b`"),
+            ("[[sources]]\nname=\"../x\"\npath=\"x\"\n[sources.event]\noccurred_at=\"a\"\ntouchpoint=\"b\"\nchannel=\"c\"", "not of the form"),
+        ];
+        for (text, expected) in cases {
+            let error = parsed(text).unwrap_err();
+            assert!(error.to_string().contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_override_wins_and_a_wrong_one_is_named() {
+        let with = |name: &str, value: &str| parse(SHOP, [(name.to_string(), value.to_string())].into_iter());
+        assert_eq!(with("WAYLINE__LAKE__URL", "s3://bucket/lake").unwrap().lake.url, "s3://bucket/lake");
+        assert_eq!(with("WAYLINE__ENGINE__THREADS", "3").unwrap().engine.threads, 3);
+        let error = with("WAYLINE__ENGINE__THREDS", "3").unwrap_err();
+        assert!(error.to_string().contains("WAYLINE__ENGINE__THREDS"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_is_never_printed() {
+        assert_eq!(format!("{:?}", Secret(b"0123456789abcdef".to_vec())), "Secret(…)");
+    }
+}

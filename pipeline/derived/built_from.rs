@@ -1,0 +1,82 @@
+//! Which derived tables are stale, and why: each carries a record of what it was built from.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Table property that holds the record.
+pub const BUILT_FROM: &str = "wayline.builtFrom";
+/// Raised when the functions or the storage of models change so that tables must be built again.
+const GENERATION: u32 = 1;
+
+/// What a table was, or would be, built from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuiltFrom {
+    /// Digest of the statement and of our generation.
+    pub statement: String,
+    /// Fingerprint of each table that it reads.
+    pub reads: BTreeMap<String, String>,
+}
+
+impl BuiltFrom {
+    /// What a statement would build now that reads these tables, given the fingerprint of each table.
+    pub fn now(statement: &str, reads: &[String], fingerprints: &BTreeMap<String, String>) -> Self {
+        let statement = digest(format!("{GENERATION}\n{statement}").as_bytes());
+        let reads = reads.iter().map(|name| (name.clone(), fingerprints.get(name).cloned().unwrap_or_default()));
+        Self { statement, reads: reads.collect() }
+    }
+
+    /// One text for all of it.
+    pub fn fingerprint(&self) -> String {
+        digest(self.to_json().as_bytes())
+    }
+
+    /// As kept in the table property.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("maps of text are JSON")
+    }
+
+    /// Why a table built from `before` must be built again; `None` when it need not.
+    pub fn why_stale(&self, before: Option<&Self>, is_setting: impl Fn(&str) -> bool) -> Option<String> {
+        let Some(before) = before else { return Some("never built".into()) };
+        if before.statement != self.statement {
+            return Some("changed SQL".into());
+        }
+        let changed = |(name, fingerprint): &(&String, &String)| before.reads.get(*name) != Some(fingerprint);
+        let changed: Vec<&str> = self.reads.iter().filter(changed).map(|(name, _)| name.as_str()).collect();
+        let (settings, data): (Vec<&str>, Vec<&str>) = changed.into_iter().partition(|name| is_setting(name));
+        match (settings.is_empty(), data.is_empty()) {
+            (true, true) => None,
+            (false, _) => Some(format!("changed configuration: {}", settings.join(", "))),
+            (true, false) => Some(format!("new data: {}", data.join(", "))),
+        }
+    }
+}
+
+fn digest(bytes: &[u8]) -> String {
+    hex::encode(&Sha256::digest(bytes)[..16])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prints(events: &str, settings: &str) -> BTreeMap<String, String> {
+        [("events", events), ("settings", settings)].map(|(name, print)| (name.into(), print.into())).into()
+    }
+
+    #[test]
+    fn the_reason_for_a_build_is_told() {
+        let reads = ["events".to_string(), "settings".to_string()];
+        let before = BuiltFrom::now("select 1", &reads, &prints("1", "a"));
+        let why = |sql: &str, events, settings| {
+            BuiltFrom::now(sql, &reads, &prints(events, settings)).why_stale(Some(&before), |name| name == "settings")
+        };
+        assert_eq!(why("select 1", "1", "a"), None);
+        assert_eq!(why("select 2", "1", "a").unwrap(), "changed SQL");
+        assert_eq!(why("select 1", "2", "a").unwrap(), "new data: events");
+        assert_eq!(why("select 1", "2", "b").unwrap(), "changed configuration: settings");
+        assert_eq!(before.why_stale(None, |_| false).unwrap(), "never built");
+    }
+}

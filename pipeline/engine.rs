@@ -1,0 +1,31 @@
+//! The query engine: a DataFusion session with our functions, bounded memory and the lake's store.
+
+use std::sync::Arc;
+
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use crate::config;
+use crate::error::Result;
+use crate::functions;
+use crate::lake::Lake;
+
+/// Consumers named in the message when memory runs out.
+const NAMED_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(5).expect("five is not zero");
+
+/// A session over `lake`. Operators that can spill do so beyond the configured memory.
+pub fn session(lake: &Lake, settings: &config::Engine) -> Result<SessionContext> {
+    let pool = FairSpillPool::new(settings.memory_bytes()?);
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(TrackConsumersPool::new(pool, NAMED_CONSUMERS)))
+        .build_arc()?;
+    runtime.register_object_store(lake.url(), lake.store().clone());
+    let config = SessionConfig::new()
+        .with_target_partitions(settings.thread_count())
+        .with_information_schema(true)
+        .with_default_catalog_and_schema("wayline", "public");
+    let ctx = SessionContext::new_with_config_rt(config, runtime);
+    functions::register_all(&ctx);
+    Ok(ctx)
+}

@@ -1,0 +1,190 @@
+//! One error for the whole library.
+//!
+//! [`Kind`] tells the caller what to do next; the message says what was expected and what came; a hint names the
+//! remedy. Messages are short, lower case and without a full stop. The chain is printed once, in `main`.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// The library's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the caller should do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Change the input: configuration, arguments, a model's SQL.
+    Invalid,
+    /// Somebody else was faster: try again from a fresh snapshot.
+    Conflict,
+    /// A store, source or lock is out of reach: try later.
+    Unavailable,
+    /// What lies in the lake is damaged: stop and look.
+    Corrupt,
+    /// A defect of ours: tell us.
+    Internal,
+    /// The run was asked to stop and stopped cleanly.
+    Stopped,
+}
+
+/// An error with its kind, place, remedy and source.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    hint: Option<String>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// A new error of a kind.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None, source: None }
+    }
+
+    /// The input must change.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Kind::Invalid, message)
+    }
+
+    /// Another writer was faster.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::new(Kind::Conflict, message)
+    }
+
+    /// Something is out of reach for now.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(Kind::Unavailable, message)
+    }
+
+    /// Stored data is damaged.
+    pub fn corrupt(message: impl Into<String>) -> Self {
+        Self::new(Kind::Corrupt, message)
+    }
+
+    /// A defect of ours.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(Kind::Internal, message)
+    }
+
+    /// Adds the remedy, printed on a line of its own.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the error that caused this one.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Wraps this error in a place: `context: message`. Kind and hint stay.
+    #[must_use]
+    pub fn context(mut self, place: impl fmt::Display) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
+    /// What the caller should do.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The remedy, if one is known.
+    pub fn remedy(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+/// Adds a place to the error of a result.
+pub trait Context<T> {
+    /// Wraps the error in `place`.
+    fn context(self, place: impl fmt::Display) -> Result<T>;
+}
+
+impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
+    fn context(self, place: impl fmt::Display) -> Result<T> {
+        self.map_err(|error| error.into().context(place))
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        use std::io::ErrorKind::{NotFound, PermissionDenied};
+        let kind = match error.kind() {
+            NotFound | PermissionDenied => Kind::Invalid,
+            _ => Kind::Unavailable,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<object_store::Error> for Error {
+    fn from(error: object_store::Error) -> Self {
+        use object_store::Error as Store;
+        let kind = match &error {
+            Store::AlreadyExists { .. } | Store::Precondition { .. } => Kind::Conflict,
+            Store::NotFound { .. } | Store::InvalidPath { .. } | Store::NotSupported { .. } => Kind::Invalid,
+            _ => Kind::Unavailable,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<datafusion::error::DataFusionError> for Error {
+    fn from(error: datafusion::error::DataFusionError) -> Self {
+        use datafusion::error::DataFusionError as Engine;
+        let kind = match error.find_root() {
+            Engine::Internal(_) => Kind::Internal,
+            Engine::ResourcesExhausted(_) | Engine::ObjectStore(_) | Engine::IoError(_) => Kind::Unavailable,
+            Engine::ParquetError(_) => Kind::Corrupt,
+            _ => Kind::Invalid,
+        };
+        Self::new(kind, error.strip_backtrace())
+    }
+}
+
+impl From<arrow::error::ArrowError> for Error {
+    fn from(error: arrow::error::ArrowError) -> Self {
+        Self::new(Kind::Invalid, error.to_string())
+    }
+}
+
+impl From<parquet::errors::ParquetError> for Error {
+    fn from(error: parquet::errors::ParquetError) -> Self {
+        Self::new(Kind::Corrupt, error.to_string())
+    }
+}
+
+impl From<deltalake::DeltaTableError> for Error {
+    fn from(error: deltalake::DeltaTableError) -> Self {
+        use deltalake::DeltaTableError as Delta;
+        let kind = match &error {
+            Delta::ObjectStore { .. } | Delta::Io { .. } => Kind::Unavailable,
+            Delta::InvalidJsonLog { .. } | Delta::InvalidStatsJson { .. } => Kind::Corrupt,
+            Delta::Transaction { .. } | Delta::VersionAlreadyExists(_) => Kind::Conflict,
+            _ => Kind::Invalid,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(error: serde_json::Error) -> Self {
+        Self::new(Kind::Corrupt, error.to_string())
+    }
+}

@@ -1,0 +1,141 @@
+//! DataFusion functions: the words of journey SQL. One function is one file; a new one adds its `mod` line and a line
+//! in [`scalar_functions`] or [`aggregate_functions`].
+//!
+//! Times are microseconds, UTC; lists of one customer or journey are parallel: element `i` of each describes event `i`.
+
+mod arguments;
+mod cells;
+mod content_id;
+mod count;
+mod elements;
+mod funnel;
+mod gap_starts;
+mod journey_starts;
+mod list_any;
+mod list_sum;
+mod path;
+mod path_edges;
+mod run_ids;
+mod run_starts;
+mod split;
+mod starts;
+mod switches;
+mod timeline;
+
+use std::sync::Arc;
+
+use datafusion::execution::context::SessionContext;
+use datafusion::logical_expr::{AggregateUDF, DocSection, Documentation, ScalarUDF};
+
+pub use content_id::{content_hash, content_id};
+
+/// Every scalar function.
+pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
+    vec![
+        Arc::new(cells::JourneyCells::default().into()),
+        Arc::new(content_id::ContentId::default().into()),
+        Arc::new(count::CountDistinct::default().into()),
+        Arc::new(count::CountSwitches::default().into()),
+        Arc::new(funnel::JourneyFunnel::default().into()),
+        Arc::new(funnel::JourneyFunnelPositions::default().into()),
+        Arc::new(gap_starts::GapStarts::default().into()),
+        Arc::new(journey_starts::JourneyStarts::default().into()),
+        Arc::new(list_any::ListAny::default().into()),
+        Arc::new(list_sum::ListSum::default().into()),
+        Arc::new(path::PathCollapse::default().into()),
+        Arc::new(path::PathText::default().into()),
+        Arc::new(path_edges::PathEdges::default().into()),
+        Arc::new(run_ids::RunIds::default().into()),
+        Arc::new(run_starts::RunStarts::default().into()),
+        Arc::new(split::SplitAt::default().into()),
+        Arc::new(switches::ChannelSwitches::default().into()),
+    ]
+}
+
+/// Every aggregate function.
+pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
+    vec![Arc::new(timeline::Timeline::default().into())]
+}
+
+/// Registers every function with a session.
+pub fn register_all(ctx: &SessionContext) {
+    for function in scalar_functions() {
+        ctx.register_udf(function.as_ref().clone());
+    }
+    for function in aggregate_functions() {
+        ctx.register_udaf(function.as_ref().clone());
+    }
+}
+
+/// Documentation of a function for SQL users: what it returns, its syntax, a query that runs, its arguments.
+fn document(description: &str, syntax: &str, example: &str, arguments: &[(&str, &str)]) -> Documentation {
+    let section = DocSection { include: true, label: "Journey Functions", description: None };
+    let documentation = Documentation::builder(section, description, syntax).with_sql_example(example);
+    arguments
+        .iter()
+        .fold(documentation, |documentation, (name, meaning)| documentation.with_argument(*name, *meaning))
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// Name, aliases and documentation of every function.
+    fn all() -> Vec<(String, Vec<String>, Option<Documentation>)> {
+        let scalars = scalar_functions().into_iter().map(|function| {
+            (function.name().to_owned(), function.aliases().to_vec(), function.documentation().cloned())
+        });
+        let aggregates = aggregate_functions().into_iter().map(|function| {
+            (function.name().to_owned(), function.aliases().to_vec(), function.documentation().cloned())
+        });
+        scalars.chain(aggregates).collect()
+    }
+
+    #[test]
+    fn no_name_is_taken_twice() {
+        let built_in = SessionContext::new().state();
+        let mut taken: HashSet<String> = built_in
+            .scalar_functions()
+            .keys()
+            .chain(built_in.aggregate_functions().keys())
+            .chain(built_in.window_functions().keys())
+            .cloned()
+            .collect();
+        for (name, aliases, _) in all() {
+            assert!(taken.insert(name.clone()), "{name} is taken twice");
+            for alias in aliases {
+                assert!(taken.insert(alias.clone()), "{alias} is taken twice");
+            }
+        }
+    }
+
+    #[test]
+    fn every_function_is_documented_with_an_example() {
+        for (name, _, documentation) in all() {
+            let documentation = documentation.unwrap_or_else(|| panic!("{name} has no documentation"));
+            assert!(!documentation.description.is_empty(), "{name} has no description");
+            assert!(
+                documentation.syntax_example.starts_with(&format!("{name}(")),
+                "{name}: syntax of another function"
+            );
+            let example = documentation.sql_example.unwrap_or_default();
+            assert!(example.contains(&name), "{name} has no example");
+        }
+    }
+
+    #[test]
+    fn register_all_makes_every_function_known() {
+        let ctx = SessionContext::new();
+        register_all(&ctx);
+        let state = ctx.state();
+        for function in scalar_functions() {
+            assert!(state.scalar_functions().contains_key(function.name()));
+        }
+        for function in aggregate_functions() {
+            assert!(state.aggregate_functions().contains_key(function.name()));
+        }
+    }
+}

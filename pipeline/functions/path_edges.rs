@@ -1,0 +1,304 @@
+//! `path_edges`: the edges of a journey's collapsed path, from its start to its exit.
+//!
+//! Usage: `path_edges(touchpoints, times, limit)`
+//! - `touchpoints`: list of text, in journey order
+//! - `times`: list of timestamps of any unit, one per touchpoint
+//! - `limit`: whole number from 1: the nodes of a path are its first `limit` touchpoints, equal neighbours made one
+//!
+//! Returns: list of `(position Int64, from_touchpoint, to_touchpoint, seconds Float64)`, in path order. An edge leads
+//!          from the node at `position` to the one at `position + 1`. The first leads from `(start)`, at position 0;
+//!          the last to `(exit)` when the path ends there, to `(rest)` when it goes on. Empty for a journey without
+//!          touches; null when an argument is null.
+//! Seconds: from the first touch of one run of equal touchpoints to the first touch of the next, with fraction; also
+//!          into `(rest)`; null from `(start)`, into `(exit)`, and where a time is null.
+//! Law:     over any set of journeys, as many edges lead into a node (position, touchpoint) as out of it.
+//! Memory:  24 bytes and two string views per edge.
+//! Errors:  an argument of another type, at planning; a limit below 1; lists that differ in length.
+
+use std::sync::LazyLock;
+
+use datafusion::arrow::datatypes::{DataType, Fields};
+use datafusion::common::Result;
+use datafusion::logical_expr::{
+    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+};
+
+use super::arguments::{Lists, coerce_texts, coerce_times, expect_count, to_times};
+use super::document;
+use super::elements::{Names, Rows, integers, record_fields, records_type, seconds, seconds_between, time_at};
+use super::path::{Limits, coerce_limit};
+
+/// The fields of an edge.
+fn edge_fields() -> Fields {
+    record_fields([
+        ("position", DataType::Int64),
+        ("from_touchpoint", DataType::Utf8View),
+        ("to_touchpoint", DataType::Utf8View),
+        ("seconds", DataType::Float64),
+    ])
+}
+
+/// The function `path_edges`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct PathEdges {
+    signature: Signature,
+}
+
+impl Default for PathEdges {
+    fn default() -> Self {
+        Self { signature: Signature::user_defined(Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for PathEdges {
+    fn name(&self) -> &str {
+        "path_edges"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        expect_count(self.name(), types, 3)?;
+        Ok(vec![
+            coerce_texts(self.name(), &types[0])?,
+            coerce_times(self.name(), &types[1])?,
+            coerce_limit(self.name(), &types[2])?,
+        ])
+    }
+
+    fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
+        Ok(records_type(edge_fields()))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let touchpoints = Lists::of_argument(self.name(), &args.args[0], args.number_rows)?;
+        let times = Lists::of_argument(self.name(), &args.args[1], args.number_rows)?;
+        let limits = Limits::of_argument(self.name(), &args.args[2], args.number_rows)?;
+        touchpoints.expect_parallel(self.name(), &times, ("touchpoints", "times"))?;
+
+        let mut names = Names::new();
+        let numbers = names.numbers(self.name(), &touchpoints.values)?;
+        let moments = to_times(self.name(), &times.values)?;
+        let mut edges = Edges::new(Ends {
+            start: names.number("(start)"),
+            exit: names.number("(exit)"),
+            rest: names.number("(rest)"),
+        });
+        let mut rows = Rows::with_capacity(touchpoints.len());
+        for row in 0..touchpoints.len() {
+            let (Some(range), Some(at), Some(limit)) = (touchpoints.range(row), times.range(row), limits.get(row))
+            else {
+                rows.null();
+                continue;
+            };
+            edges.of_journey(&numbers[range], |touch| time_at(&moments, at.start + touch), limit);
+            rows.end(self.name(), edges.positions.len())?;
+        }
+        let columns =
+            vec![integers(edges.positions), names.array(edges.from)?, names.array(edges.to)?, seconds(edges.seconds)];
+        Ok(ColumnarValue::Array(rows.finish_records(edge_fields(), columns)?))
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
+            document(
+                "Returns the edges of a journey's path, equal neighbours made one: a list of records (position, \
+                 from_touchpoint, to_touchpoint, seconds). The first leads from `(start)`, at position 0; the last to \
+                 `(exit)` when the path ends within its first `limit` touchpoints, to `(rest)` when it goes on. \
+                 `seconds` is the time between the first touches of two runs; null from `(start)` and into `(exit)`. \
+                 Null when an argument is null.",
+                "path_edges(touchpoints, times, limit)",
+                "select unnest(path_edges(['home', 'product'], \
+                 [timestamp '2026-01-01T10:00:00', timestamp '2026-01-01T10:00:09'], 8));",
+                &[
+                    ("touchpoints", "A list of text, in journey order."),
+                    ("times", "A list of timestamps, one per touchpoint."),
+                    ("limit", "How many touchpoints of a path are nodes, from 1."),
+                ],
+            )
+        });
+        Some(&DOCUMENTATION)
+    }
+}
+
+/// The touchpoints that stand for the ends of a path.
+#[derive(Debug, Clone, Copy)]
+struct Ends {
+    start: u32,
+    exit: u32,
+    rest: u32,
+}
+
+/// The edges of many journeys, one column per field; touchpoints by number.
+#[derive(Debug)]
+struct Edges {
+    ends: Ends,
+    positions: Vec<i64>,
+    from: Vec<u32>,
+    to: Vec<u32>,
+    seconds: Vec<Option<f64>>,
+}
+
+impl Edges {
+    fn new(ends: Ends) -> Self {
+        Self { ends, positions: vec![], from: vec![], to: vec![], seconds: vec![] }
+    }
+
+    /// Adds the edges of a journey. `time` tells the time of a touch.
+    fn of_journey(&mut self, touchpoints: &[u32], time: impl Fn(usize) -> Option<i64>, limit: usize) {
+        let mut position = 0;
+        let mut from = self.ends.start;
+        let mut from_time = None;
+        let run_starts =
+            (0..touchpoints.len()).filter(|touch| *touch == 0 || touchpoints[touch - 1] != touchpoints[*touch]);
+        for touch in run_starts {
+            let to_time = time(touch);
+            if position == limit {
+                self.push(position, from, self.ends.rest, seconds_between(from_time, to_time));
+                return;
+            }
+            self.push(position, from, touchpoints[touch], seconds_between(from_time, to_time));
+            position += 1;
+            (from, from_time) = (touchpoints[touch], to_time);
+        }
+        if position > 0 {
+            self.push(position, from, self.ends.exit, None);
+        }
+    }
+
+    fn push(&mut self, position: usize, from: u32, to: u32, seconds: Option<f64>) {
+        self.positions.push(position as i64);
+        self.from.push(from);
+        self.to.push(to);
+        self.seconds.push(seconds);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::functions::elements::testing::{SELECT_JOURNEYS, error_of, in_every_encoding, rows_of};
+
+    const ENDS: Ends = Ends { start: 100, exit: 101, rest: 102 };
+
+    /// Position, from, to and seconds of each edge; touchpoints are letters, `<`, `>` and `.` the ends.
+    fn edges(touchpoints: &str, limit: usize) -> Vec<(i64, char, char, Option<f64>)> {
+        let numbers: Vec<u32> = touchpoints.bytes().map(|letter| u32::from(letter - b'a')).collect();
+        let letter = |number: u32| match number {
+            100 => '<',
+            101 => '>',
+            102 => '.',
+            _ => char::from(b'a' + number as u8),
+        };
+        let mut edges = Edges::new(ENDS);
+        // Touch i happens i² seconds after the start.
+        edges.of_journey(&numbers, |touch| Some((touch * touch) as i64 * 1_000_000), limit);
+        let records = edges.positions.iter().zip(&edges.from).zip(&edges.to).zip(&edges.seconds);
+        records.map(|(((position, from), to), seconds)| (*position, letter(*from), letter(*to), *seconds)).collect()
+    }
+
+    #[test]
+    fn a_path_within_the_limit_leads_to_its_exit() {
+        assert_eq!(edges("abb", 2), [(0, '<', 'a', None), (1, 'a', 'b', Some(1.0)), (2, 'b', '>', None)]);
+        assert_eq!(edges("aab", 8), [(0, '<', 'a', None), (1, 'a', 'b', Some(4.0)), (2, 'b', '>', None)]);
+        assert_eq!(edges("a", 1), [(0, '<', 'a', None), (1, 'a', '>', None)]);
+        assert_eq!(edges("", 8), []);
+    }
+
+    #[test]
+    fn a_path_beyond_the_limit_leads_to_the_rest() {
+        assert_eq!(edges("abbac", 2), [(0, '<', 'a', None), (1, 'a', 'b', Some(1.0)), (2, 'b', '.', Some(8.0))]);
+        assert_eq!(edges("ab", 1), [(0, '<', 'a', None), (1, 'a', '.', Some(1.0))]);
+    }
+
+    #[tokio::test]
+    async fn edges_unnest_into_rows_in_every_encoding() {
+        for journeys in in_every_encoding() {
+            let sql = format!(
+                "select id, edge['position'], edge['from_touchpoint'], edge['to_touchpoint'], edge['seconds'] \
+                 from (select id, unnest(path_edges(touchpoints, times, 2)) as edge from ({journeys})) order by 1, 2"
+            );
+            let expected = [
+                "1 | 0 | (start) | home | ",
+                "1 | 1 | home | product | 20.0",
+                "1 | 2 | product | (rest) | 10.5",
+                "2 | 0 | (start) |  | ",
+                "2 | 1 |  | product | ",
+                "2 | 2 | product | (exit) | ",
+            ];
+            assert_eq!(rows_of(&sql).await, expected, "{journeys}");
+        }
+    }
+
+    #[tokio::test]
+    async fn edges_group_into_a_mart() {
+        let sql = format!(
+            "select edge['position'] as position, edge['from_touchpoint'] as from_touchpoint, \
+                    edge['to_touchpoint'] as to_touchpoint, count(*), median(edge['seconds']) \
+             from (select unnest(path_edges(touchpoints, times, 8)) as edge from ({SELECT_JOURNEYS})) \
+             where edge['from_touchpoint'] = 'product' group by 1, 2, 3 order by 1, 3"
+        );
+        assert_eq!(rows_of(&sql).await, ["2 | product | (exit) | 1 | ", "2 | product | home | 1 | 10.5"]);
+    }
+
+    #[tokio::test]
+    async fn null_in_null_out_and_empty_in_empty_out() {
+        let sql = format!("select path_edges(touchpoints, times, 8) is null from ({SELECT_JOURNEYS}) order by id");
+        assert_eq!(rows_of(&sql).await, ["false", "false", "false", "true"]);
+        let sql = "select path_edges([]::varchar[], []::timestamp[], 8), path_edges(null, null, 8), \
+                   path_edges(['a'], [timestamp '2026-01-01'], null)";
+        assert_eq!(rows_of(sql).await, ["[] |  | "]);
+    }
+
+    #[tokio::test]
+    async fn wrong_calls_are_refused() {
+        for (sql, message) in [
+            ("select path_edges(['a'], 8)", "path_edges: expected 3 arguments, got 2"),
+            ("select path_edges([1], [now()], 8)", "path_edges: expected a list of text"),
+            ("select path_edges(['a'], ['b'], 8)", "path_edges: expected a list of timestamps"),
+            ("select path_edges(['a'], [now()], 1.5)", "path_edges: expected a whole number as limit"),
+            ("select path_edges(['a'], [now()], -1)", "path_edges: expected a limit of at least 1, got -1"),
+            ("select path_edges(['a', 'b'], [now()], 8)", "path_edges: touchpoints has 2 elements where times has 1"),
+        ] {
+            let error = error_of(sql).await;
+            assert!(error.contains(message), "{sql}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn as_much_flows_into_a_node_as_out_of_it(paths in prop::collection::vec("[abc]{0,6}", 0..8), limit in 1usize..5) {
+            let mut balance: BTreeMap<(i64, char), i64> = BTreeMap::new();
+            for (position, from, to, _) in paths.iter().flat_map(|path| edges(path, limit)) {
+                *balance.entry((position, from)).or_default() -= 1;
+                *balance.entry((position + 1, to)).or_default() += 1;
+            }
+            for ((_, touchpoint), rest) in balance {
+                prop_assert!(rest == 0 || "<>.".contains(touchpoint));
+            }
+        }
+
+        #[test]
+        fn edges_join_the_collapsed_path(path in "[ab]{1,9}", limit in 1usize..6) {
+            let times: Vec<f64> = (0..path.len()).map(|touch| (touch * touch) as f64).collect();
+            let mut runs: Vec<(char, f64)> = path.chars().zip(times).collect();
+            runs.dedup_by_key(|(touchpoint, _)| *touchpoint);
+            let goes_on = runs.len() > limit;
+            let mut naive = vec![(0, '<', runs[0].0, None)];
+            for (node, pair) in runs.windows(2).take(limit).enumerate() {
+                let to = if node + 1 == limit { '.' } else { pair[1].0 };
+                naive.push((node as i64 + 1, pair[0].0, to, Some(pair[1].1 - pair[0].1)));
+            }
+            if !goes_on {
+                naive.push((runs.len() as i64, runs[runs.len() - 1].0, '>', None));
+            }
+            prop_assert_eq!(edges(&path, limit), naive);
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The result of identity as three tables, in batches.
+//!
+//! All text is `Utf8`, times are microseconds in UTC, and no column has nulls. Rows come in order: identifiers by kind and
+//! value, links and refusals by their two ends, of which the lower is `from`. A batch is made when it is asked for, so
+//! that no table stands in memory as a whole.
+
+use std::ops::Range;
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringBuilder, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+use super::Resolution;
+use super::identity_key::identity_key;
+
+/// Rows of a batch; the last may have fewer.
+pub const BATCH_ROWS: usize = 65_536;
+
+static MAP: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let columns = ["kind", "value", "identity_key", "customer_id"].map(text);
+    schema(columns.into_iter().chain(["first_seen_at", "last_seen_at"].map(time)))
+});
+
+static LINKS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let ends = ["from_kind", "from_value", "to_kind", "to_value"].map(text);
+    let times = ["first_seen_at", "last_seen_at"].map(time);
+    schema(ends.into_iter().chain(times).chain([Field::new("event_count", DataType::Int64, false)]))
+});
+
+static REFUSALS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let ends = ["from_kind", "from_value", "to_kind", "to_value"].map(text);
+    schema(ends.into_iter().chain([time("first_seen_at")]).chain(["rule", "detail"].map(text)))
+});
+
+/// Columns of `identity_map`: `kind`, `value`, `identity_key`, `customer_id`, `first_seen_at`, `last_seen_at`.
+pub fn identity_map_schema() -> SchemaRef {
+    MAP.clone()
+}
+
+/// Columns of `identity_links`: `from_kind`, `from_value`, `to_kind`, `to_value`, `first_seen_at`, `last_seen_at`,
+/// `event_count`.
+pub fn identity_links_schema() -> SchemaRef {
+    LINKS.clone()
+}
+
+/// Columns of `identity_refusals`: `from_kind`, `from_value`, `to_kind`, `to_value`, `first_seen_at`, `rule`, `detail`.
+pub fn identity_refusals_schema() -> SchemaRef {
+    REFUSALS.clone()
+}
+
+/// One row per usable identifier, with its customer.
+pub fn identity_map(resolution: Arc<Resolution>) -> impl Iterator<Item = RecordBatch> + Send + use<> {
+    batches(resolution.identifier_count()).map(move |rows| map_batch(&resolution, rows))
+}
+
+/// One row per pair of identifiers seen on one event, followed or not.
+pub fn identity_links(resolution: Arc<Resolution>) -> impl Iterator<Item = RecordBatch> + Send + use<> {
+    batches(resolution.link_count()).map(move |rows| links_batch(&resolution, rows))
+}
+
+/// One row per link that was not followed.
+pub fn identity_refusals(resolution: Arc<Resolution>) -> impl Iterator<Item = RecordBatch> + Send + use<> {
+    batches(resolution.refusals.len()).map(move |rows| refusals_batch(&resolution, rows))
+}
+
+fn map_batch(resolution: &Resolution, rows: Range<usize>) -> RecordBatch {
+    let identifiers = || rows.clone().map(|position| resolution.identifier(position));
+    record_batch(
+        &MAP,
+        vec![
+            texts(identifiers().map(|identifier| identifier.kind)),
+            texts(identifiers().map(|identifier| identifier.value)),
+            texts(identifiers().map(|identifier| identity_key(identifier.kind, identifier.value))),
+            texts(identifiers().map(|identifier| resolution.customer_id(identifier.customer))),
+            times(identifiers().map(|identifier| identifier.first_seen)),
+            times(identifiers().map(|identifier| identifier.last_seen)),
+        ],
+    )
+}
+
+fn links_batch(resolution: &Resolution, rows: Range<usize>) -> RecordBatch {
+    let links = &resolution.collected.links[rows];
+    let mut columns = ends(resolution, links.iter().map(|link| (link.a, link.b)));
+    columns.push(times(links.iter().map(|link| link.first_seen)));
+    columns.push(times(links.iter().map(|link| link.last_seen)));
+    columns.push(Arc::new(Int64Array::from_iter_values(links.iter().map(|link| link.event_count.cast_signed()))));
+    record_batch(&LINKS, columns)
+}
+
+fn refusals_batch(resolution: &Resolution, rows: Range<usize>) -> RecordBatch {
+    let refusals = &resolution.refusals[rows];
+    let mut columns = ends(resolution, refusals.iter().map(|refusal| (refusal.a, refusal.b)));
+    columns.push(times(refusals.iter().map(|refusal| refusal.first_seen)));
+    columns.push(texts(refusals.iter().map(|refusal| resolution.rule_name(refusal.rule))));
+    columns.push(texts(refusals.iter().map(|refusal| resolution.rule_detail(refusal.rule))));
+    record_batch(&REFUSALS, columns)
+}
+
+/// Kind and value of the lower, then of the upper end.
+fn ends(resolution: &Resolution, pairs: impl Iterator<Item = (u32, u32)> + Clone) -> Vec<ArrayRef> {
+    let identifier = |position: u32| resolution.identifier(position as usize);
+    vec![
+        texts(pairs.clone().map(|(from, _)| identifier(from).kind)),
+        texts(pairs.clone().map(|(from, _)| identifier(from).value)),
+        texts(pairs.clone().map(|(_, to)| identifier(to).kind)),
+        texts(pairs.map(|(_, to)| identifier(to).value)),
+    ]
+}
+
+fn batches(rows: usize) -> impl Iterator<Item = Range<usize>> + Send + use<> {
+    (0..rows).step_by(BATCH_ROWS).map(move |start| start..rows.min(start + BATCH_ROWS))
+}
+
+fn texts(values: impl Iterator<Item = impl AsRef<str>>) -> ArrayRef {
+    let mut column = StringBuilder::new();
+    for value in values {
+        column.append_value(value);
+    }
+    Arc::new(column.finish())
+}
+
+fn times(values: impl Iterator<Item = i64>) -> ArrayRef {
+    Arc::new(TimestampMicrosecondArray::from_iter_values(values).with_timezone("UTC"))
+}
+
+fn record_batch(schema: &SchemaRef, columns: Vec<ArrayRef>) -> RecordBatch {
+    RecordBatch::try_new(schema.clone(), columns).expect("columns are made for their schema")
+}
+
+fn schema(fields: impl Iterator<Item = Field>) -> SchemaRef {
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+fn text(name: &str) -> Field {
+    Field::new(name, DataType::Utf8, false)
+}
+
+fn time(name: &str) -> Field {
+    Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use arrow::array::AsArray;
+    use arrow::util::pretty::pretty_format_batches;
+
+    use super::super::{Links, Rules, resolve};
+    use super::*;
+    use crate::functions::content_id;
+    use crate::identifiers::Blocked;
+
+    fn resolution(events: &[(&[(&str, &str)], i64)], rules: &Rules) -> Arc<Resolution> {
+        let mut links = Links::new();
+        for (identifiers, time) in events {
+            links.add_event(identifiers.iter().copied(), *time, &Blocked::default()).unwrap();
+        }
+        Arc::new(resolve(links, rules))
+    }
+
+    fn printed(batches: impl Iterator<Item = RecordBatch>) -> Vec<String> {
+        let table = pretty_format_batches(&batches.collect::<Vec<_>>()).unwrap().to_string();
+        let rows = table.lines().filter(|line| line.starts_with('|'));
+        rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().join(",")).collect()
+    }
+
+    #[test]
+    fn the_three_tables_show_who_was_linked_and_who_was_not() {
+        let events: [(&[(&str, &str)], i64); 3] = [
+            (&[("user_id", "ann"), ("anonymous_id", "tablet")], 1_000_000),
+            (&[("user_id", "bob"), ("anonymous_id", "tablet")], 2_000_000),
+            (&[("user_id", "ann"), ("anonymous_id", "tablet")], 3_000_000),
+        ];
+        let rules = Rules { limits: BTreeMap::from([("user_id".to_string(), 1)]), ..Rules::default() };
+        let resolution = resolution(&events, &rules);
+        // Both of Ann's identifiers are first seen at once: the smaller hash names her.
+        let ann = content_id("anonymous_id", "tablet").min(content_id("user_id", "ann"));
+        let bob = content_id("user_id", "bob");
+        assert_eq!(
+            printed(identity_map(resolution.clone())),
+            [
+                "kind,value,identity_key,customer_id,first_seen_at,last_seen_at".to_string(),
+                format!("anonymous_id,tablet,anonymous_id:tablet,{ann},1970-01-01T00:00:01Z,1970-01-01T00:00:03Z"),
+                format!("user_id,ann,user_id:ann,{ann},1970-01-01T00:00:01Z,1970-01-01T00:00:03Z"),
+                format!("user_id,bob,user_id:bob,{bob},1970-01-01T00:00:02Z,1970-01-01T00:00:02Z"),
+            ]
+        );
+        assert_eq!(
+            printed(identity_links(resolution.clone())),
+            [
+                "from_kind,from_value,to_kind,to_value,first_seen_at,last_seen_at,event_count",
+                "anonymous_id,tablet,user_id,ann,1970-01-01T00:00:01Z,1970-01-01T00:00:03Z,2",
+                "anonymous_id,tablet,user_id,bob,1970-01-01T00:00:02Z,1970-01-01T00:00:02Z,1",
+            ]
+        );
+        assert_eq!(
+            printed(identity_refusals(resolution)),
+            [
+                "from_kind,from_value,to_kind,to_value,first_seen_at,rule,detail",
+                "anonymous_id,tablet,user_id,bob,1970-01-01T00:00:02Z,limit:user_id,\
+                 the customer would have 2 values of user_id",
+            ]
+        );
+    }
+
+    #[test]
+    fn no_events_make_no_batches() {
+        let resolution = resolution(&[], &Rules::default());
+        assert_eq!(identity_map(resolution.clone()).count(), 0);
+        assert_eq!(identity_links(resolution.clone()).count(), 0);
+        assert_eq!(identity_refusals(resolution).count(), 0);
+    }
+
+    #[test]
+    fn many_identifiers_come_in_ordered_batches() {
+        let mut links = Links::new();
+        for number in (0..BATCH_ROWS + 10).rev() {
+            links.add_event([("user_id", format!("u{number:06}").as_str())], 0, &Blocked::default()).unwrap();
+        }
+        let batches: Vec<_> = identity_map(Arc::new(resolve(links, &Rules::default()))).collect();
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [BATCH_ROWS, 10]);
+        assert_eq!(batches[0].schema(), identity_map_schema());
+        assert_eq!(batches[1].column(1).as_string::<i32>().value(0), "u065536");
+    }
+}

@@ -1,0 +1,204 @@
+//! The lake: one root on any object store, and the few ways in which we touch objects there.
+//!
+//! Paths are relative to the lake's root and use `/`. Nothing is listed to find the truth: tables are read from their
+//! logs, batches by number.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use url::Url;
+
+use crate::error::{Context, Error, Result};
+
+/// Name of the lock file in a project.
+const LOCK_FILE: &str = ".wayline.lock";
+
+/// An object store and a place in it.
+#[derive(Debug, Clone)]
+pub struct Lake {
+    url: Url,
+    store: Arc<dyn ObjectStore>,
+    root: Path,
+}
+
+impl Lake {
+    /// Opens `location`: a folder relative to `base` (made if missing), or an object store URL.
+    pub fn open(base: &FilePath, location: &str) -> Result<Self> {
+        let url = resolve(base, location, true)?;
+        let (store, root) = store_of(&url)?;
+        Ok(Self { url, store, root })
+    }
+
+    /// The lake's URL, ending in `/`.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The store, rooted at the bucket or at the file system's root.
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    /// Path of an object in the store.
+    pub fn path(&self, relative: &str) -> Path {
+        relative.split('/').filter(|part| !part.is_empty()).fold(self.root.clone(), |path, part| path.join(part))
+    }
+
+    /// URL of a folder in the lake, without a trailing slash.
+    pub fn folder_url(&self, relative: &str) -> Result<Url> {
+        self.url.join(relative).map_err(|error| Error::internal(format!("lake path `{relative}`: {error}")))
+    }
+
+    /// Folder on the local disk, when the lake lies there.
+    pub fn local_folder(&self) -> Option<PathBuf> {
+        self.url.to_file_path().ok()
+    }
+
+    /// Reads an object; `None` when there is none.
+    pub async fn get(&self, relative: &str) -> Result<Option<Bytes>> {
+        match self.store.get(&self.path(relative)).await {
+            Ok(found) => Ok(Some(found.bytes().await.context(relative)?)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(Error::from(error).context(relative)),
+        }
+    }
+
+    /// Writes an object whole, replacing what is there in one step.
+    pub async fn put(&self, relative: &str, content: Bytes) -> Result<()> {
+        self.store.put(&self.path(relative), content.into()).await.context(relative)?;
+        Ok(())
+    }
+
+    /// Writes an object unless one is there; says whether it wrote.
+    pub async fn put_new(&self, relative: &str, content: Bytes) -> Result<bool> {
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        match self.store.put_opts(&self.path(relative), content.into(), options).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+            Err(error) => Err(Error::from(error).context(relative)),
+        }
+    }
+
+    /// Removes an object; one that is not there is no error.
+    pub async fn delete(&self, relative: &str) -> Result<()> {
+        match self.store.delete(&self.path(relative)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(Error::from(error).context(relative)),
+        }
+    }
+
+    /// Objects under a folder, by path.
+    pub async fn list(&self, relative: &str) -> Result<Vec<ObjectMeta>> {
+        let folder = self.path(relative);
+        let mut found: Vec<_> = self.store.list(Some(&folder)).try_collect().await.context(relative)?;
+        found.sort_by(|a, b| a.location.cmp(&b.location));
+        Ok(found)
+    }
+
+    /// The path of an object relative to the lake's root, if it lies in the lake.
+    pub fn relative(&self, path: &Path) -> Option<String> {
+        let parts: Vec<_> = path.prefix_match(&self.root)?.collect();
+        Some(parts.iter().map(|part| part.as_ref()).collect::<Vec<_>>().join("/"))
+    }
+}
+
+/// Turns a folder or URL into a URL that ends in `/` (for a folder) or stays as it is.
+pub fn resolve(base: &FilePath, location: &str, create: bool) -> Result<Url> {
+    let mut text = location.to_string();
+    if !text.contains("://") {
+        let folder = base.join(location);
+        if create {
+            std::fs::create_dir_all(&folder).context(folder.display())?;
+        }
+        let folder = std::path::absolute(&folder)?;
+        let folder = folder.canonicalize().unwrap_or(folder);
+        return Url::from_directory_path(&folder)
+            .map_err(|()| Error::invalid(format!("{} cannot be written as a URL", folder.display())));
+    }
+    if !text.ends_with('/') {
+        text.push('/');
+    }
+    Url::parse(&text).map_err(|error| Error::invalid(format!("`{location}` is not a folder or URL: {error}")))
+}
+
+/// The store behind a URL and the URL's path in it. Credentials come from the environment.
+pub fn store_of(url: &Url) -> Result<(Arc<dyn ObjectStore>, Path)> {
+    let (store, path) = object_store::parse_url_opts(url, std::env::vars()).map_err(|error| {
+        let invalid = Error::invalid(format!("{url}: {error}"));
+        match url.scheme() {
+            "s3" | "s3a" | "gs" | "az" | "abfs" | "abfss" | "http" | "https" => {
+                invalid.hint("this build may lack the store: build with --features s3, gcs or azure")
+            }
+            _ => invalid,
+        }
+    })?;
+    Ok((Arc::from(store), path))
+}
+
+/// Holds a project so that two runs never collide; released when dropped, also when the process dies.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock of the project in `folder`, or says who holds it.
+    pub fn take(folder: &FilePath) -> Result<Self> {
+        let path = folder.join(LOCK_FILE);
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).context(path.display())?;
+        match file.try_lock() {
+            Ok(()) => {
+                file.set_len(0)?;
+                file.rewind()?;
+                write!(file, "process {} since {}", std::process::id(), chrono::Utc::now().to_rfc3339())?;
+                Ok(Self { _file: file })
+            }
+            Err(std::fs::TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                file.read_to_string(&mut holder).unwrap_or_default();
+                Err(Error::unavailable(format!("another run holds {} ({holder})", path.display()))
+                    .hint("wait until it ends; the lock goes with its process"))
+            }
+            Err(std::fs::TryLockError::Error(error)) => Err(Error::from(error).context(path.display())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_object_is_written_once_by_put_new() {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = Lake::open(folder.path(), "lake").unwrap();
+        assert!(lake.put_new("a/b.json", Bytes::from_static(b"1")).await.unwrap());
+        assert!(!lake.put_new("a/b.json", Bytes::from_static(b"2")).await.unwrap());
+        assert_eq!(lake.get("a/b.json").await.unwrap().unwrap(), "1");
+        assert_eq!(lake.get("a/c.json").await.unwrap(), None);
+    }
+
+    #[test]
+    fn a_second_lock_is_refused_until_the_first_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Lock::take(folder.path()).unwrap();
+        let error = Lock::take(folder.path()).unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Unavailable);
+        drop(first);
+        Lock::take(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_root() {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = Lake::open(folder.path(), "lake").unwrap();
+        let path = lake.path("landing/events/part.parquet");
+        assert_eq!(lake.relative(&path).unwrap(), "landing/events/part.parquet");
+    }
+}

@@ -1,0 +1,176 @@
+//! The books of landing: a manifest per batch, written before a file of it is read, and a ledger entry per batch with
+//! what came of each file and source.
+//!
+//! Both are JSON under `landing/batches/`. An entry counts only when the events table has the batch's transaction.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Result};
+use crate::lake::Lake;
+
+/// A file as it was seen when its batch was planned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedFile {
+    /// Source that lists it.
+    pub source: String,
+    /// Path below the source's root.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// When it was written last, RFC 3339.
+    pub last_modified: String,
+    /// The store's version of it.
+    pub e_tag: Option<String>,
+}
+
+impl PlannedFile {
+    /// Whether a listed file still is the one that was planned, as far as the store tells without reading it.
+    pub fn looks_like(&self, other: &Self) -> bool {
+        self.size == other.size && self.last_modified == other.last_modified && self.e_tag == other.e_tag
+    }
+}
+
+/// The write-ahead record of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this document's shape.
+    pub format: u32,
+    /// Number of the batch.
+    pub batch: i64,
+    /// Time of the batch in microseconds since 1970: `received_at` of events that bring none.
+    pub planned_at: i64,
+    /// Files in the order in which they are read.
+    pub files: Vec<PlannedFile>,
+}
+
+/// What came of one file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenFile {
+    /// The file as planned.
+    #[serde(flatten)]
+    pub file: PlannedFile,
+    /// SHA-256 of its bytes; none for a file that was refused whole.
+    pub sha256: Option<String>,
+    /// Oddities that refused nothing, with their counts.
+    #[serde(default)]
+    pub flags: BTreeMap<String, u64>,
+}
+
+/// Counts of one source in one batch. Always: `rows_in = landed + duplicates + dead_letters`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Files taken.
+    pub files: u64,
+    /// Bytes of them, as stored.
+    pub bytes: u64,
+    /// Records read; a file refused whole counts as one.
+    pub rows_in: u64,
+    /// Events landed.
+    pub landed: u64,
+    /// Records whose event id was known.
+    pub duplicates: u64,
+    /// Records refused.
+    pub dead_letters: u64,
+}
+
+impl Counts {
+    /// Adds other counts.
+    pub fn add(&mut self, other: &Self) {
+        self.files += other.files;
+        self.bytes += other.bytes;
+        self.rows_in += other.rows_in;
+        self.landed += other.landed;
+        self.duplicates += other.duplicates;
+        self.dead_letters += other.dead_letters;
+    }
+}
+
+/// The entry of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Version of this document's shape.
+    pub format: u32,
+    /// Number of the batch.
+    pub batch: i64,
+    /// Time of the batch in microseconds since 1970.
+    pub planned_at: i64,
+    /// Files taken.
+    pub files: Vec<TakenFile>,
+    /// Counts by source.
+    pub sources: BTreeMap<String, Counts>,
+    /// Newest `occurred_at` landed that is not in the future of its `received_at`; microseconds since 1970.
+    pub newest_occurred_at: Option<i64>,
+}
+
+fn manifest_path(batch: i64) -> String {
+    format!("landing/batches/{batch:012}.json")
+}
+
+fn entry_path(batch: i64) -> String {
+    format!("landing/batches/{batch:012}.ledger.json")
+}
+
+async fn load<T: DeserializeOwned>(lake: &Lake, path: &str) -> Result<Option<T>> {
+    match lake.get(path).await? {
+        Some(bytes) => Ok(Some(serde_json::from_slice(&bytes).context(path)?)),
+        None => Ok(None),
+    }
+}
+
+impl Manifest {
+    /// The manifest of a batch, if one was planned.
+    pub async fn load(lake: &Lake, batch: i64) -> Result<Option<Self>> {
+        load(lake, &manifest_path(batch)).await
+    }
+
+    /// Writes the manifest unless there is one; says whether it did.
+    pub async fn save_new(&self, lake: &Lake) -> Result<bool> {
+        lake.put_new(&manifest_path(self.batch), Bytes::from(serde_json::to_vec_pretty(self)?)).await
+    }
+
+    /// Forgets a batch of which nothing was committed.
+    pub async fn discard(&self, lake: &Lake) -> Result<()> {
+        lake.delete(&manifest_path(self.batch)).await
+    }
+}
+
+impl Entry {
+    /// Entries of batches 1 to `last`, in order. One that is missing is an error: it is written before the commit.
+    pub async fn load_all(lake: &Lake, last: i64) -> Result<Vec<Self>> {
+        let mut entries = Vec::new();
+        for batch in 1..=last {
+            let path = entry_path(batch);
+            let missing = || crate::error::Error::corrupt(format!("{path} is missing although the batch was committed"));
+            entries.push(load(lake, &path).await?.ok_or_else(missing)?);
+        }
+        Ok(entries)
+    }
+
+    /// Writes the entry, replacing that of an earlier attempt.
+    pub async fn save(&self, lake: &Lake) -> Result<()> {
+        lake.put(&entry_path(self.batch), Bytes::from(serde_json::to_vec_pretty(self)?)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_manifest_is_planned_once_and_entries_are_read_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = Lake::open(folder.path(), "lake").unwrap();
+        let manifest = Manifest { format: 1, batch: 1, planned_at: 5, files: Vec::new() };
+        assert!(manifest.save_new(&lake).await.unwrap());
+        assert!(!manifest.save_new(&lake).await.unwrap());
+        assert_eq!(Manifest::load(&lake, 1).await.unwrap(), Some(manifest));
+        let entry = Entry { format: 1, batch: 1, planned_at: 5, files: Vec::new(), sources: BTreeMap::new(), newest_occurred_at: None };
+        entry.save(&lake).await.unwrap();
+        assert_eq!(Entry::load_all(&lake, 1).await.unwrap(), [entry]);
+        assert!(Entry::load_all(&lake, 2).await.is_err());
+    }
+}

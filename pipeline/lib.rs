@@ -1,0 +1,36 @@
+//! Wayline turns multi-channel touchpoint events into journey analytics on open files.
+//!
+//! Modules stand in the order in which data meets them; each uses only modules above it.
+
+/// The error of the library.
+pub mod error;
+/// Named places where a test may stop the process.
+pub mod failpoint;
+/// `wayline.toml`.
+pub mod config;
+/// The lake: one root on any object store.
+pub mod lake;
+/// Delta tables: snapshots, exactly-once commits, scans.
+pub mod delta;
+/// Identifiers: normal forms, pseudonyms, values that identify nobody.
+pub mod identifiers;
+/// DataFusion functions: the words of journey SQL.
+pub mod functions;
+/// The query engine: a session with our functions, memory and threads.
+pub mod engine;
+/// A project opened for work.
+pub mod workspace;
+/// Derived tables: replaced whole, with a record of what they were built from.
+pub mod derived;
+/// Sources: files into record batches, bad records apart.
+pub mod sources;
+/// Landing: batches of events, exactly once.
+pub mod landing;
+/// Customers from identifiers: links, resolution, tables.
+pub mod identity;
+/// Models: SQL files that become tables.
+pub mod models;
+/// Marts: models as plain Parquet at stable paths.
+pub mod marts;
+/// Synthetic events of the shape of real ones.
+pub mod generate;

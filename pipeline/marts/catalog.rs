@@ -1,0 +1,91 @@
+//! `catalog.json`: what is published, for people and tools.
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::Field;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Result};
+use crate::lake::Lake;
+
+/// Path of the catalog in the lake.
+pub const CATALOG: &str = "catalog.json";
+
+/// Everything that is published.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Catalog {
+    /// Version of this document's shape.
+    pub format: u32,
+    /// The run that changed it last.
+    pub run_id: String,
+    /// Logical time of that run.
+    pub as_of: Option<String>,
+    /// Marts by name.
+    pub marts: BTreeMap<String, Mart>,
+}
+
+/// One mart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mart {
+    /// Its file, or a glob of its files, relative to the lake.
+    pub path: String,
+    /// What it answers.
+    pub description: String,
+    /// Columns that tell one row from another.
+    pub grain: Vec<String>,
+    /// Columns in order.
+    pub columns: Vec<MartColumn>,
+    /// Rows in all files.
+    pub rows: usize,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Each file.
+    pub files: BTreeMap<String, MartFile>,
+    /// What it was published from.
+    pub fingerprint: String,
+    /// The run that published it.
+    pub run_id: String,
+    /// Logical time of that run.
+    pub as_of: Option<String>,
+}
+
+/// One column.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MartColumn {
+    /// Name.
+    pub name: String,
+    /// Type in Arrow's words.
+    #[serde(rename = "type")]
+    pub data_type: String,
+}
+
+impl MartColumn {
+    /// Name and type of a field.
+    pub fn of(field: &Field) -> Self {
+        Self { name: field.name().clone(), data_type: field.data_type().to_string() }
+    }
+}
+
+/// One file of a mart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MartFile {
+    /// Rows in it.
+    pub rows: usize,
+    /// Bytes of it.
+    pub bytes: u64,
+}
+
+impl Catalog {
+    /// The catalog of a lake, empty when nothing was published.
+    pub async fn load(lake: &Lake) -> Result<Self> {
+        match lake.get(CATALOG).await? {
+            Some(bytes) => Ok(serde_json::from_slice(&bytes).context(CATALOG)?),
+            None => Ok(Self { format: 1, ..Self::default() }),
+        }
+    }
+
+    /// Replaces the catalog in one step.
+    pub async fn save(&self, lake: &Lake) -> Result<()> {
+        lake.put(CATALOG, serde_json::to_vec_pretty(self)?.into()).await
+    }
+}

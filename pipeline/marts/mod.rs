@@ -1,0 +1,255 @@
+//! Marts: models as plain Parquet at stable paths, replaced file by file in one step each.
+//!
+//! A mart is flat: list, struct and map columns of its model are left out. Its rows are sorted by day and grain, so that
+//! equal tables give equal files. Nothing but published files ever lies under `marts/`; a file is first written beside
+//! it and then moved.
+
+mod catalog;
+
+pub use catalog::{CATALOG, Catalog, Mart, MartColumn};
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Date32Type, SchemaRef};
+use datafusion::prelude::{DataFrame, col, ident};
+use futures::TryStreamExt;
+use object_store::ObjectStoreExt;
+use parquet::arrow::ArrowWriter;
+use uuid::Uuid;
+
+use crate::delta::encode_writer;
+use crate::error::{Context, Error, Result};
+use crate::failpoint::failpoint;
+use crate::lake::Lake;
+use crate::models::graph::{Graph, Model};
+use crate::models::header::Publish;
+use crate::derived::storage::{is_flat, stored_schema, to_stored};
+use crate::models::{NodeResult, Outcome, Status, result};
+use crate::workspace::Workspace;
+
+/// Folder of the marts in the lake.
+pub const MARTS: &str = "marts";
+
+/// What publication needs to know of the run.
+#[derive(Debug, Clone)]
+pub struct Edition {
+    /// Id of the run.
+    pub run_id: String,
+    /// Logical time of the run.
+    pub as_of: Option<String>,
+}
+
+/// Publishes every sound model that is published at all and whose published files are not up to date; removes marts that
+/// no model makes any more. Writes nothing when all is up to date.
+pub async fn publish(
+    workspace: &Workspace,
+    graph: &Graph,
+    outcome: &Outcome,
+    edition: &Edition,
+    mut progress: impl FnMut(&str),
+) -> Result<Vec<NodeResult>> {
+    let mut catalog = Catalog::load(&workspace.lake).await?;
+    let before = catalog.clone();
+    let mut results = Vec::new();
+    for model in graph.models.iter().filter(|model| model.header.publish != Publish::No) {
+        let Some(fingerprint) = outcome.fingerprints.get(&model.name) else { continue };
+        let is_current = catalog.marts.get(&model.name).is_some_and(|mart| mart.fingerprint == *fingerprint);
+        if is_current || !outcome.sound.contains(&model.name) {
+            continue;
+        }
+        progress(&model.name);
+        let started = Instant::now();
+        match publish_model(workspace, model, fingerprint, edition, catalog.marts.get(&model.name)).await {
+            Ok(mart) => {
+                let mut line = result("mart", &model.name, Status::Success, started, String::new());
+                (line.rows, line.bytes) = (Some(mart.rows), Some(mart.bytes));
+                catalog.marts.insert(model.name.clone(), mart);
+                results.push(line);
+            }
+            Err(error) => results.push(result("mart", &model.name, Status::Error, started, error.to_string())),
+        }
+    }
+    let gone: Vec<String> = catalog
+        .marts
+        .keys()
+        .filter(|name| graph.model(name).is_none_or(|model| model.header.publish == Publish::No))
+        .cloned()
+        .collect();
+    for name in gone {
+        if let Some(mart) = catalog.marts.remove(&name) {
+            remove(&workspace.lake, mart.files.keys()).await?;
+        }
+    }
+    if catalog != before {
+        catalog.run_id = edition.run_id.clone();
+        catalog.as_of = edition.as_of.clone();
+        failpoint("publish.catalog");
+        catalog.save(&workspace.lake).await?;
+    }
+    Ok(results)
+}
+
+async fn publish_model(
+    workspace: &Workspace,
+    model: &Model,
+    fingerprint: &str,
+    edition: &Edition,
+    previous: Option<&Mart>,
+) -> Result<Mart> {
+    let frame = workspace.ctx.table(model.name.as_str()).await?;
+    let flat: Vec<_> = frame.schema().fields().iter().filter(|field| is_flat(field)).map(|field| ident(field.name())).collect();
+    let frame = frame.select(flat)?;
+    let day = match &model.header.publish {
+        Publish::ByDay(column) => Some(column.as_str()),
+        _ => None,
+    };
+    if let Some(day) = day {
+        match frame.schema().field_with_unqualified_name(day).map(|field| field.data_type()) {
+            Ok(DataType::Date32) => {}
+            Ok(other) => return Err(Error::invalid(format!("{}: `{day}` is {other}, expected a date", model.origin))),
+            Err(_) => return Err(Error::invalid(format!("{}: publish by day({day}): no such column", model.origin))),
+        }
+    }
+    let schema = stored_schema(frame.schema().as_arrow())?;
+    let frame = sorted(frame, day.into_iter().chain(model.header.grain.iter().map(String::as_str)), &schema)?;
+    let files = write(&workspace.lake, &model.name, day, &schema, frame).await?;
+    if let Some(previous) = previous {
+        let obsolete: BTreeSet<_> = previous.files.keys().filter(|path| !files.contains_key(*path)).collect();
+        remove(&workspace.lake, obsolete).await?;
+    }
+    Ok(Mart {
+        path: match day {
+            Some(day) => format!("{MARTS}/{}/{day}=*/part-0.parquet", model.name),
+            None => format!("{MARTS}/{}.parquet", model.name),
+        },
+        description: model.header.description.clone(),
+        grain: model.header.grain.clone(),
+        columns: schema.fields().iter().map(|field| MartColumn::of(field)).collect(),
+        rows: files.values().map(|file| file.rows).sum(),
+        bytes: files.values().map(|file| file.bytes).sum(),
+        files,
+        fingerprint: fingerprint.to_string(),
+        run_id: edition.run_id.clone(),
+        as_of: edition.as_of.clone(),
+    })
+}
+
+fn sorted<'a>(frame: DataFrame, keys: impl Iterator<Item = &'a str>, schema: &SchemaRef) -> Result<DataFrame> {
+    let mut seen = BTreeSet::new();
+    let keys: Vec<_> = keys
+        .filter(|key| schema.field_with_name(key).is_ok() && seen.insert(key.to_string()))
+        .map(|key| ident(key).sort(true, true))
+        .collect();
+    if keys.is_empty() {
+        // Without a grain every column takes part, so that the order is still told by content alone.
+        let all: Vec<_> = schema.fields().iter().map(|field| col(datafusion::common::Column::from_name(field.name())).sort(true, true)).collect();
+        return Ok(frame.sort(all)?);
+    }
+    Ok(frame.sort(keys)?)
+}
+
+/// Writes a sorted stream as one file, or as one file per day; returns the files by path.
+async fn write(
+    lake: &Lake,
+    name: &str,
+    day: Option<&str>,
+    schema: &SchemaRef,
+    frame: DataFrame,
+) -> Result<BTreeMap<String, catalog::MartFile>> {
+    let mut files = BTreeMap::new();
+    let mut open: Option<OpenFile> = match day {
+        None => Some(OpenFile::new(format!("{MARTS}/{name}.parquet"), schema)?),
+        Some(_) => None,
+    };
+    let mut stream = frame.execute_stream().await?;
+    while let Some(batch) = stream.try_next().await? {
+        let batch = to_stored(&batch, schema)?;
+        for (path, rows) in runs_by_day(&batch, name, day)? {
+            if open.as_ref().is_some_and(|file| file.path != path) {
+                let done = open.take().expect("a file is open");
+                done.publish(lake, &mut files).await?;
+            }
+            let file = match &mut open {
+                Some(file) => file,
+                None => open.insert(OpenFile::new(path, schema)?),
+            };
+            file.write(&rows)?;
+        }
+    }
+    if let Some(file) = open {
+        file.publish(lake, &mut files).await?;
+    }
+    Ok(files)
+}
+
+/// Cuts a batch that is sorted by day into slices of one day with the path of their file.
+fn runs_by_day(batch: &RecordBatch, name: &str, day: Option<&str>) -> Result<Vec<(String, RecordBatch)>> {
+    let Some(day) = day else { return Ok(vec![(format!("{MARTS}/{name}.parquet"), batch.clone())]) };
+    let column = batch.column_by_name(day).ok_or_else(|| Error::internal(format!("no column {day}")))?;
+    let days = column.as_primitive::<Date32Type>();
+    let mut runs = Vec::new();
+    let mut start = 0;
+    for row in 1..=days.len() {
+        if row == days.len() || days.is_null(row) != days.is_null(start) || days.value(row) != days.value(start) {
+            let value = match days.is_valid(start) {
+                true => days.value_as_date(start).map(|date| date.to_string()).unwrap_or_default(),
+                false => "__HIVE_DEFAULT_PARTITION__".to_string(),
+            };
+            runs.push((format!("{MARTS}/{name}/{day}={value}/part-0.parquet"), batch.slice(start, row - start)));
+            start = row;
+        }
+    }
+    Ok(runs)
+}
+
+/// A file in the making, in memory.
+struct OpenFile {
+    path: String,
+    writer: ArrowWriter<Vec<u8>>,
+    rows: usize,
+}
+
+impl OpenFile {
+    fn new(path: String, schema: &SchemaRef) -> Result<Self> {
+        Ok(Self { path, writer: encode_writer(schema)?, rows: 0 })
+    }
+
+    fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.rows += rows.num_rows();
+        Ok(self.writer.write(rows)?)
+    }
+
+    async fn publish(self, lake: &Lake, files: &mut BTreeMap<String, catalog::MartFile>) -> Result<()> {
+        let content = self.writer.into_inner()?;
+        let file = catalog::MartFile { rows: self.rows, bytes: content.len() as u64 };
+        failpoint("publish.file.before");
+        place(lake, &self.path, content).await?;
+        failpoint("publish.file.after");
+        files.insert(self.path, file);
+        Ok(())
+    }
+}
+
+/// Puts a file at its path in one step. On a local disk the store would stage it beside the target, where readers that
+/// list the folder would see it, so it is staged elsewhere and moved.
+async fn place(lake: &Lake, path: &str, content: Vec<u8>) -> Result<()> {
+    if lake.local_folder().is_none() {
+        return lake.put(path, content.into()).await;
+    }
+    let staged = format!("staging/{}.parquet", Uuid::new_v4().simple());
+    lake.put(&staged, content.into()).await?;
+    lake.store().rename(&lake.path(&staged), &lake.path(path)).await.context(path)
+}
+
+async fn remove(lake: &Lake, paths: impl IntoIterator<Item = &String>) -> Result<()> {
+    for path in paths {
+        lake.delete(path).await?;
+        if let (Some(folder), Some((parent, _))) = (lake.local_folder(), path.rsplit_once('/')) {
+            // An empty day folder says nothing; one that is not empty stays.
+            std::fs::remove_dir(folder.join(parent)).ok();
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! Builds a model's rows into its Delta table: one file per partition of the plan, one commit that replaces all.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::prelude::DataFrame;
+use futures::TryStreamExt;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::delta::{Part, PartWriter, Table};
+use crate::derived::storage::{stored_schema, to_stored};
+use crate::derived::{self, Built, BuiltFrom};
+use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
+use crate::lake::Lake;
+
+/// Replaces the table in `folder` by the rows of `frame`. Readers see the old table until the commit.
+pub async fn build(
+    lake: &Lake,
+    folder: &str,
+    table: Option<&Table>,
+    frame: DataFrame,
+    built_from: &BuiltFrom,
+) -> Result<Built> {
+    let schema = stored_schema(frame.schema().as_arrow())?;
+    let attempt = Uuid::new_v4().simple().to_string();
+    let mut writers = JoinSet::new();
+    for (number, stream) in frame.execute_stream_partitioned().await?.into_iter().enumerate() {
+        let name = format!("part-{attempt}-{number}");
+        writers.spawn(write(lake.clone(), folder.to_string(), name, schema.clone(), stream));
+    }
+    let mut parts = Vec::new();
+    while let Some(written) = writers.join_next().await {
+        parts.extend(written.map_err(|error| Error::internal(format!("a writer stopped: {error}")))??);
+    }
+    parts.sort_by(|a, b| a.path.cmp(&b.path));
+    failpoint("build.parts");
+    derived::replace(lake, folder, table, schema, parts, built_from, "build").await
+}
+
+/// Writes one stream as one or more files; a stream without rows writes none.
+async fn write(
+    lake: Lake,
+    folder: String,
+    name: String,
+    schema: SchemaRef,
+    mut stream: SendableRecordBatchStream,
+) -> Result<Vec<Part>> {
+    let mut writer = PartWriter::new(lake, folder, name, schema.clone());
+    while let Some(batch) = stream.try_next().await? {
+        let batch: RecordBatch = to_stored(&batch, &schema)?;
+        writer.write(&batch).await?;
+    }
+    writer.finish().await
+}

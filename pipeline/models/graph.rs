@@ -1,0 +1,286 @@
+//! Models and checks as a graph: read from folders, linked by what their statements read, ordered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use datafusion::prelude::SessionContext;
+use include_dir::{Dir, include_dir};
+
+use super::header::Header;
+use crate::error::{Context, Error, Result};
+
+static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/queries");
+/// Folder of checks inside a `queries/` folder.
+const CHECKS: &str = "checks";
+
+/// One `.sql` file.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// File name without `.sql`: the table's name.
+    pub name: String,
+    /// Where it came from, for messages.
+    pub origin: String,
+    /// The statement, header included.
+    pub sql: String,
+    /// What its header says.
+    pub header: Header,
+    /// Tables that it reads, by name.
+    pub reads: Vec<String>,
+    /// Whether it is a check: it must return no rows.
+    pub is_check: bool,
+}
+
+/// All models and checks of a project, models in the order in which they can be built.
+#[derive(Debug, Clone, Default)]
+pub struct Graph {
+    /// Models, each after those that it reads.
+    pub models: Vec<Model>,
+    /// Checks, by name.
+    pub checks: Vec<Model>,
+}
+
+impl Graph {
+    /// Reads the built-in models, then those of a project's `queries/` folder, which replace built-in ones of the same
+    /// name. A cycle is an error that names it.
+    pub fn load(ctx: &SessionContext, queries: &Path) -> Result<Self> {
+        let mut files = BTreeMap::new();
+        for (path, sql) in built_in(&BUILT_IN) {
+            insert(&mut files, ctx, &path, format!("built-in queries/{path}"), sql)?;
+        }
+        let mut own = Vec::new();
+        if queries.is_dir() {
+            own_files(queries, queries, &mut own)?;
+        }
+        own.sort();
+        let mut seen = BTreeMap::new();
+        for (path, sql) in own {
+            let origin = queries.join(&path).display().to_string();
+            let name = insert(&mut files, ctx, &path, origin.clone(), &sql)?;
+            if let Some(other) = seen.insert(name.clone(), origin.clone()) {
+                return Err(Error::invalid(format!("model `{name}` stands in both {other} and {origin}")));
+            }
+        }
+        let (checks, models): (Vec<_>, Vec<_>) = files.into_values().partition(|model: &Model| model.is_check);
+        Ok(Self { models: order(models)?, checks })
+    }
+
+    /// A model by name.
+    pub fn model(&self, name: &str) -> Option<&Model> {
+        self.models.iter().find(|model| model.name == name)
+    }
+
+    /// Names of the models that a selector picks: `name`, `+name` (with all it reads), `name+` (with all that reads it),
+    /// `tag:word`; several are joined by a blank or a comma.
+    pub fn select(&self, selector: &str) -> Result<BTreeSet<String>> {
+        let mut selected = BTreeSet::new();
+        for part in selector.split([' ', ',']).filter(|part| !part.is_empty()) {
+            let upstream = part.starts_with('+');
+            let downstream = part.ends_with('+');
+            let core = part.trim_matches('+');
+            let picked: Vec<_> = match core.split_once(':') {
+                Some(("tag", tag)) => self.models.iter().filter(|m| m.header.tags.iter().any(|t| t == tag)).collect(),
+                Some((method, _)) => {
+                    return Err(Error::invalid(format!("selector method `{method}:` is not known")).hint("write tag:WORD"));
+                }
+                None => self.models.iter().filter(|model| model.name == core).collect(),
+            };
+            if picked.is_empty() {
+                let nearest = self.models.iter().map(|m| (strsim::jaro_winkler(core, &m.name), &m.name)).max_by(|a, b| a.0.total_cmp(&b.0));
+                let error = Error::invalid(format!("selector `{part}` picks no model"));
+                return Err(match nearest {
+                    Some((similarity, name)) if similarity > 0.75 => error.hint(format!("did you mean `{name}`?")),
+                    _ => error,
+                });
+            }
+            for model in picked {
+                selected.insert(model.name.clone());
+                if upstream {
+                    self.walk(&model.name, &mut selected, |at, other| at.reads.contains(&other.name));
+                }
+                if downstream {
+                    self.walk(&model.name, &mut selected, |at, other| other.reads.contains(&at.name));
+                }
+            }
+        }
+        Ok(selected)
+    }
+
+    fn walk(&self, from: &str, into: &mut BTreeSet<String>, is_next: impl Fn(&Model, &Model) -> bool) {
+        let mut open = vec![from.to_string()];
+        while let Some(name) = open.pop() {
+            let Some(at) = self.model(&name) else { continue };
+            for other in self.models.iter().filter(|other| is_next(at, other)) {
+                if into.insert(other.name.clone()) {
+                    open.push(other.name.clone());
+                }
+            }
+        }
+    }
+}
+
+fn built_in<'a>(folder: &'a Dir<'a>) -> Vec<(String, &'a str)> {
+    let mut found: Vec<_> = folder
+        .files()
+        .filter(|file| file.path().extension().is_some_and(|extension| extension == "sql"))
+        .filter_map(|file| Some((file.path().to_string_lossy().into_owned(), file.contents_utf8()?)))
+        .collect();
+    found.extend(folder.dirs().flat_map(built_in));
+    found
+}
+
+fn own_files(root: &Path, folder: &Path, found: &mut Vec<(String, String)>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).context(folder.display())? {
+        let path = entry?.path();
+        if path.is_dir() {
+            own_files(root, &path, found)?;
+        } else if path.extension().is_some_and(|extension| extension == "sql") {
+            let relative = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+            found.push((relative, std::fs::read_to_string(&path).context(path.display())?));
+        }
+    }
+    Ok(())
+}
+
+fn insert(
+    files: &mut BTreeMap<(bool, String), Model>,
+    ctx: &SessionContext,
+    path: &str,
+    origin: String,
+    sql: &str,
+) -> Result<String> {
+    let is_check = Path::new(path).components().any(|part| part.as_os_str() == CHECKS);
+    let name = Path::new(path).file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(legal) {
+        return Err(Error::invalid(format!("{origin}: a model is named [a-z][a-z0-9_]*, not `{name}`")));
+    }
+    let header = Header::parse(sql).map_err(|error| error.context(&origin))?;
+    let reads = tables_read(ctx, sql).map_err(|error| error.context(&origin))?;
+    let model = Model { name: name.clone(), origin, sql: sql.to_string(), header, reads, is_check };
+    files.insert((is_check, name.clone()), model);
+    Ok(name)
+}
+
+/// Tables that a statement reads, told by DataFusion's own resolver; exactly one query is allowed.
+fn tables_read(ctx: &SessionContext, sql: &str) -> Result<Vec<String>> {
+    use datafusion::sql::parser::Statement;
+    use datafusion::sql::sqlparser::ast;
+    let state = ctx.state();
+    let dialect = state.config().options().sql_parser.dialect;
+    let statement = state.sql_to_statement(sql, &dialect)?;
+    match &statement {
+        Statement::Statement(inner) if matches!(inner.as_ref(), ast::Statement::Query(_)) => {}
+        _ => return Err(Error::invalid("a model is one select statement")),
+    }
+    let references = state.resolve_table_references(&statement)?;
+    Ok(references.into_iter().map(|reference| reference.table().to_string()).collect::<BTreeSet<_>>().into_iter().collect())
+}
+
+/// Orders models so that each follows those it reads; among equals by name.
+fn order(models: Vec<Model>) -> Result<Vec<Model>> {
+    let names: BTreeSet<String> = models.iter().map(|model| model.name.clone()).collect();
+    let mut waiting: BTreeMap<String, Model> = models.into_iter().map(|model| (model.name.clone(), model)).collect();
+    let mut ordered: Vec<Model> = Vec::with_capacity(waiting.len());
+    let mut done = BTreeSet::new();
+    while !waiting.is_empty() {
+        let ready = waiting.values().find(|model| model.reads.iter().all(|read| !names.contains(read) || done.contains(read)));
+        match ready.map(|model| model.name.clone()) {
+            Some(name) => {
+                done.insert(name.clone());
+                ordered.extend(waiting.remove(&name));
+            }
+            None => return Err(cycle(&waiting)),
+        }
+    }
+    Ok(ordered)
+}
+
+/// Follows unbuilt reads until a name comes back.
+fn cycle(waiting: &BTreeMap<String, Model>) -> Error {
+    let mut path: Vec<&str> = Vec::new();
+    let mut at = waiting.keys().next().map_or("", String::as_str);
+    while !path.contains(&at) {
+        path.push(at);
+        let next = waiting[at].reads.iter().find(|read| waiting.contains_key(*read));
+        at = next.map_or(at, String::as_str);
+    }
+    let start = path.iter().position(|name| *name == at).unwrap_or(0);
+    let mut names = path[start..].to_vec();
+    names.push(at);
+    Error::invalid(format!("models read each other in a circle: {}", names.join(" → ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn graph(files: &[(&str, &str)]) -> Result<Graph> {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, sql) in files {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, sql).unwrap();
+        }
+        Graph::load(&SessionContext::new(), folder.path())
+    }
+
+    #[test]
+    fn the_built_in_models_are_ordered_by_what_they_read() {
+        let graph = graph(&[]).unwrap();
+        let position = |name: &str| graph.models.iter().position(|model| model.name == name).unwrap();
+        for model in &graph.models {
+            for read in model.reads.iter().filter(|read| graph.model(read).is_some()) {
+                assert!(position(read) < position(&model.name), "{} reads {read}", model.name);
+            }
+        }
+        assert!(!graph.checks.is_empty());
+    }
+
+    #[test]
+    fn an_own_model_joins_the_graph_and_may_replace_a_built_in_one() {
+        let graph = graph(&[("big_spenders.sql", "select * from customers"), ("marts/paths.sql", "select 1 as one")]).unwrap();
+        assert_eq!(graph.model("big_spenders").unwrap().reads, ["customers"]);
+        assert!(graph.model("paths").unwrap().reads.is_empty());
+    }
+
+    #[test]
+    fn a_common_table_expression_is_no_dependency() {
+        let graph = graph(&[("a_model.sql", "with steps as (select * from events) select * from steps")]).unwrap();
+        assert_eq!(graph.model("a_model").unwrap().reads, ["events"]);
+    }
+
+    #[test]
+    fn a_cycle_is_named() {
+        let error = graph(&[
+            ("first.sql", "select * from second"),
+            ("second.sql", "select * from third"),
+            ("third.sql", "select * from first"),
+        ])
+        .unwrap_err();
+        assert!(error.to_string().contains("first → second → third → first"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_query_is_refused() {
+        for sql in ["drop table events", "select 1; select 2", "copy events to 'x'"] {
+            assert!(graph(&[("a_model.sql", sql)]).is_err(), "{sql}");
+        }
+    }
+
+    #[test]
+    fn selectors_pick_models_with_what_they_read_and_what_reads_them() {
+        let graph = graph(&[
+            ("aa.sql", "-- tags: mine\nselect 1 as x"),
+            ("bb.sql", "select * from aa"),
+            ("cc.sql", "select * from bb"),
+        ])
+        .unwrap();
+        let picked = |selector: &str| graph.select(selector).unwrap().into_iter().collect::<Vec<_>>();
+        assert_eq!(picked("bb"), ["bb"]);
+        assert_eq!(picked("+bb"), ["aa", "bb"]);
+        assert_eq!(picked("bb+"), ["bb", "cc"]);
+        assert_eq!(picked("+bb+"), ["aa", "bb", "cc"]);
+        assert_eq!(picked("tag:mine cc"), ["aa", "cc"]);
+        assert!(graph.select("path_edge").unwrap_err().remedy().is_some());
+    }
+}

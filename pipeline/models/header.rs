@@ -1,0 +1,268 @@
+//! The comment header of a model: what it is, its grain, how it is built, published and checked.
+
+use crate::error::{Error, Result};
+
+/// How a model is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Build {
+    /// A Delta table, built whole.
+    Full,
+    /// A view: planned into whatever reads it.
+    View,
+}
+
+/// How a model reaches readers outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Publish {
+    /// Not at all.
+    No,
+    /// One Parquet file.
+    File,
+    /// One Parquet file per value of a date column.
+    ByDay(String),
+}
+
+/// A rule that every row must keep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// No two rows share these columns.
+    Unique(Vec<String>),
+    /// The columns are never null.
+    NotNull(Vec<String>),
+    /// A column holds only these texts.
+    AcceptedValues(String, Vec<String>),
+    /// Each value of a column is in `model.column`.
+    Relationships(String, String, String),
+}
+
+/// What the header says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// The sentences before the first directive.
+    pub description: String,
+    /// Columns that tell one row from another.
+    pub grain: Vec<String>,
+    /// How it is kept.
+    pub build: Build,
+    /// How it is published.
+    pub publish: Publish,
+    /// Rules.
+    pub checks: Vec<Check>,
+    /// Words to select by.
+    pub tags: Vec<String>,
+}
+
+impl Header {
+    /// Reads the leading `--` lines of a model's SQL. A directive is `name: value` and may go on in following lines
+    /// that are indented further.
+    pub fn parse(sql: &str) -> Result<Self> {
+        let mut description = Vec::new();
+        let mut directives: Vec<(String, String)> = Vec::new();
+        let mut is_continued = false;
+        for line in sql.lines().map(str::trim_end).take_while(|line| line.starts_with("--")) {
+            let text = &line[2..];
+            let indent = text.len() - text.trim_start().len();
+            let text = text.trim();
+            match text.split_once(':') {
+                Some((name, value)) if DIRECTIVES.contains(&name) => {
+                    directives.push((name.to_string(), value.trim().to_string()));
+                    is_continued = true;
+                }
+                _ if text.is_empty() => is_continued = false,
+                _ if is_continued && indent > 1 => {
+                    let (_, value) = directives.last_mut().expect("a continued line follows a directive");
+                    value.push(' ');
+                    value.push_str(text);
+                }
+                _ => {
+                    is_continued = false;
+                    description.push(text.to_string());
+                }
+            }
+        }
+        let mut header = Self {
+            description: description.join(" "),
+            grain: Vec::new(),
+            build: Build::Full,
+            publish: Publish::No,
+            checks: Vec::new(),
+            tags: Vec::new(),
+        };
+        for (name, value) in directives {
+            match name.as_str() {
+                "grain" => header.grain = columns(&value),
+                "tags" => header.tags = columns(&value),
+                "build" => header.build = build(&value)?,
+                "publish" => header.publish = publish(&value)?,
+                _ => header.checks = checks(&value)?,
+            }
+        }
+        Ok(header)
+    }
+}
+
+const DIRECTIVES: [&str; 5] = ["grain", "build", "publish", "checks", "tags"];
+
+/// `incremental …` is accepted, and built whole: the answer is the same, only dearer.
+fn build(value: &str) -> Result<Build> {
+    let is_incremental = value.starts_with("incremental by customer") || value.starts_with("incremental by day");
+    match value {
+        "view" => Ok(Build::View),
+        "full" => Ok(Build::Full),
+        _ if is_incremental => Ok(Build::Full),
+        _ => Err(Error::invalid(format!("build: `{value}` is not known"))
+            .hint("write full, view, incremental by customer or incremental by day")),
+    }
+}
+
+fn publish(value: &str) -> Result<Publish> {
+    match value {
+        "no" => Ok(Publish::No),
+        "file" => Ok(Publish::File),
+        _ => match value.strip_prefix("by day").map(|rest| rest.trim().trim_matches(['(', ')'])) {
+            Some(column) if !column.is_empty() => Ok(Publish::ByDay(column.trim().to_string())),
+            _ => Err(Error::invalid(format!("publish: `{value}` is not known"))
+                .hint("write no, file or by day(DATE_COLUMN)")),
+        },
+    }
+}
+
+fn columns(value: &str) -> Vec<String> {
+    value.split(',').map(|column| column.trim().to_string()).filter(|column| !column.is_empty()).collect()
+}
+
+fn checks(value: &str) -> Result<Vec<Check>> {
+    value.split(';').map(str::trim).filter(|check| !check.is_empty()).map(check).collect()
+}
+
+fn check(text: &str) -> Result<Check> {
+    let unknown = || {
+        Error::invalid(format!("checks: `{text}` is not known")).hint(
+            "write unique(a, b), not_null(a, b), accepted_values(a, 'x', 'y') or relationships(a, model.column), \
+             with ; between",
+        )
+    };
+    let (name, rest) = text.split_once('(').ok_or_else(unknown)?;
+    let mut arguments = columns(rest.strip_suffix(')').ok_or_else(unknown)?);
+    if arguments.is_empty() {
+        return Err(unknown());
+    }
+    match name.trim() {
+        "unique" => Ok(Check::Unique(arguments)),
+        "not_null" => Ok(Check::NotNull(arguments)),
+        "accepted_values" => {
+            let column = arguments.remove(0);
+            let values = arguments.iter().map(|value| value.trim_matches('\'').to_string()).collect();
+            Ok(Check::AcceptedValues(column, values))
+        }
+        "relationships" => match arguments.as_slice() {
+            [column, target] => {
+                let (model, other) = target.split_once('.').ok_or_else(unknown)?;
+                Ok(Check::Relationships(column.clone(), model.to_string(), other.to_string()))
+            }
+            _ => Err(unknown()),
+        },
+        _ => Err(unknown()),
+    }
+}
+
+impl std::fmt::Display for Check {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unique(columns) => write!(f, "unique({})", columns.join(", ")),
+            Self::NotNull(columns) => write!(f, "not_null({})", columns.join(", ")),
+            Self::AcceptedValues(column, values) => write!(f, "accepted_values({column}, {})", values.join(", ")),
+            Self::Relationships(column, model, other) => write!(f, "relationships({column}, {model}.{other})"),
+        }
+    }
+}
+
+impl Check {
+    /// A query over `model` that returns the rows (or keys) that break the rule.
+    pub fn query(&self, model: &str) -> String {
+        let quoted = |columns: &[String]| columns.iter().map(|column| quote(column)).collect::<Vec<_>>().join(", ");
+        let model = quote(model);
+        match self {
+            Self::Unique(columns) => {
+                let columns = quoted(columns);
+                format!("select {columns}, count(*) as rows from {model} group by {columns} having count(*) > 1")
+            }
+            Self::NotNull(columns) => {
+                let any: Vec<_> = columns.iter().map(|column| format!("{} is null", quote(column))).collect();
+                format!("select * from {model} where {}", any.join(" or "))
+            }
+            Self::AcceptedValues(column, values) => {
+                let values: Vec<_> = values.iter().map(|value| format!("'{}'", value.replace('\'', "''"))).collect();
+                format!("select * from {model} where {} not in ({})", quote(column), values.join(", "))
+            }
+            Self::Relationships(column, other, key) => format!(
+                "select child.{column} from {model} as child left anti join {other} as parent \
+                 on child.{column} = parent.{key} where child.{column} is not null",
+                column = quote(column),
+                other = quote(other),
+                key = quote(key),
+            ),
+        }
+    }
+}
+
+/// A name as a SQL identifier.
+pub fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SQL: &str = "-- Switches: how often customers change channel,
+-- and what follows.
+--
+-- grain:      from_channel, to_channel
+-- build:      incremental by day, lookback 2 days
+-- publish:    by day(switched_date)
+-- checks:     unique(from_channel, to_channel); not_null(switches);
+--             accepted_values(scope, 'within', 'between')
+-- tags:       friction
+
+select 1
+";
+
+    #[test]
+    fn a_header_is_read() {
+        let header = Header::parse(SQL).unwrap();
+        assert_eq!(header.description, "Switches: how often customers change channel, and what follows.");
+        assert_eq!(header.grain, ["from_channel", "to_channel"]);
+        assert_eq!(header.build, Build::Full);
+        assert_eq!(header.publish, Publish::ByDay("switched_date".into()));
+        assert_eq!(header.checks.len(), 3);
+        assert_eq!(header.tags, ["friction"]);
+    }
+
+    #[test]
+    fn a_model_without_a_header_is_a_table_that_is_not_published() {
+        let header = Header::parse("select 1").unwrap();
+        assert_eq!((header.build, header.publish), (Build::Full, Publish::No));
+    }
+
+    #[test]
+    fn unknown_directive_values_are_refused_with_what_is_known() {
+        for (line, hint) in [
+            ("-- build: sometimes", "write full"),
+            ("-- publish: by day", "by day(DATE_COLUMN)"),
+            ("-- checks: positive(a)", "unique(a, b)"),
+            ("-- checks: unique", "unique(a, b)"),
+        ] {
+            let error = Header::parse(line).unwrap_err();
+            assert!(error.remedy().unwrap().contains(hint), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_check_asks_for_the_rows_that_break_it() {
+        let unique = Check::Unique(vec!["a".into(), "b".into()]).query("m");
+        assert_eq!(unique, "select \"a\", \"b\", count(*) as rows from \"m\" group by \"a\", \"b\" having count(*) > 1");
+        let accepted = Check::AcceptedValues("a".into(), vec!["it's".into()]).query("m");
+        assert!(accepted.ends_with("not in ('it''s')"), "{accepted}");
+    }
+}

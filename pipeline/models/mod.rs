@@ -1,0 +1,300 @@
+//! Models: SQL files that become tables, ordered by what they read and built when they are stale.
+
+pub mod build;
+pub mod graph;
+pub mod header;
+pub mod settings;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use arrow::util::pretty::pretty_format_batches;
+use datafusion::datasource::TableProvider;
+use serde::{Deserialize, Serialize};
+
+use self::graph::{Graph, Model};
+use self::header::Build;
+use crate::delta::Table;
+use crate::derived::{self, Built, BuiltFrom};
+use crate::error::{Error, Result};
+use crate::workspace::Workspace;
+
+/// Where the checks that passed are kept, with what they were run on.
+const CHECKED: &str = "models/checked.json";
+/// Offending rows shown of a failed check.
+const EXAMPLES: usize = 3;
+
+/// What became of a model or check in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Built, published or resolved.
+    Success,
+    /// A check passed.
+    Pass,
+    /// A check found offending rows.
+    Fail,
+    /// It could not be done.
+    Error,
+    /// Not tried, since something that it reads failed.
+    Skipped,
+}
+
+/// One line of the run report; the keys are those of dbt's `run_results.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodeResult {
+    /// `model.wayline.sessions`, `test.wayline.sessions_do_not_overlap`, …
+    pub unique_id: String,
+    /// What became of it.
+    pub status: Status,
+    /// Seconds that it took.
+    pub execution_time: f64,
+    /// Why it was done, or what went wrong.
+    pub message: String,
+    /// Offending rows of a failed check.
+    pub failures: Option<usize>,
+    /// Rows written.
+    pub rows: Option<usize>,
+    /// Bytes written.
+    pub bytes: Option<u64>,
+}
+
+/// A model and what the run will do with it.
+#[derive(Debug)]
+pub struct Planned {
+    /// The model.
+    pub model: Model,
+    /// Why it is built; `None` leaves it as it is.
+    pub reason: Option<String>,
+    built_from: BuiltFrom,
+    table: Option<Table>,
+}
+
+/// The state of the models after a run: results, fingerprints, and which models may be published.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Report lines in order.
+    pub results: Vec<NodeResult>,
+    /// Models whose rows are in place and whose checks passed.
+    pub sound: BTreeSet<String>,
+    /// Fingerprint of every table.
+    pub fingerprints: BTreeMap<String, String>,
+}
+
+impl Outcome {
+    /// Whether anything failed.
+    pub fn has_failed(&self) -> bool {
+        self.results.iter().any(|result| matches!(result.status, Status::Fail | Status::Error | Status::Skipped))
+    }
+}
+
+/// Folder of a model's table in the lake.
+pub fn folder(model: &str) -> String {
+    format!("models/{model}")
+}
+
+/// Finds out which models are stale. `fingerprints` holds those of landed, identity and settings tables; `settings`
+/// names the last ones. With a selection, others are left as they are.
+pub async fn plan(
+    workspace: &Workspace,
+    graph: &Graph,
+    fingerprints: &BTreeMap<String, String>,
+    settings: &BTreeSet<String>,
+    selected: Option<&BTreeSet<String>>,
+) -> Result<Vec<Planned>> {
+    let mut fingerprints = fingerprints.clone();
+    let mut planned = Vec::with_capacity(graph.models.len());
+    for model in &graph.models {
+        for read in &model.reads {
+            if !fingerprints.contains_key(read) {
+                return Err(Error::invalid(format!("{}: reads `{read}`, which is no table or model", model.origin)));
+            }
+        }
+        let mut built_from = BuiltFrom::now(&model.sql, &model.reads, &fingerprints);
+        let mut reason = None;
+        let mut table = None;
+        if model.header.build == Build::Full {
+            table = Table::open(&workspace.lake, &folder(&model.name)).await?;
+            let before = derived::built_from(table.as_ref())?;
+            reason = built_from.why_stale(before.as_ref(), |name| settings.contains(name));
+            let is_selected = selected.is_none_or(|selected| selected.contains(&model.name));
+            if let (false, Some(before)) = (is_selected, before) {
+                (built_from, reason) = (before, None);
+            } else if !is_selected {
+                reason = None;
+            }
+        }
+        fingerprints.insert(model.name.clone(), built_from.fingerprint());
+        planned.push(Planned { model: model.clone(), reason, built_from, table });
+    }
+    Ok(planned)
+}
+
+/// Builds what is stale, in order, then runs the checks that something changed for. `progress` is told each name.
+pub async fn build(
+    workspace: &Workspace,
+    graph: &Graph,
+    planned: Vec<Planned>,
+    fingerprints: &BTreeMap<String, String>,
+    mut progress: impl FnMut(&str),
+) -> Result<Outcome> {
+    let mut outcome = Outcome { fingerprints: fingerprints.clone(), ..Outcome::default() };
+    let mut missing = BTreeSet::new();
+    for step in planned {
+        let name = step.model.name.clone();
+        progress(&name);
+        let started = Instant::now();
+        let is_blocked = step.model.reads.iter().find(|read| missing.contains(*read));
+        let built = match is_blocked {
+            Some(read) if step.reason.is_some() || step.model.header.build == Build::View => {
+                missing.insert(name.clone());
+                if step.reason.is_some() {
+                    let message = format!("reads {read}, which could not be built");
+                    outcome.results.push(result("model", &name, Status::Skipped, started, message));
+                }
+                continue;
+            }
+            _ => place(workspace, &step).await,
+        };
+        outcome.fingerprints.insert(name.clone(), step.built_from.fingerprint());
+        match built {
+            Ok(Some(built)) => {
+                let mut line = result("model", &name, Status::Success, started, step.reason.unwrap_or_default());
+                (line.rows, line.bytes) = (Some(built.rows), Some(built.bytes));
+                tracing::info!(model = name, rows = built.rows, seconds = line.execution_time, "built");
+                outcome.results.push(line);
+                outcome.sound.insert(name);
+            }
+            Ok(None) => {
+                outcome.sound.insert(name);
+            }
+            Err(error) => {
+                missing.insert(name.clone());
+                outcome.results.push(result("model", &name, Status::Error, started, error.to_string()));
+            }
+        }
+    }
+    check(workspace, graph, &mut outcome, &missing, progress).await?;
+    Ok(outcome)
+}
+
+/// Makes a model's rows available to those that read it; says what was built.
+async fn place(workspace: &Workspace, step: &Planned) -> Result<Option<Built>> {
+    let ctx = &workspace.ctx;
+    let name = step.model.name.as_str();
+    ctx.deregister_table(name)?;
+    if step.model.header.build == Build::View {
+        let view = ctx.sql(&step.model.sql).await.map_err(Error::from).map_err(|error| error.context(&step.model.origin))?;
+        ctx.register_table(name, view.into_view())?;
+        return Ok(None);
+    }
+    let folder = folder(name);
+    let mut built = None;
+    if step.reason.is_some() {
+        let frame = ctx.sql(&step.model.sql).await.map_err(Error::from).map_err(|error| error.context(&step.model.origin))?;
+        let rows = build::build(&workspace.lake, &folder, step.table.as_ref(), frame, &step.built_from).await;
+        built = Some(rows.map_err(|error| error.context(&step.model.origin))?);
+    }
+    if let Some(provider) = provider(workspace, name).await? {
+        ctx.register_table(name, provider)?;
+    } else {
+        return Err(Error::invalid(format!("model `{name}` was never built")).hint(format!("build it with -s +{name}")));
+    }
+    Ok(built)
+}
+
+/// The newest version of a model's table.
+pub async fn provider(workspace: &Workspace, model: &str) -> Result<Option<std::sync::Arc<dyn TableProvider>>> {
+    let folder = folder(model);
+    match Table::open(&workspace.lake, &folder).await? {
+        Some(table) => Ok(Some(table.provider(&workspace.lake, &folder)?)),
+        None => Ok(None),
+    }
+}
+
+/// Runs the rules of each model, and each check, unless they passed on the same tables before.
+async fn check(
+    workspace: &Workspace,
+    graph: &Graph,
+    outcome: &mut Outcome,
+    missing: &BTreeSet<String>,
+    mut progress: impl FnMut(&str),
+) -> Result<()> {
+    let kept = workspace.lake.get(CHECKED).await?;
+    let mut passed: BTreeMap<String, String> =
+        kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let before = passed.clone();
+    let mut failed = BTreeSet::new();
+    for model in graph.models.iter().filter(|model| outcome.sound.contains(&model.name)) {
+        for rule in &model.header.checks {
+            let key = format!("{}.{rule}", model.name);
+            let on = &outcome.fingerprints[&model.name];
+            if passed.get(&key) == Some(on) {
+                continue;
+            }
+            progress(&key);
+            let line = run_check(workspace, &key, &rule.query(&model.name)).await;
+            if line.status == Status::Pass {
+                passed.insert(key, on.clone());
+            } else {
+                passed.remove(&key);
+                failed.insert(model.name.clone());
+            }
+            outcome.results.push(line);
+        }
+    }
+    for check in graph.checks.iter().filter(|check| !check.reads.iter().any(|read| missing.contains(read))) {
+        let on = BuiltFrom::now(&check.sql, &check.reads, &outcome.fingerprints).fingerprint();
+        if passed.get(&check.name) == Some(&on) {
+            continue;
+        }
+        progress(&check.name);
+        let line = run_check(workspace, &check.name, &check.sql).await;
+        if line.status == Status::Pass {
+            passed.insert(check.name.clone(), on);
+        } else {
+            passed.remove(&check.name);
+            failed.extend(check.reads.iter().cloned());
+        }
+        outcome.results.push(line);
+    }
+    outcome.sound.retain(|name| !failed.contains(name));
+    if passed != before {
+        workspace.lake.put(CHECKED, serde_json::to_vec_pretty(&passed)?.into()).await?;
+    }
+    Ok(())
+}
+
+/// Runs a query that must return no rows.
+pub async fn run_check(workspace: &Workspace, name: &str, sql: &str) -> NodeResult {
+    let started = Instant::now();
+    let offending = async {
+        let frame = workspace.ctx.sql(sql).await?;
+        let count = frame.clone().count().await?;
+        let examples = if count > 0 { frame.limit(0, Some(EXAMPLES))?.collect().await? } else { Vec::new() };
+        Ok::<_, Error>((count, examples))
+    };
+    match offending.await {
+        Ok((0, _)) => result("test", name, Status::Pass, started, String::new()),
+        Ok((count, examples)) => {
+            let shown = pretty_format_batches(&examples).map(|table| table.to_string()).unwrap_or_default();
+            let mut line = result("test", name, Status::Fail, started, format!("{count} offending rows, for example\n{shown}"));
+            line.failures = Some(count);
+            line
+        }
+        Err(error) => result("test", name, Status::Error, started, error.to_string()),
+    }
+}
+
+/// A report line.
+pub fn result(kind: &str, name: &str, status: Status, started: Instant, message: String) -> NodeResult {
+    NodeResult {
+        unique_id: format!("{kind}.wayline.{name}"),
+        status,
+        execution_time: started.elapsed().as_secs_f64(),
+        message,
+        failures: None,
+        rows: None,
+        bytes: None,
+    }
+}

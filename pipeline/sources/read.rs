@@ -1,0 +1,416 @@
+//! Reading: many files at once, in blocks, decoded in parallel, delivered in order.
+//!
+//! Each file that is open has a reader, which fetches, hashes and decompresses it, cuts it into blocks and gives them
+//! to the workers; the workers, shared by all files, decode. A file's pieces wait in its own bounded queue, in order,
+//! until the caller takes them: the caller sees file after file, while the next ones are already being read. Nobody
+//! waits for a file but the caller and that file's reader, so a slow file holds up its own queue alone.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, mpsc as thread_mpsc};
+
+use bytes::Bytes;
+use object_store::ObjectStoreExt;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use super::csv::{self, CsvRecords, Header};
+use super::decompress::{Content, Fingerprint, GZIP, Stored, ZSTD};
+use super::json;
+use super::limits::Limits;
+use super::lines::{Block, Blocks, Cut, Lines, Piece};
+use super::list::open;
+use super::parquet;
+use super::plan::Plan;
+use super::{CsvDialect, Damage, Decoded, FileEntry, Format, Outcome, Part, Request, Root, Summary};
+use crate::error::{Error, Result};
+
+/// Files open at once: enough to hide the latency of a store when files are small.
+const OPEN_FILES: usize = 32;
+/// First bytes by which a file's kind is judged.
+const HEAD_BYTES: usize = 4 << 10;
+
+/// How files are read.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// The format of all files; if none, of each by its extension.
+    pub format: Option<Format>,
+    /// The characters of CSV files.
+    pub csv: CsvDialect,
+    /// What is read of each record.
+    pub request: Request,
+    /// Limits on records and files.
+    pub limits: Limits,
+    /// Threads that decode.
+    pub workers: usize,
+}
+
+/// Files being read; see [`read()`].
+pub struct Reading {
+    shared: Arc<Shared>,
+    waiting: VecDeque<(usize, FileEntry)>,
+    open: VecDeque<OpenFile>,
+    /// Blocks that a file's queue holds.
+    queue: usize,
+}
+
+/// What readers and workers share.
+pub(super) struct Shared {
+    pub root: Root,
+    pub plan: Plan,
+    pub limits: Limits,
+    pub handle: Handle,
+    format: Option<Format>,
+    csv: CsvDialect,
+    jobs: thread_mpsc::SyncSender<Job>,
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+type Answer = std::result::Result<Decoded, Damage>;
+
+struct OpenFile {
+    index: usize,
+    weight: usize,
+    steps: mpsc::Receiver<Step>,
+    summary: Summary,
+}
+
+/// What a reader says of its file.
+enum Step {
+    Decoded(Decoded),
+    Decoding(oneshot::Receiver<Answer>),
+    End(std::result::Result<End, Damage>),
+}
+
+/// What a reader knows at the end of a file.
+pub(super) struct End {
+    pub fingerprint: Fingerprint,
+    pub flags: Vec<&'static str>,
+}
+
+/// Reads files. Must be called within a tokio runtime of any flavour.
+///
+/// Yields, through [`Reading::next`], the pieces of `files[0]` in the order of its records, then its outcome, then
+/// `files[1]`, and so on. Dropping the [`Reading`] stops everything.
+/// Errors: a request with doubled names. What is wrong with a file is in its [`Outcome`].
+pub fn read(root: Root, files: Vec<FileEntry>, spec: Spec) -> Result<Reading> {
+    let workers = spec.workers.max(1);
+    let (jobs, queued) = thread_mpsc::sync_channel::<Job>(workers);
+    let queued = Arc::new(Mutex::new(queued));
+    for index in 0..workers {
+        let queued = Arc::clone(&queued);
+        let work = move || {
+            loop {
+                let job = queued.lock().expect("no job runs under the lock").recv();
+                match job {
+                    Ok(job) => job(),
+                    Err(_) => return,
+                }
+            }
+        };
+        std::thread::Builder::new().name(format!("decode-{index}")).spawn(work)?;
+    }
+    let affordable = spec.limits.buffered_bytes / spec.limits.block_bytes.max(1) / 2;
+    let shared = Arc::new(Shared {
+        plan: Plan::new(&spec.request)?,
+        root,
+        limits: spec.limits,
+        handle: Handle::current(),
+        format: spec.format,
+        csv: spec.csv,
+        jobs,
+    });
+    let waiting = files.into_iter().enumerate().collect();
+    Ok(Reading { shared, waiting, open: VecDeque::new(), queue: (workers + 1).min(affordable.max(1)) })
+}
+
+impl Reading {
+    /// The next part; none when all files have ended.
+    pub async fn next(&mut self) -> Option<Part> {
+        self.open_files();
+        let file = self.open.front_mut()?;
+        let step = file.steps.recv().await;
+        let decoded = match step {
+            Some(Step::Decoded(decoded)) => Ok(decoded),
+            Some(Step::Decoding(answer)) => match answer.await {
+                Ok(answer) => answer,
+                Err(_) => Err(Error::internal("a decoding thread is gone").into()),
+            },
+            Some(Step::End(end)) => return Some(self.end(end)),
+            None => Err(Error::internal("the reader of a file is gone").into()),
+        };
+        match decoded {
+            Ok(decoded) => {
+                file.summary.rows += decoded.batch.num_rows() as u64;
+                file.summary.rejected += decoded.rejected.len() as u64;
+                file.summary.blank_lines += decoded.blank_lines;
+                for (flag, count) in &decoded.flags {
+                    *file.summary.flags.entry(flag).or_default() += count;
+                }
+                Some(Part::Records(file.index, decoded))
+            }
+            Err(damage) => Some(self.end(Err(damage))),
+        }
+    }
+
+    /// Opens files while they may be read ahead.
+    fn open_files(&mut self) {
+        let block = self.shared.limits.block_bytes;
+        while let Some((_, entry)) = self.waiting.front() {
+            let full = block * (self.queue + 2);
+            let is_plain = self.shared.format_of(entry) != Some(Format::Parquet) && named_compression(entry).is_none();
+            // compressed files are taken to grow tenfold; the queue bounds them if they grow more
+            let expected = usize::try_from(entry.size).unwrap_or(usize::MAX);
+            let weight = if is_plain { expected } else { expected.saturating_mul(10) }.clamp(1, full);
+            let ahead: usize = self.open.iter().map(|file| file.weight).sum();
+            let has_room = self.open.len() < OPEN_FILES && ahead + weight <= self.shared.limits.buffered_bytes;
+            if !self.open.is_empty() && !has_room {
+                return;
+            }
+            let Some((index, entry)) = self.waiting.pop_front() else { return };
+            let (sender, steps) = mpsc::channel(self.queue);
+            let shared = Arc::clone(&self.shared);
+            self.shared.handle.spawn_blocking(move || FileReader { shared, entry, sender }.run());
+            self.open.push_back(OpenFile { index, weight, steps, summary: Summary::default() });
+        }
+    }
+
+    /// Ends the file in front.
+    fn end(&mut self, end: std::result::Result<End, Damage>) -> Part {
+        let file = self.open.pop_front().expect("a file that ends was open");
+        let outcome = match end {
+            Ok(end) => {
+                let mut summary = file.summary;
+                summary.bytes = end.fingerprint.bytes;
+                summary.sha256 = end.fingerprint.sha256;
+                for flag in end.flags {
+                    *summary.flags.entry(flag).or_default() += 1;
+                }
+                Outcome::Read(summary)
+            }
+            Err(damage) => damage.into(),
+        };
+        Part::End(file.index, outcome)
+    }
+}
+
+impl Shared {
+    fn format_of(&self, entry: &FileEntry) -> Option<Format> {
+        self.format.or_else(|| Format::from_name(entry.path.filename()?))
+    }
+}
+
+/// Reads one file, on a thread that may block.
+pub(super) struct FileReader {
+    pub shared: Arc<Shared>,
+    pub entry: FileEntry,
+    sender: mpsc::Sender<Step>,
+}
+
+/// Why a reader stops early.
+pub(super) enum Stop {
+    Damage(Damage),
+    Abandoned,
+}
+
+impl<D: Into<Damage>> From<D> for Stop {
+    fn from(damage: D) -> Self {
+        Self::Damage(damage.into())
+    }
+}
+
+impl FileReader {
+    fn run(self) {
+        let format = self.shared.format_of(&self.entry);
+        let read = catch_unwind(AssertUnwindSafe(|| self.read(format)));
+        let end = match read {
+            Ok(Ok(end)) => Ok(end),
+            Ok(Err(Stop::Damage(damage))) => Err(damage),
+            Ok(Err(Stop::Abandoned)) => return,
+            Err(panic) => Err(panicked(format, panic)),
+        };
+        // nobody is left to be told if this fails
+        let _ = self.sender.blocking_send(Step::End(end));
+    }
+
+    fn read(&self, format: Option<Format>) -> std::result::Result<End, Stop> {
+        let (size, limit) = (self.entry.size, self.shared.limits.file_bytes);
+        if size > limit {
+            return Err(Damage::file("file_too_large", format!("{size} bytes, the limit is {limit}")).into());
+        }
+        let end = match format {
+            Some(Format::Parquet) => parquet::read(self)?,
+            Some(format) => self.read_text(format)?,
+            None => {
+                let error = Error::invalid(format!("no format is known for `{}`", self.entry.path));
+                return Err(error.hint("name the source's format: jsonl, csv or parquet").into());
+            }
+        };
+        if end.fingerprint.bytes != size {
+            let read = end.fingerprint.bytes;
+            let message = format!("the file has changed: {size} bytes were listed, {read} were read");
+            return Err(Error::unavailable(message).into());
+        }
+        Ok(end)
+    }
+
+    fn read_text(&self, format: Format) -> std::result::Result<End, Stop> {
+        let limits = &self.shared.limits;
+        let mut content = Content::new(self.open()?, limits)?;
+        let mut head = Vec::with_capacity(limits.block_bytes.max(HEAD_BYTES));
+        if let Err(error) = (&mut content).take(HEAD_BYTES as u64).read_to_end(&mut head) {
+            return Err(content.take_failure().map_or_else(|| error.into(), Damage::Failed).into());
+        }
+        let mut flags = Vec::new();
+        if content.compression() != named_compression(&self.entry) {
+            flags.push("ext_mismatch");
+        }
+        if head.is_empty() {
+            flags.push("empty_file");
+        }
+        let mark = refuse_binary(&head, content.compression().is_some())?;
+        if mark > 0 {
+            flags.push("bom_stripped");
+            head.drain(..mark);
+        }
+        let fingerprint = match format {
+            Format::Csv => {
+                let dialect = self.shared.csv;
+                let cut = CsvRecords { dialect, record_bytes: limits.line_bytes };
+                let mut header: Option<Arc<Header>> = None;
+                self.read_blocks(Blocks::new(content, head, cut, limits), |mut block| {
+                    let header = match &header {
+                        Some(header) => Arc::clone(header),
+                        None => match Header::take(&mut block, dialect, &self.shared.plan, limits)? {
+                            Some(taken) => Arc::clone(header.insert(Arc::new(taken))),
+                            None => return Ok(()),
+                        },
+                    };
+                    self.decode(move |shared| Ok(csv::decode(block, &header, dialect, &shared.plan, &shared.limits)?))
+                })?
+            }
+            _ => self.read_blocks(Blocks::new(content, head, Lines, limits), |block| {
+                self.decode(move |shared| Ok(json::decode(block, &shared.plan, &shared.limits)?))
+            })?,
+        };
+        Ok(End { fingerprint, flags })
+    }
+
+    fn read_blocks<C: Cut>(
+        &self,
+        mut blocks: Blocks<'_, Content<'_>, C>,
+        mut decode: impl FnMut(Block) -> std::result::Result<(), Stop>,
+    ) -> std::result::Result<Fingerprint, Stop> {
+        loop {
+            match blocks.next() {
+                Ok(Some(Piece::Records(block))) => decode(block)?,
+                Ok(Some(Piece::TooLong(rejected))) => {
+                    let nothing = Block { bytes: Bytes::new(), first_line: 0 };
+                    let mut decoded = json::decode(nothing, &self.shared.plan, &self.shared.limits)?;
+                    decoded.rejected.push(rejected);
+                    self.send(Step::Decoded(decoded))?;
+                }
+                Ok(None) => return Ok(blocks.into_reader().fingerprint()),
+                Err(damage) => {
+                    let failure = blocks.into_reader().take_failure();
+                    return Err(failure.map_or(damage, Damage::Failed).into());
+                }
+            }
+        }
+    }
+
+    /// Opens the stored bytes.
+    pub fn open(&self) -> std::result::Result<Stored, Stop> {
+        match &self.shared.root {
+            Root::Folder(folder) => Ok(Stored::File(open(folder, &self.entry.path)?)),
+            Root::Store(store) => {
+                let handle = self.shared.handle.clone();
+                let found = handle.block_on(store.get(&self.entry.path)).map_err(refused_by_store)?;
+                Ok(Stored::Download { handle, stream: found.into_stream(), chunk: Bytes::new() })
+            }
+        }
+    }
+
+    /// Gives work to the workers, its result to the caller.
+    pub fn decode(&self, work: impl FnOnce(&Shared) -> Answer + Send + 'static) -> std::result::Result<(), Stop> {
+        let (answer, answered) = oneshot::channel();
+        let shared = Arc::clone(&self.shared);
+        let format = shared.format_of(&self.entry);
+        let job = move || {
+            let decoded = catch_unwind(AssertUnwindSafe(|| work(&shared)));
+            // the caller may have gone
+            let _ = answer.send(decoded.unwrap_or_else(|panic| Err(panicked(format, panic))));
+        };
+        self.shared.jobs.send(Box::new(job)).map_err(|_| Stop::Abandoned)?;
+        self.send(Step::Decoding(answered))
+    }
+
+    fn send(&self, step: Step) -> std::result::Result<(), Stop> {
+        self.sender.blocking_send(step).map_err(|_| Stop::Abandoned)
+    }
+}
+
+/// What the store said, as the fault of the file or of the store.
+pub(super) fn refused_by_store(error: object_store::Error) -> Damage {
+    use object_store::Error as Store;
+    match error {
+        Store::NotFound { .. } => Damage::Failed(Error::unavailable("the file is gone since it was listed")),
+        Store::PermissionDenied { .. } | Store::Unauthenticated { .. } => Damage::file("permission", error.to_string()),
+        error => Damage::Failed(Error::unavailable(error.to_string())),
+    }
+}
+
+fn panicked(format: Option<Format>, panic: Box<dyn std::any::Any + Send>) -> Damage {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    match format {
+        // the Parquet reader is known to panic on damaged files
+        Some(Format::Parquet) => Damage::file("parquet_corrupt", format!("the reader panicked: {text}")),
+        _ => Error::internal(format!("decoding panicked: {text}")).into(),
+    }
+}
+
+/// The compression that a file's extension names.
+fn named_compression(entry: &FileEntry) -> Option<&'static str> {
+    let name = entry.path.filename()?.to_ascii_lowercase();
+    match name.rsplit_once('.')?.1 {
+        "gz" | "gzip" => Some("gz"),
+        "zst" | "zstd" => Some("zst"),
+        _ => None,
+    }
+}
+
+/// Refuses what is no UTF-8 text by its first bytes; returns the length of the byte order mark.
+///
+/// A record may hold a stray NUL and is then refused by itself, so a file counts as binary only if one byte in twenty
+/// is a control character, as in zeros, random bytes and most binary formats.
+fn refuse_binary(head: &[u8], is_compressed: bool) -> std::result::Result<usize, Damage> {
+    if head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]) {
+        return Err(Damage::file("wrong_encoding", "a byte order mark of UTF-16; UTF-8 is expected"));
+    }
+    let is_tar = head.get(257..262) == Some(b"ustar");
+    let is_zip = head.starts_with(b"PK\x03\x04");
+    if is_compressed && (is_tar || is_zip || head.starts_with(GZIP) || head.starts_with(ZSTD)) {
+        return Err(Damage::file("nested_archive", "an archive within a compressed file; one layer is read"));
+    }
+    if is_tar || is_zip || head.starts_with(b"PAR1") {
+        return Err(Damage::file("bad_magic", "an archive or Parquet file where text is expected"));
+    }
+    let mut nuls = [0, 0];
+    let mut controls = 0;
+    for (at, byte) in head.iter().enumerate() {
+        nuls[at % 2] += usize::from(*byte == 0);
+        controls += usize::from(*byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r' | 0x0c | 0x1b));
+    }
+    if nuls[0] + nuls[1] > 0 && controls * 20 > head.len() {
+        if nuls.contains(&0) && (nuls[0] + nuls[1]) * 3 > head.len() {
+            return Err(Damage::file("wrong_encoding", "every other byte is NUL, as in UTF-16; UTF-8 is expected"));
+        }
+        let begins_as_json = head.trim_ascii_start().starts_with(b"{") && std::str::from_utf8(head).is_ok();
+        if !begins_as_json {
+            return Err(Damage::file("bad_magic", "binary data where text is expected"));
+        }
+    }
+    Ok(if head.starts_with(&[0xef, 0xbb, 0xbf]) { 3 } else { 0 })
+}

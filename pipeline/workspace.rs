@@ -1,0 +1,39 @@
+//! A project opened for work: its configuration, its lake and a query session.
+
+use std::sync::Arc;
+
+use datafusion::prelude::SessionContext;
+
+use crate::config::Project;
+use crate::engine;
+use crate::error::Result;
+use crate::identifiers::{Blocked, Pseudonymiser};
+use crate::lake::Lake;
+
+/// What every stage works with.
+#[derive(Clone)]
+pub struct Workspace {
+    /// Folder and configuration.
+    pub project: Project,
+    /// Where tables lie.
+    pub lake: Lake,
+    /// The session that all SQL runs in.
+    pub ctx: SessionContext,
+    /// Makes pseudonyms, when the configuration asks for them.
+    pub pseudonymiser: Option<Arc<Pseudonymiser>>,
+    /// Values that identify nobody.
+    pub blocked: Arc<Blocked>,
+}
+
+impl Workspace {
+    /// Opens the lake of a project. Without the key of configured pseudonyms this is refused.
+    pub fn open(project: Project) -> Result<Self> {
+        let kinds = &project.config.privacy.pseudonymize;
+        let pseudonymiser =
+            project.pseudonym_key()?.map(|key| Arc::new(Pseudonymiser::new(key.expose(), kinds)));
+        let blocked = Arc::new(Blocked::new(&project.config.identity.blocked, pseudonymiser.as_deref()));
+        let lake = Lake::open(&project.folder, &project.config.lake.url)?;
+        let ctx = engine::session(&lake, &project.config.engine)?;
+        Ok(Self { project, lake, ctx, pseudonymiser, blocked })
+    }
+}

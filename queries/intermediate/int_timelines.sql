@@ -1,0 +1,59 @@
+-- Timelines: the events of each customer in order of (occurred_at, event_id), as parallel lists.
+--
+-- grain:      customer_id
+-- build:      incremental by customer
+-- publish:    no
+
+with
+
+events as (
+
+    select
+        customer_id,
+        event_id,
+        touchpoint,
+        channel,
+        stage,
+        value,
+        is_goal,
+        occurred_at
+    from int_events_resolved
+
+),
+
+ordered as (
+
+    select
+        customer_id,
+        timeline(
+            occurred_at,
+            event_id,
+            named_struct(
+                'touchpoints', touchpoint,
+                'channels', channel,
+                'stages', stage,
+                'values', value,
+                'is_goals', is_goal
+            )
+        ) as timeline
+    from events
+    group by customer_id
+
+),
+
+timelines as (
+
+    select
+        customer_id,
+        timeline['event_ids'] as event_ids,
+        timeline['touchpoints'] as touchpoints,
+        timeline['channels'] as channels,
+        timeline['stages'] as stages,
+        timeline['values'] as values,
+        timeline['is_goals'] as is_goals,
+        timeline['times'] as times
+    from ordered
+
+)
+
+select * from timelines

@@ -1,0 +1,184 @@
+-- Funnel steps: of the attempts that entered a funnel on one day by one channel, how many reached each step, and how long
+-- the way from the step before took.
+--
+-- grain:      funnel, entered_date, entry_channel, step
+-- build:      incremental by day
+-- publish:    file
+-- checks:     unique(funnel, entered_date, entry_channel, step); not_null(entered, reached)
+
+with
+
+funnels as (
+
+    select funnel, steps, step_count from funnels
+
+),
+
+attempts as (
+
+    select
+        funnel,
+        entry_channel,
+        step_positions,
+        chain_times,
+        furthest_step,
+        entered_date
+    from int_funnel_attempts
+
+),
+
+steps as (
+
+    select
+        funnel,
+        unnest(steps) as step_name,
+        unnest(range(1, step_count + 1)) as step
+    from funnels
+
+),
+
+entries as (
+
+    select funnel, entry_channel, entered_date, count(*) as entered
+    from attempts
+    group by funnel, entry_channel, entered_date
+
+),
+
+-- The chain holds the times from the first matched touch to the last, so both lists beside the steps are short.
+steps_reached as (
+
+    select
+        funnel,
+        entry_channel,
+        step_positions,
+        chain_times,
+        entered_date,
+        unnest(range(1, furthest_step + 1)) as step
+    from attempts
+
+),
+
+with_times as (
+
+    select
+        funnel,
+        entry_channel,
+        step,
+        entered_date,
+        chain_times[step_positions[step] - step_positions[1] + 1]
+            as reached_at,
+        case
+            when step > 1 then
+                chain_times[step_positions[step - 1] - step_positions[1] + 1]
+        end as previous_at
+    from steps_reached
+
+),
+
+with_seconds as (
+
+    select
+        funnel,
+        entry_channel,
+        step,
+        entered_date,
+        (cast(reached_at as bigint) - cast(previous_at as bigint)) / 1e6
+            as seconds
+    from with_times
+
+),
+
+reaches as (
+
+    select
+        funnel,
+        entry_channel,
+        step,
+        entered_date,
+        count(*) as reached,
+        median(seconds) as median_seconds,
+        array_sort(array_agg(seconds) filter (where seconds is not null))
+            as sorted_seconds
+    from with_seconds
+    group by funnel, entry_channel, step, entered_date
+
+),
+
+-- The 90th percentile lies `ninths / 10` elements behind the first; percentile_cont would round the fraction to 6 digits.
+with_rank as (
+
+    select
+        *,
+        9 * (cast(cardinality(sorted_seconds) as bigint) - 1) as ninths
+    from reaches
+
+),
+
+with_percentile as (
+
+    select
+        *,
+        sorted_seconds[ninths / 10 + 1] as lower_seconds,
+        coalesce(
+            sorted_seconds[ninths / 10 + 2] - sorted_seconds[ninths / 10 + 1],
+            0
+        ) * (ninths % 10) / 10 as upper_seconds
+    from with_rank
+
+),
+
+-- Every group has a row for every step, reached or not.
+framed as (
+
+    select
+        entries.funnel,
+        entries.entry_channel,
+        steps.step,
+        steps.step_name,
+        entries.entered,
+        entries.entered_date
+    from entries
+    inner join steps on entries.funnel = steps.funnel
+
+),
+
+with_reached as (
+
+    select
+        framed.*,
+        coalesce(with_percentile.reached, 0) as reached,
+        with_percentile.median_seconds,
+        with_percentile.lower_seconds + with_percentile.upper_seconds
+            as p90_seconds
+    from framed
+    left join with_percentile
+        on
+            framed.funnel = with_percentile.funnel
+            and framed.entry_channel = with_percentile.entry_channel
+            and framed.step = with_percentile.step
+            and framed.entered_date = with_percentile.entered_date
+
+),
+
+funnel_steps as (
+
+    select
+        funnel,
+        entry_channel,
+        step,
+        step_name,
+        entered,
+        reached,
+        lead(reached) over (
+            partition by funnel, entered_date, entry_channel
+            order by step
+        ) as converted_to_next,
+        median_seconds,
+        p90_seconds,
+        entered_date
+    from with_reached
+
+)
+
+select * from funnel_steps

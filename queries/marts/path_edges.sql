@@ -1,0 +1,38 @@
+-- Path edges: how many journeys go from one touchpoint to the next, by position in the path. As many edges lead into a
+-- node as out of it.
+--
+-- grain:      position, from_touchpoint, to_touchpoint
+-- build:      full
+-- publish:    file
+-- checks:     unique(position, from_touchpoint, to_touchpoint); not_null(journeys, converted)
+
+with
+
+journeys as (
+
+    select touchpoints, times, is_converted from journeys
+
+),
+
+unnested as (
+
+    select is_converted, unnest(path_edges(touchpoints, times, 8)) as edge
+    from journeys
+
+),
+
+path_edges as (
+
+    select
+        edge['position'] as position,
+        edge['from_touchpoint'] as from_touchpoint,
+        edge['to_touchpoint'] as to_touchpoint,
+        count(*) as journeys,
+        count(*) filter (where is_converted) as converted,
+        median(edge['seconds']) as median_seconds
+    from unnested
+    group by 1, 2, 3
+
+)
+
+select * from path_edges

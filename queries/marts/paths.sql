@@ -1,0 +1,65 @@
+-- Paths: journeys by the touchpoints that they go through. Equal neighbours are one; a path longer than 8 ends in `…`.
+--
+-- grain:      path, started_date
+-- build:      incremental by day
+-- publish:    file
+-- checks:     unique(path, started_date); not_null(journeys, conversion_rate)
+
+with
+
+journeys as (
+
+    select
+        path_text(touchpoints, 8) as path,
+        customer_id,
+        value,
+        is_converted,
+        started_date
+    from journeys
+
+),
+
+-- Grouped by customer first: a customer may take a path twice on a day.
+paths_by_customer as (
+
+    select
+        path,
+        customer_id,
+        count(*) as journeys,
+        count(*) filter (where is_converted) as converted,
+        sum(value) as value,
+        started_date
+    from journeys
+    group by path, started_date, customer_id
+
+),
+
+summarised as (
+
+    select
+        path,
+        cast(sum(journeys) as bigint) as journeys,
+        count(*) as customers,
+        cast(sum(converted) as bigint) as converted,
+        sum(value) as value,
+        started_date
+    from paths_by_customer
+    group by path, started_date
+
+),
+
+paths as (
+
+    select
+        path,
+        journeys,
+        customers,
+        converted,
+        value,
+        cast(converted as double) / journeys as conversion_rate,
+        started_date
+    from summarised
+
+)
+
+select * from paths

@@ -1,0 +1,29 @@
+-- Runs: what each run of the main job did.
+--
+-- grain:      run_id
+-- build:      full
+-- publish:    file
+-- checks:     unique(run_id); not_null(started_at, status)
+
+with
+
+run_results as (
+
+    select
+        run_id,
+        status,
+        landed,
+        duplicates,
+        dead_letters,
+        models_built,
+        models_failed,
+        checks_failed,
+        elapsed_seconds,
+        as_of,
+        started_at,
+        completed_at
+    from run_results
+
+)
+
+select * from run_results

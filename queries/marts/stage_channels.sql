@@ -1,0 +1,195 @@
+-- Stages and channels: who reaches each cell of the map, how long they stay, where they go next and what they say there.
+-- A visit is a run of touches in one cell and counts on the day of its first touch; a score counts on its own day.
+--
+-- grain:      stage, channel, occurred_date
+-- build:      incremental by day
+-- publish:    file
+-- checks:     unique(stage, channel, occurred_date); not_null(touches, reach, entries)
+
+with
+
+journeys as (
+
+    select customer_id, state, stages, channels, times, is_converted
+    from journeys
+
+),
+
+scored_events as (
+
+    select
+        coalesce(stage, '(none)') as stage,
+        channel,
+        score_kind,
+        score,
+        occurred_date
+    from stg_events
+    where score is not null and score_kind is not null
+
+),
+
+unnested as (
+
+    select
+        customer_id,
+        state,
+        is_converted,
+        unnest(journey_cells(stages, channels, times)) as visit
+    from journeys
+
+),
+
+visits as (
+
+    select
+        visit['stage'] as stage,
+        visit['channel'] as channel,
+        customer_id,
+        visit['next_stage'] as next_stage,
+        visit['next_channel'] as next_channel,
+        visit['touch_count'] as touch_count,
+        visit['seconds'] as seconds,
+        visit['is_last'] and state = 'expired' as is_exit,
+        is_converted,
+        cast(visit['entered_at'] as date) as occurred_date
+    from unnested
+
+),
+
+visits_by_customer as (
+
+    select stage, channel, occurred_date, customer_id
+    from visits
+    group by stage, channel, occurred_date, customer_id
+
+),
+
+reach as (
+
+    select stage, channel, occurred_date, count(*) as reach
+    from visits_by_customer
+    group by stage, channel, occurred_date
+
+),
+
+next_cells as (
+
+    select
+        stage,
+        channel,
+        occurred_date,
+        next_stage,
+        next_channel,
+        count(*) as visits
+    from visits
+    where next_channel is not null
+    group by stage, channel, occurred_date, next_stage, next_channel
+
+),
+
+ranked_next_cells as (
+
+    select
+        *,
+        row_number() over (
+            partition by stage, channel, occurred_date
+            order by visits desc, next_stage, next_channel
+        ) as rank
+    from next_cells
+
+),
+
+summarised as (
+
+    select
+        stage,
+        channel,
+        cast(sum(touch_count) as bigint) as touches,
+        count(*) as entries,
+        count(*) filter (where is_exit) as exits,
+        count(*) filter (where is_converted) as converted,
+        median(seconds) as median_seconds,
+        occurred_date
+    from visits
+    group by stage, channel, occurred_date
+
+),
+
+visited as (
+
+    select
+        summarised.*,
+        reach.reach,
+        ranked_next_cells.next_stage,
+        ranked_next_cells.next_channel
+    from summarised
+    inner join reach
+        on
+            summarised.stage = reach.stage
+            and summarised.channel = reach.channel
+            and summarised.occurred_date = reach.occurred_date
+    left join ranked_next_cells
+        on
+            summarised.stage = ranked_next_cells.stage
+            and summarised.channel = ranked_next_cells.channel
+            and summarised.occurred_date = ranked_next_cells.occurred_date
+            and ranked_next_cells.rank = 1
+
+),
+
+-- Sums are exact decimals; only the quotient is a float.
+scores_by_kind as (
+
+    select
+        stage,
+        channel,
+        score_kind,
+        cast(sum(score) as double) / count(*) as mean_score,
+        occurred_date
+    from scored_events
+    group by stage, channel, score_kind, occurred_date
+
+),
+
+scores as (
+
+    select
+        stage,
+        channel,
+        max(mean_score) filter (where score_kind = 'csat') as mean_csat,
+        max(mean_score) filter (where score_kind = 'ces') as mean_ces,
+        max(mean_score) filter (where score_kind = 'nps') as mean_nps,
+        occurred_date
+    from scores_by_kind
+    group by stage, channel, occurred_date
+
+),
+
+stage_channels as (
+
+    select
+        coalesce(visited.stage, scores.stage) as stage,
+        coalesce(visited.channel, scores.channel) as channel,
+        coalesce(visited.touches, 0) as touches,
+        coalesce(visited.reach, 0) as reach,
+        coalesce(visited.entries, 0) as entries,
+        coalesce(visited.exits, 0) as exits,
+        coalesce(visited.converted, 0) as converted,
+        visited.median_seconds,
+        visited.next_stage,
+        visited.next_channel,
+        cast(visited.converted as double) / visited.entries as conversion_rate,
+        scores.mean_csat,
+        scores.mean_ces,
+        scores.mean_nps,
+        coalesce(visited.occurred_date, scores.occurred_date) as occurred_date
+    from visited
+    full join scores
+        on
+            visited.stage = scores.stage
+            and visited.channel = scores.channel
+            and visited.occurred_date = scores.occurred_date
+
+)
+
+select * from stage_channels

@@ -1,0 +1,133 @@
+"""Who is who: usable identifiers, links, refusals, components and the customer of an event."""
+
+import re
+from collections import defaultdict
+from itertools import combinations
+
+from values import Time, content_id, digest
+
+BUILT_IN = {
+    "", "null", "none", "undefined", "nan", "nil", "n/a", "na", "-", "(null)", "unknown", "anonymous", "guest", "test",
+    "invalid", "not_authenticated", "email", "id", "true", "false", "[object object]", "0", "123456",
+}
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+PRIORITY = ["user_id", "customer_id", "loyalty_id", "email", "phone", "device_id", "anonymous_id"]
+
+
+def normalise(kind, value):
+    value = value.strip()
+    if kind == "email":
+        return value.lower().removeprefix("mailto:").strip()
+    if kind == "phone":
+        return "".join(character for character in value if character in "0123456789")
+    return value
+
+
+def bare(value):
+    """The form in which a value is held against the lists: trimmed, lower case, without quotes."""
+    return value.strip().lower().strip("'\"`").strip()
+
+
+def is_blocked(value, blocked):
+    value = bare(value)
+    if value in BUILT_IN or value in {bare(more) for more in blocked}:
+        return True
+    if len(set(value)) == 1:
+        return True
+    return bool(UUID.fullmatch(value)) and set(value) in ({"0", "-"}, {"f", "-"})
+
+
+def usable(named, blocked):
+    """Sorted distinct (kind, value) pairs that may identify somebody."""
+    normal = {(kind, normalise(kind, value)) for kind, value in named if value is not None}
+    return sorted((kind, value) for kind, value in normal if not is_blocked(value, blocked))
+
+
+class Identity:
+    """Built once from all events; then `customer_of(event)`."""
+
+    def __init__(self, events, config):
+        self.limits = config.get("limits", {})
+        self.max_links = config.get("max_links", 50)
+        self.max_identifiers = config.get("max_identifiers", 50)
+        self.priority = config.get("priority", PRIORITY)
+        self.first, self.last, self.links = {}, {}, {}
+        for event in events:
+            time = event["occurred_at"]
+            for identifier in event["identifiers"]:
+                self.first[identifier] = min(time, self.first.get(identifier, time))
+                self.last[identifier] = max(time, self.last.get(identifier, time))
+            for pair in combinations(sorted(event["identifiers"], key=lambda found: digest(*found)), 2):
+                link = self.links.setdefault(pair, {"first": time, "last": time, "count": 0})
+                link["first"] = min(time, link["first"])
+                link["last"] = max(time, link["last"])
+                link["count"] += 1
+        self.refusals = []
+        self.members = {identifier: {identifier} for identifier in self.first}
+        self.resolve()
+        self.customer = {}
+        for identifier, members in self.members.items():
+            elder = min(members, key=lambda found: (self.first[found], digest(*found)))
+            self.customer[identifier] = content_id(*elder)
+
+    def resolve(self):
+        neighbours = defaultdict(set)
+        for a, b in self.links:
+            neighbours[a].add(b)
+            neighbours[b].add(a)
+        ordered = sorted(self.links.items(), key=lambda entry: (entry[1]["first"], *map(lambda i: digest(*i), entry[0])))
+        for (a, b), link in ordered:
+            crowded = max(len(neighbours[a]), len(neighbours[b])) > self.max_links
+            rule = "max_links" if crowded else self.join(a, b)
+            if rule:
+                self.refusals.append((a, b, link["first"], rule))
+
+    def join(self, a, b):
+        """Makes one component of two, or answers the rule that forbids it."""
+        if self.members[a] is self.members[b]:
+            return None
+        together = self.members[a] | self.members[b]
+        for kind in sorted(self.limits):
+            if sum(member[0] == kind for member in together) > self.limits[kind]:
+                return f"limit:{kind}"
+        if len(together) > self.max_identifiers:
+            return "max_identifiers"
+        for member in together:
+            self.members[member] = together
+        return None
+
+    def customer_of(self, event):
+        def strength(identifier):
+            kind, value = identifier
+            known = kind in self.priority
+            return (0, self.priority.index(kind), "", value.encode()) if known else (1, 0, kind, value.encode())
+
+        if not event["identifiers"]:
+            return content_id("event", event["event_id"])
+        return self.customer[min(event["identifiers"], key=strength)]
+
+    def tables(self):
+        return {
+            "identity_map": [
+                {
+                    "kind": kind, "value": value, "customer_id": customer,
+                    "first_seen_at": Time(self.first[kind, value]), "last_seen_at": Time(self.last[kind, value]),
+                }
+                for (kind, value), customer in self.customer.items()
+            ],
+            "identity_links": [
+                {
+                    "from_kind": a[0], "from_value": a[1], "to_kind": b[0], "to_value": b[1],
+                    "first_seen_at": Time(link["first"]), "last_seen_at": Time(link["last"]),
+                    "event_count": link["count"],
+                }
+                for (a, b), link in self.links.items()
+            ],
+            "identity_refusals": [
+                {
+                    "from_kind": a[0], "from_value": a[1], "to_kind": b[0], "to_value": b[1],
+                    "first_seen_at": Time(first), "rule": rule,
+                }
+                for a, b, first, rule in self.refusals
+            ],
+        }
