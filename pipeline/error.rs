@@ -22,8 +22,6 @@ pub enum Kind {
     Corrupt,
     /// A defect of ours: tell us.
     Internal,
-    /// The run was asked to stop and stopped cleanly.
-    Stopped,
 }
 
 /// An error with its kind, place, remedy and source.

@@ -175,9 +175,9 @@ impl fmt::Debug for Pseudonymiser {
 /// Values that must not link identifiers.
 ///
 /// Built in: values with no letter or digit; fillers (`000000`, `1111`, the UUID of zeros or of `f`); words such as
-/// `null` or `anonymous` in any case and in quotes, and their digests; values over [`MAX_CHARACTERS`]; telephone numbers
-/// with letters, an extension, fewer than 7 or more than 15 digits (a digest of a number is usable). Configured values
-/// come on top; they are compared without case, quotes and blanks at the ends too.
+/// `null` or `anonymous` in any case and in quotes, and their digests; values over [`MAX_CHARACTERS`]; telephone
+/// numbers with letters, an extension, fewer than 7 or more than 15 digits (a digest of a number is usable). Configured
+/// values come on top; they are compared without case, quotes and blanks at the ends too.
 #[derive(Clone)]
 pub struct Blocked {
     configured: Values,

@@ -32,5 +32,9 @@ pub mod identity;
 pub mod models;
 /// Marts: models as plain Parquet at stable paths.
 pub mod marts;
+/// The main job: land, resolve, build, check, publish.
+pub mod run;
 /// Synthetic events of the shape of real ones.
 pub mod generate;
+/// The command line.
+pub mod cli;

@@ -255,7 +255,7 @@ fn events_show_what_journeys_are_made_of() {
         ("email", 0.1, 0.4),
         ("phone", 0.03, 0.25),
         ("loyalty_id", 0.01, 0.1),
-        ("campaign", 0.15, 0.6),
+        ("campaign", 0.08, 0.3),
         ("value", 0.01, 0.06),
         ("score", 0.003, 0.03),
     ] {

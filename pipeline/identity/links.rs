@@ -52,11 +52,11 @@ impl Links {
 
     /// Adds a batch of events.
     ///
-    /// - `identifiers`: a list of struct (`kind`, `value`) per event, text in any encoding; null lists, pairs, kinds and
-    ///   values are left out
+    /// - `identifiers`: a list of struct (`kind`, `value`) per event, text in any encoding; null lists, pairs, kinds
+    ///   and values are left out
     /// - `occurred_at`: of each event
     ///
-    /// Errors: other types, columns of unequal length, a null time, more than 2³² distinct identifiers or combinations.
+    /// Errors: other types, columns of unequal length, a null time, 2³² distinct identifiers or combinations.
     pub fn add(
         &mut self,
         identifiers: &ListArray,
@@ -76,7 +76,7 @@ impl Links {
 
     /// Adds one event by its (kind, value) pairs and its time in microseconds.
     ///
-    /// Errors: more than 2³² distinct identifiers or combinations.
+    /// Errors: 2³² distinct identifiers or combinations.
     pub fn add_event<'a>(
         &mut self,
         identifiers: impl IntoIterator<Item = (&'a str, &'a str)>,

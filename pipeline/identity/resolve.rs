@@ -77,7 +77,7 @@ pub(super) struct Outcome {
     pub(super) refusals: Vec<Refusal>,
 }
 
-/// Resolves identifiers to customers. A link of an identifier with itself says nothing and is passed over.
+/// Follows the links as far as the caps allow. A link of an identifier with itself says nothing and is passed over.
 pub(super) fn resolve(identifiers: &[Identifier], links: &[Link], caps: &Caps) -> Outcome {
     let (mut proposals, mut refusals) = refuse_shared(identifiers, links, caps.max_links);
     let mut components = Components::new(identifiers, caps);
@@ -116,7 +116,7 @@ fn refuse_shared(
     }
     let (mut proposals, mut refusals) = (Vec::new(), Vec::new());
     for link in links {
-        // The end with more neighbours is named; both have the same number in case of a tie, so kinds decide.
+        // The end with more neighbours is named; of two with equally many the one whose kind comes last.
         let (links, kind) = [link.a, link.b]
             .map(|end| (neighbours[end as usize], identifiers[end as usize].kind))
             .into_iter()
@@ -443,8 +443,8 @@ mod tests {
             let customers = resolve(&identifiers, &links, &Caps::default()).customers;
             let reachable = reachable(identifiers.len(), &links);
             for (position, reached) in reachable.iter().enumerate() {
-                let same: BTreeSet<u32> =
-                    (0..).zip(&customers).filter(|(_, customer)| **customer == customers[position]).map(|(other, _)| other).collect();
+                let has_same_customer = |other: &u32| customers[*other as usize] == customers[position];
+                let same: BTreeSet<u32> = (0..customers.len() as u32).filter(has_same_customer).collect();
                 prop_assert_eq!(&same, reached);
             }
         }

@@ -1,8 +1,8 @@
 //! The result of identity as three tables, in batches.
 //!
-//! All text is `Utf8`, times are microseconds in UTC, and no column has nulls. Rows come in order: identifiers by kind and
-//! value, links and refusals by their two ends, of which the lower is `from`. A batch is made when it is asked for, so
-//! that no table stands in memory as a whole.
+//! All text is `Utf8`, times are microseconds in UTC, and no column has nulls. Rows come in order: identifiers by kind
+//! and value, links and refusals by their two ends, of which the lower is `from`. A batch is made when it is asked for,
+//! so that no table stands in memory as a whole.
 
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};

@@ -42,11 +42,6 @@ impl DeadLetters {
         self.count += 1;
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.count
-    }
-
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.count == 0

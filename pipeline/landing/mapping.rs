@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, ListArray, RecordBatch, StringArray, StringBuilder, StructArray,
-    TimestampMicrosecondArray, UInt64Array,
+    TimestampMicrosecondArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
@@ -70,8 +70,6 @@ impl EventColumn {
 pub struct Mapped {
     /// Events with the columns of [`EVENT_SCHEMA`], rows in record order.
     pub events: RecordBatch,
-    /// Row in the decoded batch of each event.
-    pub rows: UInt64Array,
     /// Refused rows with their reason.
     pub refused: Vec<(usize, Refusal)>,
     /// Events that brought no id, with their record; [`Mapping::derive_ids`] gives them one.
@@ -180,12 +178,12 @@ impl Mapping {
         let (ids, mut without_id) = event_ids(ids, records, &refusals);
         let events = self.assemble(columns, ids, records)?;
         let kept = BooleanArray::from_iter((0..rows).map(|row| Some(refusals.of_row[row].is_none())));
-        let positions = UInt64Array::from_iter_values((0..rows as u64).filter(|row| kept.value(*row as usize)));
+        let positions: Vec<usize> = (0..rows).filter(|row| kept.value(*row)).collect();
         let events = if positions.len() == rows { events } else { filter_record_batch(&events, &kept)? };
         for (row, _) in &mut without_id {
-            *row = positions.values().binary_search(&(*row as u64)).expect("only rows that are kept lack an id");
+            *row = positions.binary_search(row).expect("only rows that are kept lack an id");
         }
-        Ok(Mapped { events, rows: positions, refused: refusals.into_rows(), without_id })
+        Ok(Mapped { events, refused: refusals.into_rows(), without_id })
     }
 
     /// Gives events without an id one that is derived from source, record and the how-many-eth such record of its file

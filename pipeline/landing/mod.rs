@@ -279,6 +279,17 @@ async fn commit_events(workspace: &Workspace, table: Option<&Table>, batch: i64,
     Ok(())
 }
 
+/// The files that the next batch would take, as (source, path, bytes).
+pub async fn pending(workspace: &Workspace) -> Result<Vec<(String, String, u64)>> {
+    let entries = Entry::load_all(&workspace.lake, last_batch(workspace).await?).await?;
+    let mut listed = Vec::new();
+    for source in &workspace.project.config.sources {
+        listed.push((Arc::new(source.clone()), list_source(&workspace.project, source).await?));
+    }
+    let files = next_files(&workspace.project, &listed, &taken(&entries)).await?;
+    Ok(files.into_iter().map(|file| (file.source, file.path, file.size)).collect())
+}
+
 /// Checks sources without taking anything: lists them and plans their mappings. Returns files found by source.
 pub async fn check(workspace: &Workspace) -> Result<Vec<(String, usize)>> {
     let mut found = Vec::new();

@@ -77,15 +77,10 @@ pub struct Outcome {
     pub results: Vec<NodeResult>,
     /// Models whose rows are in place and whose checks passed.
     pub sound: BTreeSet<String>,
+    /// Models that could not be built, and those that read them.
+    pub missing: BTreeSet<String>,
     /// Fingerprint of every table.
     pub fingerprints: BTreeMap<String, String>,
-}
-
-impl Outcome {
-    /// Whether anything failed.
-    pub fn has_failed(&self) -> bool {
-        self.results.iter().any(|result| matches!(result.status, Status::Fail | Status::Error | Status::Skipped))
-    }
 }
 
 /// Folder of a model's table in the lake.
@@ -130,24 +125,22 @@ pub async fn plan(
     Ok(planned)
 }
 
-/// Builds what is stale, in order, then runs the checks that something changed for. `progress` is told each name.
+/// Builds what is stale, in order. `progress` is told each name.
 pub async fn build(
     workspace: &Workspace,
-    graph: &Graph,
     planned: Vec<Planned>,
     fingerprints: &BTreeMap<String, String>,
     mut progress: impl FnMut(&str),
 ) -> Result<Outcome> {
     let mut outcome = Outcome { fingerprints: fingerprints.clone(), ..Outcome::default() };
-    let mut missing = BTreeSet::new();
     for step in planned {
         let name = step.model.name.clone();
         progress(&name);
         let started = Instant::now();
-        let is_blocked = step.model.reads.iter().find(|read| missing.contains(*read));
+        let is_blocked = step.model.reads.iter().find(|read| outcome.missing.contains(*read));
         let built = match is_blocked {
             Some(read) if step.reason.is_some() || step.model.header.build == Build::View => {
-                missing.insert(name.clone());
+                outcome.missing.insert(name.clone());
                 if step.reason.is_some() {
                     let message = format!("reads {read}, which could not be built");
                     outcome.results.push(result("model", &name, Status::Skipped, started, message));
@@ -169,12 +162,11 @@ pub async fn build(
                 outcome.sound.insert(name);
             }
             Err(error) => {
-                missing.insert(name.clone());
+                outcome.missing.insert(name.clone());
                 outcome.results.push(result("model", &name, Status::Error, started, error.to_string()));
             }
         }
     }
-    check(workspace, graph, &mut outcome, &missing, progress).await?;
     Ok(outcome)
 }
 
@@ -212,12 +204,12 @@ pub async fn provider(workspace: &Workspace, model: &str) -> Result<Option<std::
     }
 }
 
-/// Runs the rules of each model, and each check, unless they passed on the same tables before.
-async fn check(
+/// Runs the rules of each model, and each check, unless they passed on the same tables before. Models that fail one are
+/// not sound any more.
+pub async fn check(
     workspace: &Workspace,
     graph: &Graph,
     outcome: &mut Outcome,
-    missing: &BTreeSet<String>,
     mut progress: impl FnMut(&str),
 ) -> Result<()> {
     let kept = workspace.lake.get(CHECKED).await?;
@@ -243,7 +235,7 @@ async fn check(
             outcome.results.push(line);
         }
     }
-    for check in graph.checks.iter().filter(|check| !check.reads.iter().any(|read| missing.contains(read))) {
+    for check in graph.checks.iter().filter(|check| !check.reads.iter().any(|read| outcome.missing.contains(read))) {
         let on = BuiltFrom::now(&check.sql, &check.reads, &outcome.fingerprints).fingerprint();
         if passed.get(&check.name) == Some(&on) {
             continue;
@@ -263,6 +255,42 @@ async fn check(
         workspace.lake.put(CHECKED, serde_json::to_vec_pretty(&passed)?.into()).await?;
     }
     Ok(())
+}
+
+/// Registers all models for reading: tables as they were built last, views over them. What was never built, or reads
+/// such, is left out.
+pub async fn register(workspace: &Workspace, graph: &Graph) -> Result<()> {
+    let ctx = &workspace.ctx;
+    for model in &graph.models {
+        ctx.deregister_table(model.name.as_str())?;
+        if model.header.build == Build::View {
+            if let Ok(view) = ctx.sql(&model.sql).await {
+                ctx.register_table(model.name.as_str(), view.into_view())?;
+            }
+        } else if let Some(provider) = provider(workspace, &model.name).await? {
+            ctx.register_table(model.name.as_str(), provider)?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs every rule and check whose tables are there, and keeps no record of it.
+pub async fn run_all_checks(workspace: &Workspace, graph: &Graph) -> Result<Vec<NodeResult>> {
+    let ctx = &workspace.ctx;
+    let mut results = Vec::new();
+    for model in &graph.models {
+        if ctx.table_exist(model.name.as_str())? {
+            for rule in &model.header.checks {
+                results.push(run_check(workspace, &format!("{}.{rule}", model.name), &rule.query(&model.name)).await);
+            }
+        }
+    }
+    for check in &graph.checks {
+        if check.reads.iter().all(|read| ctx.table_exist(read.as_str()).unwrap_or(false)) {
+            results.push(run_check(workspace, &check.name, &check.sql).await);
+        }
+    }
+    Ok(results)
 }
 
 /// Runs a query that must return no rows.

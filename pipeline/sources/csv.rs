@@ -17,7 +17,8 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use bytes::Bytes;
 use memchr::{memchr, memchr_iter, memchr2, memrchr};
 
-use super::json::{JsonColumn, copy_text, invalid_utf8, push_json_string};
+use super::filter::{copy_text, push_json_string};
+use super::json::{JsonColumn, invalid_utf8};
 use super::limits::Limits;
 use super::lines::{Block, Cut, Record, too_long};
 use super::plan::Plan;
@@ -148,8 +149,8 @@ pub(super) fn decode(
     let all_text = std::str::from_utf8(bytes).ok();
     let has_nul = memchr(0, bytes).is_some();
     let has_quote = memchr(dialect.quote, bytes).is_some();
-    let mut rows = Rows::new(header, plan, limits);
-    let mut records = Vec::with_capacity(bytes.len() / 128);
+    let mut rows = Rows::new(header, plan, limits, block.lines + 1);
+    let mut records = Vec::with_capacity(block.lines + 1);
     let mut rejected = Vec::new();
     let mut blank_lines = 0;
     let mut fields: Vec<Field> = Vec::with_capacity(header.targets.len());
@@ -237,18 +238,19 @@ enum Column<'p> {
 }
 
 impl<'p> Rows<'p> {
-    fn new(header: &'p Header, plan: &'p Plan, limits: &'p Limits) -> Self {
+    fn new(header: &'p Header, plan: &'p Plan, limits: &'p Limits, rows: usize) -> Self {
         let is_there = |index: usize| header.targets.iter().any(|target| target.column == Some(index));
-        let columns = plan.columns.iter().enumerate().map(|(index, column)| match &column.inner {
+        let columns = plan.columns.iter().enumerate().map(|(index, column)| match (&column.layout, &column.inner) {
             _ if !is_there(index) => Column::Absent,
-            None => Column::Text(StringBuilder::new()),
-            Some(inner) => Column::Json(Box::new(JsonColumn::new(inner, limits))),
+            (_, Some(inner)) => Column::Json(Box::new(JsonColumn::new(inner, limits, rows))),
+            (layout, None) => Column::Text(plan.builder(layout.slot(), rows)),
         });
+        let room = if plan.properties { rows } else { 0 };
         Self {
             header,
             plan,
             columns: columns.collect(),
-            properties: StringBuilder::new(),
+            properties: plan.builder(None, room),
             limits,
             object: String::new(),
         }
@@ -298,13 +300,17 @@ impl<'p> Rows<'p> {
         for (planned, column) in std::iter::zip(&self.plan.columns, self.columns) {
             let array = match column {
                 Column::Absent => arrow::array::new_null_array(&planned.text_type(), rows),
-                Column::Text(mut builder) => Arc::new(builder.finish()),
+                Column::Text(mut builder) => {
+                    self.plan.weigh(planned.layout.slot(), &builder);
+                    Arc::new(builder.finish())
+                }
                 Column::Json(column) => column.finish()?,
             };
             fields.push(ArrowField::new(&planned.name, array.data_type().clone(), true));
             arrays.push(array);
         }
         if self.plan.properties {
+            self.plan.weigh(None, &self.properties);
             fields.push(ArrowField::new(PROPERTIES, DataType::Utf8, true));
             arrays.push(Arc::new(self.properties.finish()));
         }
@@ -408,5 +414,162 @@ fn closing_quote(bytes: &[u8], mut at: usize, window: usize, quote: u8, is_doubl
         }
         *is_doubled = true;
         at += 2;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Array, AsArray};
+
+    use super::*;
+    use crate::sources::{Column as Requested, Request};
+
+    fn path(text: &str) -> Vec<String> {
+        text.split('.').map(str::to_string).collect()
+    }
+
+    fn try_decode(text: &[u8], request: &Request, dialect: CsvDialect) -> Result<Decoded, Damage> {
+        let limits = Limits { line_bytes: 1_000, ..Limits::default() };
+        let plan = Plan::new(request).unwrap();
+        let lines = memchr_iter(b'\n', text).count();
+        let mut block = Block { bytes: text.to_vec().into(), first_line: 1, lines };
+        let header = Header::take(&mut block, dialect, &plan, &limits)?.expect("the test has a header");
+        Ok(decode(block, &header, dialect, &plan, &limits)?)
+    }
+
+    fn decoded(text: &[u8]) -> Decoded {
+        let request = Request {
+            columns: ["a", "b", "missing"].map(Requested::whole).to_vec(),
+            properties: true,
+            drop_paths: vec![],
+        };
+        try_decode(text, &request, CsvDialect::default()).unwrap()
+    }
+
+    fn rows(decoded: &Decoded) -> Vec<Vec<Option<&str>>> {
+        let column = |index: usize| decoded.batch.column(index).as_string::<i32>();
+        let columns = 0..decoded.batch.num_columns();
+        let cell = |row: usize, index: usize| column(index).is_valid(row).then(|| column(index).value(row));
+        (0..decoded.batch.num_rows()).map(|row| columns.clone().map(|index| cell(row, index)).collect()).collect()
+    }
+
+    #[test]
+    fn fields_are_found_by_name_and_the_rest_becomes_properties() {
+        let text = b"c,b,a,d\r\n1,\"x, \"\"y\"\"\",2,\"line\none\"\r\n,,,\n\"\",\"\",z,\"\"\r\n5,6,7,8";
+        let decoded = decoded(text);
+        assert_eq!(
+            rows(&decoded),
+            [
+                vec![Some("2"), Some("x, \"y\""), None, Some(r#"{"c":"1","d":"line\none"}"#)],
+                vec![None, None, None, None],
+                vec![Some("z"), None, None, None],
+                vec![Some("7"), Some("6"), None, Some(r#"{"c":"5","d":"8"}"#)],
+            ]
+        );
+        assert_eq!(decoded.positions().values(), &[2, 4, 5, 6], "a record has the number of its first line");
+        assert_eq!(decoded.record(0).unwrap(), &b"1,\"x, \"\"y\"\"\",2,\"line\none\"\r"[..]);
+    }
+
+    #[test]
+    fn a_bad_record_costs_itself() {
+        let long = "x".repeat(1_001);
+        let swallowed = format!("{}\n", "y,z".repeat(10)).repeat(60);
+        let cases: Vec<(&str, String, &[(u64, &str, &str)])> = vec![
+            ("fewer and more fields", "1\n1,2,3\n".into(), &[(2, "csv_columns", "1"), (3, "csv_columns", "1,2,3")]),
+            ("a repeated header", "1,2\na,b\r\n".into(), &[(3, "csv_header", "a,b\r")]),
+            ("text after a quote", "\"x\"y,1\n".into(), &[(2, "csv_quote", "\"x\"y,1")]),
+            ("an open quote at the end", "1,2\n1,\"x\n3,4\n".into(), &[(3, "csv_quote", "1,\"x")]),
+            ("a NUL", "1,\0\n".into(), &[(2, "nul_byte", "1,\0")]),
+            ("no UTF-8", "1,\u{fffd}\n".into(), &[(2, "invalid_utf8", "1,\u{fffd}")]),
+        ];
+        for (what, body, expected) in cases {
+            let mut text = format!("a,b\n{body}8,9\n").into_bytes();
+            if what == "no UTF-8" {
+                let at = text.windows(3).position(|bytes| bytes == "\u{fffd}".as_bytes()).unwrap();
+                text.splice(at..at + 3, [0xe9]);
+            }
+            let decoded = decoded(&text);
+            let found: Vec<_> = decoded.rejected.iter().map(|r| (r.position.unwrap(), r.reason)).collect();
+            assert_eq!(found, expected.iter().map(|(line, reason, _)| (*line, *reason)).collect::<Vec<_>>(), "{what}");
+            for (rejected, (_, _, record)) in std::iter::zip(&decoded.rejected, expected) {
+                let text = String::from_utf8_lossy(&rejected.record);
+                assert_eq!(text, *record, "{what}");
+            }
+            let last = rows(&decoded).last().cloned().unwrap();
+            assert_eq!(last[..2], [Some("8"), Some("9")], "{what}: the next record lands");
+        }
+        let decoded = decoded(format!("a,b\n{long},1\n\n1,\"x\n{swallowed}8,9\n").as_bytes());
+        let reasons: Vec<_> = decoded.rejected.iter().map(|r| r.reason).take(3).collect();
+        assert_eq!(reasons, ["line_too_long", "csv_quote", "csv_columns"]);
+        assert_eq!(decoded.rejected.len(), 62, "an open quote swallows no more than its line");
+        assert_eq!(rows(&decoded).len(), 1);
+        assert_eq!(decoded.blank_lines, 1);
+    }
+
+    #[test]
+    fn a_header_that_names_no_columns_refuses_the_file() {
+        let request = Request { columns: vec![Requested::whole("a")], properties: true, drop_paths: vec![] };
+        let cases = [
+            ("a,b,a\n", "csv_header: column `a` is named twice"),
+            ("a,,b\n", "csv_header: column 2 has no name"),
+            ("a,\"b\n1,2\n", "csv_header: a quote in the header does not close"),
+            ("a;b\n1;2\n", "csv_delimiter: one column is found with delimiter ','; the header holds ';'"),
+            ("a\tb\n", "csv_delimiter: one column is found with delimiter ','; the header holds '\\t'"),
+        ];
+        for (text, expected) in cases {
+            let damage = try_decode(text.as_bytes(), &request, CsvDialect::default()).unwrap_err();
+            assert_eq!(damage.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn delimiter_and_quote_can_be_chosen() {
+        let request = Request { columns: vec![Requested::whole("b")], properties: false, drop_paths: vec![] };
+        let dialect = CsvDialect { delimiter: b';', quote: b'\'' };
+        let decoded = try_decode(b"a;b\n1;'x;''y'''\n\"2;3\n", &request, dialect).unwrap();
+        assert_eq!(rows(&decoded), [vec![Some("x;'y'")], vec![Some("3")]]);
+    }
+
+    #[test]
+    fn json_in_a_field_is_read_by_paths_and_filtered() {
+        let request = Request {
+            columns: vec![Requested::paths("p", [path("x.y"), path("z")])],
+            properties: true,
+            drop_paths: vec![path("p.email"), path("c")],
+        };
+        let text = "p,c\n\"{\"\"x\"\":{\"\"y\"\":1},\"\"email\"\":\"\"e\"\"}\",1\nplain,2\n{broken,3\n,4\n";
+        let decoded = try_decode(text.as_bytes(), &request, CsvDialect::default()).unwrap();
+        let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
+        writer.write(&decoded.batch).unwrap();
+        let expected = concat!(
+            r#"{"p":{"x":{"y":"1"}},"properties":"{\"p\":{\"x\":{\"y\":1}}}"}"#,
+            "\n",
+            r#"{"properties":"{\"p\":\"plain\"}"}"#,
+            "\n{}\n{}\n"
+        );
+        assert_eq!(String::from_utf8(writer.into_inner()).unwrap(), expected);
+    }
+
+    #[test]
+    fn well_formed_records_read_as_the_csv_crate_reads_them() {
+        use proptest::prelude::*;
+        let field = "[a-z,\"\r\n é]{0,6}";
+        let records = proptest::collection::vec([field, field, field], 0..20);
+        proptest!(ProptestConfig::with_cases(500), |(records in records, always in any::<bool>())| {
+            let style = if always { ::csv::QuoteStyle::Always } else { ::csv::QuoteStyle::Necessary };
+            let mut writer = ::csv::WriterBuilder::new().quote_style(style).from_writer(Vec::new());
+            writer.write_record(["a", "b", "missing"]).unwrap();
+            for record in &records {
+                writer.write_record(record).unwrap();
+            }
+            let text = writer.into_inner().unwrap();
+            let decoded = decoded(&text);
+            let text_of = |text: &String| (!text.is_empty()).then(|| text.clone());
+            let expected: Vec<Vec<Option<String>>> =
+                records.iter().map(|record| record.iter().map(text_of).chain([None]).collect()).collect();
+            let found: Vec<Vec<Option<String>>> =
+                rows(&decoded).into_iter().map(|row| row.into_iter().map(|cell| cell.map(str::to_string)).collect()).collect();
+            prop_assert_eq!(found, expected);
+        });
     }
 }

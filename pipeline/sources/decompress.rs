@@ -253,3 +253,105 @@ fn zstd_damage(error: io::Error) -> io::Error {
     };
     Damage::file(reason, detail).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstd(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.include_checksum(true).unwrap();
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// The content of stored bytes, or why there is none.
+    fn content(stored: &[u8], limits: &Limits) -> Result<Vec<u8>, String> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(stored).unwrap();
+        std::io::Seek::rewind(&mut file).unwrap();
+        let mut content = Content::new(Stored::File(file), limits).map_err(|damage| damage.to_string())?;
+        let mut text = Vec::new();
+        match content.read_to_end(&mut text) {
+            Ok(_) => {
+                let fingerprint = content.fingerprint();
+                assert_eq!(fingerprint.bytes, stored.len() as u64);
+                assert_eq!(fingerprint.sha256[..], Sha256::digest(stored)[..]);
+                Ok(text)
+            }
+            Err(error) => Err(Damage::from(error).to_string()),
+        }
+    }
+
+    #[test]
+    fn the_first_bytes_tell_the_compression_and_parts_may_follow_one_another() {
+        let text = b"{\"a\":1}\n".repeat(1_000);
+        let twice = [&text[..], &text].concat();
+        let limits = Limits::default();
+        for (stored, expected) in [
+            (text.clone(), &text),
+            (gzip(&text), &text),
+            (zstd(&text), &text),
+            ([gzip(&text), gzip(&text)].concat(), &twice),
+            ([zstd(&text), zstd(&text)].concat(), &twice),
+            (gzip(b""), &Vec::new()),
+            (Vec::new(), &Vec::new()),
+        ] {
+            assert_eq!(content(&stored, &limits).as_ref(), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn damage_anywhere_is_damage_of_the_file() {
+        let text: Vec<u8> =
+            (0..2_000_u32).flat_map(|n| format!("{{\"a\":{}}}\n", n.wrapping_mul(n)).into_bytes()).collect();
+        let limits = Limits::default();
+        for (stored, prefix) in [(gzip(&text), "gzip"), (zstd(&text), "zstd")] {
+            for cut in (5..stored.len()).step_by(97).chain([stored.len() - 1]) {
+                let error = content(&stored[..cut], &limits).unwrap_err();
+                assert!(error.starts_with(&format!("{prefix}_truncated")), "cut at {cut}: {error}");
+            }
+            let trailing = content(&[&stored[..], b"garbage"].concat(), &limits).unwrap_err();
+            assert!(trailing.starts_with(&format!("{prefix}_trailing")), "{trailing}");
+            let truncated = content(&[&stored[..], &stored[..7]].concat(), &limits).unwrap_err();
+            assert!(truncated.starts_with(&format!("{prefix}_truncated")), "{truncated}");
+        }
+        let mut flipped = gzip(&text);
+        let crc = flipped.len() - 6;
+        flipped[crc] ^= 1;
+        assert!(content(&flipped, &limits).unwrap_err().starts_with("gzip_crc"));
+        let half = gzip(&text).len() / 2;
+        let mut flipped = gzip(&text);
+        flipped[half] ^= 0x10;
+        assert!(content(&flipped, &limits).unwrap_err().starts_with("gzip_"));
+        let mut flipped = zstd(&text);
+        let half = flipped.len() / 2;
+        flipped[half] ^= 0x10;
+        assert!(content(&flipped, &limits).unwrap_err().starts_with("zstd_corrupt"));
+        let offset = gzip(&text).len();
+        let trailing = content(&[gzip(&text), b"\0\0".to_vec()].concat(), &limits).unwrap_err();
+        assert!(trailing.ends_with(&format!("near byte {offset}")), "{trailing}");
+    }
+
+    #[test]
+    fn a_bomb_stops_at_the_ratio_or_the_cap() {
+        let limits = Limits { expansion_slack: 1 << 20, ..Limits::default() };
+        let zeros = vec![b'a'; 32 << 20];
+        assert!(content(&gzip(&zeros), &limits).unwrap_err().starts_with("decompress_ratio"));
+        assert!(content(&zstd(&zeros), &limits).unwrap_err().starts_with("decompress_ratio"));
+        let limits = Limits { expanded_bytes: 1 << 20, ..Limits::default() };
+        assert!(content(&gzip(&zeros), &limits).unwrap_err().starts_with("decompress_ratio"));
+        assert_eq!(content(&gzip(&zeros), &Limits::default()).unwrap().len(), zeros.len());
+    }
+}

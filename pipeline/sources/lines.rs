@@ -27,6 +27,8 @@ pub(super) struct Block {
     pub bytes: Bytes,
     /// The number of the first line, from 1.
     pub first_line: u64,
+    /// Line ends in it.
+    pub lines: usize,
 }
 
 /// A piece of a file of text.
@@ -114,8 +116,9 @@ impl<'l, R: Read, C: Cut> Blocks<'l, R, C> {
         self.pending.truncate(length);
         let bytes = Bytes::from(std::mem::replace(&mut self.pending, rest));
         let first_line = self.next_line;
-        self.next_line += memchr::memchr_iter(b'\n', &bytes).count() as u64;
-        Block { bytes, first_line }
+        let lines = memchr::memchr_iter(b'\n', &bytes).count();
+        self.next_line += lines as u64;
+        Block { bytes, first_line, lines }
     }
 
     /// Streams past a line of which the pending bytes are the beginning.

@@ -22,7 +22,9 @@ use crate::error::{Error, Result};
 
 mod csv;
 mod decompress;
+mod filter;
 mod json;
+mod keys;
 mod limits;
 mod lines;
 mod list;

@@ -3,6 +3,9 @@
 //! A tree of objects: node 0 is the record, each further node an object of which single members are read or dropped.
 //! The JSON scanner walks the tree as it walks the record, so that one pass finds everything.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arrow::array::StringBuilder;
 use arrow::datatypes::{DataType, Field};
 
 use super::{Column, PathTree, Request, Shape};
@@ -16,7 +19,16 @@ pub(super) struct Plan {
     pub slots: usize,
     pub columns: Vec<PlannedColumn>,
     pub properties: bool,
+    weights: Weights,
 }
+
+/// What the texts of each slot, and of `properties`, weighed in the last batch: the next one's buffers are then made
+/// at once as large as they must be.
+#[derive(Debug, Default)]
+struct Weights(Vec<AtomicUsize>);
+
+/// Weights count in this part of a byte.
+const WEIGHT_UNIT: usize = 16;
 
 /// An output column.
 #[derive(Debug)]
@@ -33,6 +45,8 @@ pub(super) struct Node {
     pub members: Vec<Member>,
     /// Some member of this object, or one further down, must not be copied.
     pub drops: bool,
+    /// How deep it lies; the record has 1.
+    pub depth: usize,
 }
 
 /// A named member of a [`Node`].
@@ -59,8 +73,13 @@ pub(super) enum Layout {
 impl Plan {
     /// Compiles a request; names must be unique at each level, and an object needs at least one member.
     pub fn new(request: &Request) -> Result<Self> {
-        let mut plan =
-            Self { nodes: vec![Node::default()], slots: 0, columns: Vec::new(), properties: request.properties };
+        let mut plan = Self {
+            nodes: vec![Node { depth: 1, ..Node::default() }],
+            slots: 0,
+            columns: Vec::new(),
+            properties: request.properties,
+            weights: Weights::default(),
+        };
         for column in &request.columns {
             if plan.columns.iter().any(|other| other.name == column.name) {
                 return Err(Error::invalid(format!("column `{}` is requested twice", column.name)));
@@ -74,7 +93,24 @@ impl Plan {
         for path in &request.drop_paths {
             plan.drop_path(path)?;
         }
+        plan.weights.0.resize_with(plan.slots + 1, AtomicUsize::default);
         Ok(plan)
+    }
+
+    /// A builder for `rows` texts of a slot; of `properties` if none is given.
+    pub fn builder(&self, slot: Option<usize>, rows: usize) -> StringBuilder {
+        let weight = self.weights.0[slot.unwrap_or(self.slots)].load(Ordering::Relaxed);
+        // one part in sixteen above what was seen
+        let bytes = rows * weight / WEIGHT_UNIT;
+        StringBuilder::with_capacity(rows, bytes + bytes / 16)
+    }
+
+    /// Notes what the texts of a slot weigh.
+    pub fn weigh(&self, slot: Option<usize>, texts: &StringBuilder) {
+        let rows = texts.offsets_slice().len() - 1;
+        if let Some(weight) = (texts.values_slice().len() * WEIGHT_UNIT).checked_div(rows) {
+            self.weights.0[slot.unwrap_or(self.slots)].store(weight, Ordering::Relaxed);
+        }
     }
 
     /// The node's member of this name.
@@ -132,7 +168,8 @@ impl Plan {
             return node;
         }
         let node = self.nodes.len();
-        self.nodes.push(Node::default());
+        let depth = self.nodes[parent].depth + 1;
+        self.nodes.push(Node { depth, ..Node::default() });
         self.member(parent, name).node = Some(node);
         node
     }
@@ -155,6 +192,14 @@ impl PlannedColumn {
 }
 
 impl Layout {
+    /// The slot of a text.
+    pub fn slot(&self) -> Option<usize> {
+        match self {
+            Layout::Text { slot } => Some(*slot),
+            Layout::Object { .. } => None,
+        }
+    }
+
     /// The type of a column of this shape where values are text.
     pub fn text_type(&self) -> DataType {
         match self {

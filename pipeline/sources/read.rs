@@ -306,7 +306,7 @@ impl FileReader {
             match blocks.next() {
                 Ok(Some(Piece::Records(block))) => decode(block)?,
                 Ok(Some(Piece::TooLong(rejected))) => {
-                    let nothing = Block { bytes: Bytes::new(), first_line: 0 };
+                    let nothing = Block { bytes: Bytes::new(), first_line: 0, lines: 0 };
                     let mut decoded = json::decode(nothing, &self.shared.plan, &self.shared.limits)?;
                     decoded.rejected.push(rejected);
                     self.send(Step::Decoded(decoded))?;

@@ -4,22 +4,13 @@
 //!   no NUL in either form; depth, keys, key length and digits are limited, numbers must be finite
 //! - duplicates: seen in every object at any depth. The same value twice is kept once and counted; different values
 //!   refuse the record, for there is no right one. So do two spellings of a requested key that differ in case alone
-//! - speed: keys repeat from record to record, so each key remembers which one followed it last time, and is then
-//!   recognised by one comparison instead of being scanned, hashed and looked up
-//! - memory: the spans of one record, and up to [`REMEMBERED_KEYS`] keys; recursion ends at the depth limit
+//! - memory: the spans of one record, and the keys of [`Keys`]; recursion ends at the depth limit
 //!
 //! Input is UTF-8 by its type. Nothing is copied: results are spans of the line, read by [`Scanner::span`].
 
-use std::hash::BuildHasher;
-
-use hashbrown::{DefaultHashBuilder, HashTable};
-
+use super::keys::{Keys, NONE};
 use super::limits::Limits;
 use super::plan::Plan;
-
-/// Keys remembered before the memory starts anew, so that keys that are really data (ids as keys) cannot fill it.
-const REMEMBERED_KEYS: usize = 4_096;
-const NONE: u32 = u32::MAX;
 
 /// Why a record was refused, and where.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,33 +45,14 @@ pub(super) struct Span {
     pub kind: Kind,
 }
 
-/// A member that goes to `properties`: from its key's quote to its value's end.
+/// Members that go to `properties`: from the first key's quote to the last value's end.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Copied {
     pub start: u32,
     pub value: u32,
     pub end: u32,
-    /// The node of the plan by which its value is filtered, if something in it is dropped.
+    /// The node of the plan by which the value, then a single one, is filtered.
     pub filter: Option<u32>,
-}
-
-/// A key seen in an object of a node.
-struct Key {
-    node: u32,
-    text: Box<str>,
-    /// It is written without escapes, so that comparing bytes recognises it.
-    plain: bool,
-    /// The key that followed this one last time.
-    next: u32,
-    /// Index in the plan's node, if the plan names it.
-    member: u32,
-    /// The node of its value, if it is an object.
-    child: u32,
-    /// The root's requested member that equals this key but for case.
-    folds_to: u32,
-    /// The object in which it was last seen, and its value there.
-    object: u64,
-    value: (u32, u32),
 }
 
 /// Scans records one after the other; the results of the last one stay until the next.
@@ -89,14 +61,12 @@ pub(super) struct Scanner<'p> {
     limits: &'p Limits,
     at: usize,
     objects: u64,
-    hasher: DefaultHashBuilder,
-    table: HashTable<u32>,
-    keys: Vec<Key>,
-    /// The first key of each node's last object.
-    first: Vec<u32>,
+    keys: Keys<'p>,
     spans: Vec<Option<Span>>,
     present: Vec<bool>,
     copied: Vec<Copied>,
+    /// The record's member before this one is the last one copied.
+    adjoins: bool,
     folded: Vec<u32>,
     duplicates: u64,
 }
@@ -108,34 +78,29 @@ fn fault<T>(reason: &'static str, detail: impl Into<String>) -> Scanned<T> {
 
 impl<'p> Scanner<'p> {
     pub fn new(plan: &'p Plan, limits: &'p Limits) -> Self {
-        let mut scanner = Self {
+        Self {
             plan,
             limits,
             at: 0,
             objects: 0,
-            hasher: DefaultHashBuilder::default(),
-            table: HashTable::new(),
-            keys: Vec::new(),
-            first: Vec::new(),
+            keys: Keys::new(plan, limits),
             spans: vec![None; plan.slots],
             present: vec![false; plan.nodes.len()],
             copied: Vec::new(),
+            adjoins: false,
             folded: Vec::new(),
             duplicates: 0,
-        };
-        scanner.forget_keys();
-        scanner
+        }
     }
 
     /// Validates one record and finds its members.
     pub fn scan(&mut self, line: &str) -> Result<(), Box<Fault>> {
-        if self.keys.len() > REMEMBERED_KEYS {
-            self.forget_keys();
-        }
+        self.keys.forget_if_full();
         self.at = 0;
         self.spans.fill(None);
         self.present.fill(false);
         self.copied.clear();
+        self.adjoins = false;
         self.folded.clear();
         let bytes = line.as_bytes();
         let scanned = self.record(bytes);
@@ -168,7 +133,7 @@ impl<'p> Scanner<'p> {
     fn record(&mut self, bytes: &[u8]) -> Scanned<()> {
         self.space(bytes);
         if bytes.get(self.at) != Some(&b'{') {
-            let kind = self.value(bytes, self.generic(1), 1)?;
+            let kind = self.value(bytes, self.keys.node_at(1), 1)?;
             self.space(bytes);
             return match self.at == bytes.len() {
                 true => fault("not_object", format!("expected an object, found {}", kind.name())),
@@ -217,10 +182,12 @@ impl<'p> Scanner<'p> {
             self.at += 1;
             self.space(bytes);
             let value = self.at;
-            let kind = self.value(bytes, self.keys[key as usize].child, depth)?;
+            let kind = self.value(bytes, self.keys.get(key).child, depth)?;
             let (start, value, end) = (start as u32, value as u32, self.at as u32);
-            if self.is_first(bytes, key, object, (value, end))? {
-                self.record_member(node, key, start, Span { start: value, end, kind });
+            let is_first = self.is_first(bytes, key, object, (value, end))?;
+            let is_copied = is_first && self.record_member(node, key, start, Span { start: value, end, kind });
+            if node == 0 {
+                self.adjoins = is_copied;
             }
             self.space(bytes);
             match bytes.get(self.at) {
@@ -245,7 +212,7 @@ impl<'p> Scanner<'p> {
             self.at += 1;
             return Ok(());
         }
-        let node = self.generic(depth + 1);
+        let node = self.keys.node_at(depth + 1);
         loop {
             self.value(bytes, node, depth)?;
             self.space(bytes);
@@ -418,26 +385,17 @@ impl<'p> Scanner<'p> {
     /// Reads a key whose opening quote has been read, after `previous` in its object.
     #[inline]
     fn key(&mut self, bytes: &[u8], node: u32, previous: u32) -> Scanned<u32> {
-        let guess = match previous {
-            NONE => self.first[node as usize],
-            previous => self.keys[previous as usize].next,
-        };
-        if let Some(key) = self.keys.get(guess as usize) {
-            let end = self.at + key.text.len();
-            if key.plain && bytes.get(end) == Some(&b'"') && &bytes[self.at..end] == key.text.as_bytes() {
-                self.at = end + 1;
-                return Ok(guess);
+        let guess = self.keys.guess(node, previous);
+        match self.keys.recognise(guess, bytes, self.at) {
+            Some(end) => {
+                self.at = end;
+                Ok(guess)
             }
+            None => self.other_key(bytes, node, previous),
         }
-        let key = self.unexpected_key(bytes, node)?;
-        match previous {
-            NONE => self.first[node as usize] = key,
-            previous => self.keys[previous as usize].next = key,
-        }
-        Ok(key)
     }
 
-    fn unexpected_key(&mut self, bytes: &[u8], node: u32) -> Scanned<u32> {
+    fn other_key(&mut self, bytes: &[u8], node: u32, previous: u32) -> Scanned<u32> {
         let start = self.at;
         let escaped = self.string(bytes)?;
         let raw = &bytes[start..self.at - 1];
@@ -449,83 +407,15 @@ impl<'p> Scanner<'p> {
         if escaped {
             let mut text = String::with_capacity(raw.len());
             unescape(raw, &mut text);
-            return Ok(self.remember(node, &text, false));
+            return Ok(self.keys.learn(node, previous, &text, false));
         }
-        Ok(self.remember(node, raw, true))
-    }
-
-    /// The entry of a key; a new one if it was never seen in this node.
-    fn remember(&mut self, node: u32, text: &str, plain: bool) -> u32 {
-        let hash = self.hasher.hash_one((node, text));
-        let keys = &self.keys;
-        let is_same = |key: &u32| keys[*key as usize].node == node && *keys[*key as usize].text == *text;
-        if let Some(&found) = self.table.find(hash, is_same) {
-            self.keys[found as usize].plain |= plain;
-            return found;
-        }
-        let members = self.plan.nodes.get(node as usize).map_or(&[][..], |node| &node.members);
-        let member = members.iter().position(|member| member.name == text);
-        let folds_to = match (node, member) {
-            (0, None) => {
-                let folded = text.to_lowercase();
-                members.iter().position(|member| member.slot.is_some() && member.name.to_lowercase() == folded)
-            }
-            _ => None,
-        };
-        let child = member.and_then(|member| members[member].node).map_or_else(|| self.child(node), |node| node as u32);
-        let as_index = |found: Option<usize>| found.map_or(NONE, |index| index as u32);
-        let index = self.keys.len() as u32;
-        self.keys.push(Key {
-            node,
-            text: text.into(),
-            plain,
-            next: NONE,
-            member: as_index(member),
-            child,
-            folds_to: as_index(folds_to),
-            object: 0,
-            value: (0, 0),
-        });
-        let (hasher, keys) = (&self.hasher, &self.keys);
-        self.table.insert_unique(hash, index, |key| {
-            let key = &keys[*key as usize];
-            hasher.hash_one((key.node, &*key.text))
-        });
-        index
-    }
-
-    /// Objects that the plan does not know share one node per depth: at one depth, an object ends before the next
-    /// begins, so that a key's last object tells whether it is a duplicate.
-    fn generic(&self, depth: usize) -> u32 {
-        (self.plan.nodes.len() + depth) as u32
-    }
-
-    /// The node of an object below another that the plan does not name.
-    fn child(&self, parent: u32) -> u32 {
-        let known = self.plan.nodes.len() as u32;
-        match parent.checked_sub(known) {
-            Some(depth) => self.generic(depth as usize + 1),
-            // below a node of the plan; these lie at fixed depths, and so do their other objects
-            None => self.generic(self.depth_of(parent as usize) + 1),
-        }
-    }
-
-    fn depth_of(&self, node: usize) -> usize {
-        let parent = self.plan.nodes.iter().position(|other| other.members.iter().any(|m| m.node == Some(node)));
-        parent.map_or(1, |parent| self.depth_of(parent) + 1)
-    }
-
-    fn forget_keys(&mut self) {
-        self.table.clear();
-        self.keys.clear();
-        self.first.clear();
-        self.first.resize(self.plan.nodes.len() + self.limits.depth + 3, NONE);
+        Ok(self.keys.learn(node, previous, raw, true))
     }
 
     /// Whether a key is new in its object. The same value again is skipped, another one is an error.
     #[inline]
     fn is_first(&mut self, bytes: &[u8], key: u32, object: u64, value: (u32, u32)) -> Scanned<bool> {
-        let entry = &mut self.keys[key as usize];
+        let entry = self.keys.get_mut(key);
         if entry.object != object {
             entry.object = object;
             entry.value = value;
@@ -539,9 +429,10 @@ impl<'p> Scanner<'p> {
         Ok(false)
     }
 
+    /// Keeps what the plan wants of a member; true if it is copied as it is.
     #[inline]
-    fn record_member(&mut self, node: u32, key: u32, start: u32, span: Span) {
-        let entry = &self.keys[key as usize];
+    fn record_member(&mut self, node: u32, key: u32, start: u32, span: Span) -> bool {
+        let entry = self.keys.get(key);
         if entry.folds_to != NONE {
             self.folded.push(key);
         }
@@ -556,18 +447,23 @@ impl<'p> Scanner<'p> {
                 filter = self.plan.nodes[child].drops.then_some(child as u32);
             }
             if member.taken || member.dropped {
-                return;
+                return false;
             }
         }
-        if node == 0 && self.plan.properties {
-            self.copied.push(Copied { start, value: span.start, end: span.end, filter });
+        if node != 0 || !self.plan.properties {
+            return false;
         }
+        match self.copied.last_mut() {
+            Some(run) if self.adjoins && filter.is_none() => run.end = span.end,
+            _ => self.copied.push(Copied { start, value: span.start, end: span.end, filter }),
+        }
+        filter.is_none()
     }
 
     /// Two spellings of a requested key are as bad as two values: no rule says which is meant.
     fn refuse_folded(&self) -> Scanned<()> {
         for (index, &key) in self.folded.iter().enumerate() {
-            let key = &self.keys[key as usize];
+            let key = self.keys.get(key);
             let member = &self.plan.nodes[0].members[key.folds_to as usize];
             if member.slot.is_some_and(|slot| self.spans[slot].is_some()) {
                 return fault(
@@ -575,7 +471,7 @@ impl<'p> Scanner<'p> {
                     format!("keys `{}` and `{}` differ in case alone", member.name, key.text),
                 );
             }
-            let other = self.folded[..index].iter().map(|&other| &self.keys[other as usize]);
+            let other = self.folded[..index].iter().map(|&other| self.keys.get(other));
             if let Some(other) = other.into_iter().find(|other| other.folds_to == key.folds_to) {
                 return fault(
                     "dup_key_folded",
@@ -669,4 +565,95 @@ pub(super) fn unescape(body: &str, text: &mut String) {
 
 fn hex4(text: &str) -> u32 {
     u32::from_str_radix(&text[..4], 16).expect("the scanner has seen four hex digits")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sources::{Column, Request};
+
+    /// Values as JSON text, with space in all places where it may be.
+    fn json() -> impl Strategy<Value = String> {
+        let text = prop_oneof![
+            "[a-zé😀 ]{0,12}",
+            Just("\\n\\u00e9\\ud83d\\ude00\\\\".to_string()),
+            Just("\\\"{[,:".to_string())
+        ];
+        let key = prop_oneof![text.clone(), "[a-c]".prop_map(String::from), "k[0-9]{1,20}"];
+        let leaf = prop_oneof![
+            text.prop_map(|text| format!("\"{text}\"")),
+            "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,5})?([eE][+-]?[0-9]{1,2})?",
+            Just("true".to_string()),
+            Just("false".to_string()),
+            Just("null".to_string()),
+        ];
+        leaf.prop_recursive(4, 40, 5, move |inner| {
+            let members = proptest::collection::vec((key.clone(), inner.clone(), "[ \t]{0,2}"), 0..5);
+            prop_oneof![
+                proptest::collection::vec(inner, 0..5).prop_map(|items| format!("[{}]", items.join(" ,"))),
+                members.prop_map(|members| {
+                    let member = |(key, value, space): &(String, String, String)| {
+                        format!("{space}\"{key}\"{space}:{space}{value}{space}")
+                    };
+                    format!("{{{}}}", members.iter().map(member).collect::<Vec<_>>().join(","))
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        /// serde_json is the oracle: what it refuses is refused; what it accepts is refused only by a limit of ours.
+        #[test]
+        fn it_accepts_what_serde_json_accepts(
+            values in proptest::collection::vec((json(), 0..200_usize, any::<Option<u8>>()), 1..6),
+        ) {
+            let plan = Plan::new(&Request::default()).unwrap();
+            let limits = Limits::default();
+            let mut scanner = Scanner::new(&plan, &limits);
+            for (value, at, damage) in values {
+                let mut line = format!("{{\"a\":{value}}}").into_bytes();
+                if let Some(byte) = damage {
+                    let at = at % line.len();
+                    line[at] = byte;
+                }
+                let Ok(line) = String::from_utf8(line) else { continue };
+                let expected = serde_json::from_str::<serde_json::Value>(&line);
+                match (scanner.scan(&line), expected) {
+                    (Ok(()), Ok(value)) => prop_assert!(value.is_object()),
+                    (Ok(()), Err(error)) => prop_assert!(false, "{line}: accepted, but {error}"),
+                    (Err(fault), Ok(_)) => prop_assert!(
+                        ["dup_key_conflict", "nul_byte", "not_object", "number_too_long"].contains(&fault.reason),
+                        "{line}: {fault:?}"
+                    ),
+                    (Err(_), Err(_)) => {}
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn keys_that_are_data_do_not_fill_the_memory() {
+        let plan = Plan::new(&Request { columns: vec![Column::whole("id")], ..Request::default() }).unwrap();
+        let limits = Limits::default();
+        let mut scanner = Scanner::new(&plan, &limits);
+        for number in 0..20_000 {
+            scanner.scan(&format!("{{\"id\":{number},\"k{number}\":1,\"k{number}\":1}}")).unwrap();
+            assert!(scanner.span(0).is_some());
+        }
+        assert_eq!(scanner.duplicates(), 20_000);
+    }
+
+    #[test]
+    fn strings_end_at_the_first_quote_wherever_it_lies() {
+        for length in 0..40 {
+            for ending in ['"', '\\', '\u{1}'] {
+                let text = format!("{}{ending}\"\\", "é".repeat(length));
+                assert_eq!(plain_until(text.as_bytes(), 0), 2 * length, "{length} before {ending:?}");
+            }
+        }
+    }
 }

@@ -269,7 +269,7 @@ impl Column for CodedTexts {
             codes.iter_mut().for_each(|code| *code = (*code).max(0));
         }
         let keys = Int32Array::try_new(codes.into(), nulls)?;
-        Ok(Arc::new(DictionaryArray::try_new(keys, self.texts.to_array()?)?))
+        Ok(Arc::new(DictionaryArray::try_new(keys, self.texts.array()?)?))
     }
 
     fn keep(&mut self, rows: &[u32]) {
@@ -357,7 +357,7 @@ impl Interner {
     }
 
     /// The texts in the order of their codes.
-    fn to_array(&mut self) -> Result<ArrayRef> {
+    fn array(&mut self) -> Result<ArrayRef> {
         if let Some(array) = &self.array {
             return Ok(Arc::clone(array));
         }

@@ -10,7 +10,8 @@ use arrow::json::LineDelimitedWriter;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use bytes::Bytes;
 
-use super::super::json::{JsonColumn, copy_filtered};
+use super::super::filter::copy_filtered;
+use super::super::json::JsonColumn;
 use super::super::limits::Limits;
 use super::super::plan::{Layout, Plan};
 use super::super::{Damage, Decoded, PROPERTIES, Records};
@@ -102,7 +103,7 @@ fn is_text(data_type: &DataType) -> bool {
 
 fn members_of_text(array: &ArrayRef, inner: &Plan, limits: &Limits) -> Result<ArrayRef> {
     let texts = cast(array, &DataType::Utf8View)?;
-    let mut column = JsonColumn::new(inner, limits);
+    let mut column = JsonColumn::new(inner, limits, texts.len());
     texts.as_string_view().iter().for_each(|text| column.push(text));
     column.finish()
 }

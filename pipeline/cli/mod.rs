@@ -1,0 +1,269 @@
+//! The command line. Data goes to stdout, the rest to stderr; `--json` makes the last line of stdout a one-line report.
+//!
+//! | exit | means |
+//! | --- | --- |
+//! | 0 | done, or nothing to do |
+//! | 1 | a step or a data check failed; what failed is not published |
+//! | 2 | usage or configuration |
+//! | 75 | temporary: lock held, source or store unreachable |
+//! | 130, 143 | stopped by SIGINT, SIGTERM |
+
+mod commands;
+mod progress;
+mod sql;
+mod summary;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::error::{Error, Kind, Result};
+use crate::generate::{Compression, Format};
+
+/// Journey analytics on open files: events in, marts out.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done or nothing to do; 1 a step or data check failed; 2 usage or configuration; \
+75 temporary, try again; 130 and 143 stopped by a signal.";
+
+#[derive(Debug, Args)]
+struct Global {
+    /// Folder that holds wayline.toml
+    #[arg(long, global = true, default_value = ".", value_name = "DIR")]
+    project: PathBuf,
+    /// Print a one-line JSON report as the last line of stdout
+    #[arg(long, global = true)]
+    json: bool,
+    /// Form of the log on stderr; RUST_LOG sets what is logged
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Land, resolve, build, check, publish: the main job; safe to repeat at any time
+    Run(RunArgs),
+    /// Take new files into the lake, exactly once
+    Land {
+        /// Say what would be done and why; write nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Resolve customers, build stale models, check and publish them
+    Build {
+        /// Models to build: NAME, +NAME (with all it reads), NAME+ (with all that reads it), tag:WORD
+        #[arg(short, long, value_name = "SELECTOR")]
+        select: Option<String>,
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    /// Check configuration, sources and data without writing
+    Check,
+    /// Query all tables and marts, read-only
+    Sql {
+        /// The query; read from stdin when neither -c nor -f is given
+        #[arg(short, long, value_name = "QUERY", conflicts_with = "file")]
+        command: Option<String>,
+        /// A file with the query
+        #[arg(short, long)]
+        file: Option<PathBuf>,
+        /// Form of the result; a terminal gets a table, a pipe CSV
+        #[arg(long, value_enum)]
+        format: Option<sql::Format>,
+    },
+    /// Freshness, batches, dead letters and table sizes
+    Status,
+    /// Write synthetic events of any size: files, and a project that lands them
+    Generate(GenerateArgs),
+    /// Generate events, run the main job on them and show what came out
+    Demo {
+        /// Events to generate; a million takes some 10 seconds and 1.5 GB of disk
+        #[arg(long, default_value_t = 100_000)]
+        events: u64,
+        /// Seed of the events
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// New folder for the demo's project
+        #[arg(default_value = "wayline-demo", value_name = "DIR")]
+        folder: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Logical time: a date or RFC 3339 time; by default that of the newest event
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    as_of: Option<i64>,
+    /// Say what would be done and why; write nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+struct GenerateArgs {
+    /// Records to write, bad ones and re-deliveries included
+    #[arg(long, default_value_t = 100_000)]
+    events: u64,
+    /// Seed; the same options give the same bytes
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Format of the files
+    #[arg(long, value_enum, default_value_t = Format::JsonLines)]
+    format: Format,
+    /// Compression of text files
+    #[arg(long, value_enum, default_value_t = Compression::None)]
+    compression: Compression,
+    /// Files to divide the records among
+    #[arg(long, default_value_t = 1)]
+    files: usize,
+    /// First day of the events
+    #[arg(long, default_value = "2025-01-01")]
+    start: NaiveDate,
+    /// Days of the events
+    #[arg(long, default_value_t = 90)]
+    days: u32,
+    /// Bad records of 100,000
+    #[arg(long, default_value_t = 10)]
+    bad_records: u32,
+    /// New folder: wayline.toml and landing-zone/
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+}
+
+/// A date (its first instant) or an RFC 3339 time, in microseconds since 1970.
+fn parse_time(text: &str) -> Result<i64, String> {
+    if let Ok(date) = text.parse::<NaiveDate>() {
+        return Ok(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros());
+    }
+    let time: DateTime<Utc> = text.parse().map_err(|_| "expected a date or an RFC 3339 time such as 2025-01-31T00:00:00Z")?;
+    Ok(time.timestamp_micros())
+}
+
+/// Parses the command line, does what it says, reports; returns the exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr(cli.global.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(8 << 20).build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(until_stopped(commands::dispatch(cli.command, &cli.global))),
+        Err(error) => Err(error.into()),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(Stopped::Signal(code)) => ExitCode::from(code),
+        Err(Stopped::Error(error)) => {
+            show(&error);
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+/// Why a command did not come to its end.
+enum Stopped {
+    /// A signal, with the exit code that stands for it.
+    Signal(u8),
+    Error(Error),
+}
+
+impl<E: Into<Error>> From<E> for Stopped {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+/// Runs a command until it ends or a signal comes. Every step of ours is safe to be the last, so a signal just stops.
+async fn until_stopped(command: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode, Stopped> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        outcome = command => Ok(outcome?),
+        _ = interrupt.recv() => {
+            eprintln!("stopped by SIGINT; run again to go on");
+            Err(Stopped::Signal(130))
+        }
+        _ = terminate.recv() => {
+            eprintln!("stopped by SIGTERM; run again to go on");
+            Err(Stopped::Signal(143))
+        }
+    }
+}
+
+fn exit_code(error: &Error) -> u8 {
+    match error.kind() {
+        Kind::Invalid => 2,
+        Kind::Unavailable | Kind::Conflict => 75,
+        Kind::Corrupt | Kind::Internal => 1,
+    }
+}
+
+/// Prints the error with its causes, then the hint.
+fn show(error: &Error) {
+    eprintln!("error: {error}");
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        eprintln!("caused by: {cause}");
+        source = cause.source();
+    }
+    if let Some(hint) = error.remedy() {
+        eprintln!("hint: {hint}");
+    }
+}
+
+fn log_to_stderr(format: LogFormat) {
+    use tracing_subscriber::EnvFilter;
+    // Libraries stay at warnings unless asked for: some have logged credentials at lower levels.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_logical_time_is_a_date_or_an_instant() {
+        assert_eq!(parse_time("1970-01-02"), Ok(86_400_000_000));
+        assert_eq!(parse_time("1970-01-01T00:00:01+00:00"), Ok(1_000_000));
+        assert!(parse_time("soon").is_err());
+    }
+
+    #[test]
+    fn each_kind_of_error_has_its_exit_code() {
+        let codes = [
+            (Error::invalid("x"), 2),
+            (Error::unavailable("x"), 75),
+            (Error::conflict("x"), 75),
+            (Error::corrupt("x"), 1),
+            (Error::internal("x"), 1),
+        ];
+        for (error, code) in codes {
+            assert_eq!(exit_code(&error), code);
+        }
+    }
+}

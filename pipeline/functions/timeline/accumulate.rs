@@ -1,0 +1,434 @@
+//! The accumulators of `timeline`: of many groups, and of one.
+//!
+//! A state is a list of structs, one per event, in the order of arrival: states merge in any order, and each event is
+//! sorted once, where the result is made.
+
+use std::iter::repeat_n;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, StructArray};
+use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer};
+use datafusion::arrow::compute::{cast, filter, nullif};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use datafusion::common::{Result, exec_err};
+use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
+use datafusion::scalar::ScalarValue;
+
+use super::super::arguments::{Lists, element_type, item_field, to_times};
+use super::columns::column_of;
+use super::events::{Events, Grouped, Order};
+
+/// The fields of one event in a state: those of the result without their lists.
+pub(super) fn event_fields(result: &DataType) -> Result<Fields> {
+    let DataType::Struct(fields) = result else {
+        return exec_err!("timeline: expected to return a struct, not {result}");
+    };
+    let event_field = |field: &FieldRef| match element_type(field.data_type()) {
+        Some(element) => Ok(Field::new(field.name(), element.clone(), true)),
+        None => exec_err!("timeline: expected field {} to be a list", field.name()),
+    };
+    fields.iter().map(event_field).collect()
+}
+
+/// The timelines of many groups.
+#[derive(Debug)]
+pub(super) struct Timelines {
+    result_fields: Fields,
+    event_fields: Fields,
+    events: Events,
+}
+
+/// Columns of events from a batch and which of its rows count; all when `None`.
+struct Input {
+    columns: Vec<ArrayRef>,
+    is_selected: Option<BooleanBuffer>,
+}
+
+impl Timelines {
+    /// Without events, returning the given struct of lists.
+    pub(super) fn returning(result: &DataType) -> Result<Self> {
+        let event_fields = event_fields(result)?;
+        let DataType::Struct(result_fields) = result else {
+            return exec_err!("timeline: expected to return a struct, not {result}");
+        };
+        let events = Events::new(event_fields.iter().skip(2).map(|field| field.data_type()))?;
+        Ok(Self { result_fields: result_fields.clone(), event_fields, events })
+    }
+
+    /// Reads the arguments of a call.
+    fn input(arguments: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Input> {
+        let values = arguments[2].as_struct();
+        let times = to_times("timeline", &arguments[0])?.with_timezone("UTC");
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(times), Arc::clone(&arguments[1])];
+        match values.nulls() {
+            None => columns.extend(values.columns().iter().cloned()),
+            Some(nulls) => {
+                let is_null = BooleanArray::new(!nulls.inner(), None);
+                for column in values.columns() {
+                    columns.push(nullif(column, &is_null)?);
+                }
+            }
+        }
+        let keys = NullBuffer::union(columns[0].logical_nulls().as_ref(), columns[1].logical_nulls().as_ref());
+        let passed = filter.map(|filter| match filter.nulls() {
+            Some(nulls) => NullBuffer::new(filter.values() & nulls.inner()),
+            None => NullBuffer::new(filter.values().clone()),
+        });
+        let selected = NullBuffer::union(keys.as_ref(), passed.as_ref()).filter(|selected| selected.null_count() > 0);
+        Ok(Input { columns, is_selected: selected.map(NullBuffer::into_inner) })
+    }
+
+    fn append(&mut self, input: Input, groups: impl Iterator<Item = usize>) -> Result<()> {
+        let Some(is_selected) = input.is_selected else {
+            return self.events.append(&input.columns, groups);
+        };
+        let selected_groups =
+            groups.zip(is_selected.iter()).filter_map(|(group, is_selected)| is_selected.then_some(group));
+        let predicate = BooleanArray::new(is_selected.clone(), None);
+        let columns = input.columns.iter().map(|column| Ok(filter(column, &predicate)?)).collect::<Result<Vec<_>>>()?;
+        self.events.append(&columns, selected_groups)
+    }
+
+    /// Events as the result: a struct of lists, which share their offsets.
+    fn to_result(&self, grouped: Grouped) -> Result<StructArray> {
+        let lists = grouped.columns.into_iter().map(|values| -> Result<ArrayRef> {
+            let item = item_field(values.data_type().clone());
+            Ok(Arc::new(ListArray::try_new(item, grouped.offsets.clone(), values, None)?))
+        });
+        Ok(StructArray::try_new(self.result_fields.clone(), lists.collect::<Result<_>>()?, None)?)
+    }
+
+    /// Events as a state: a list of structs.
+    fn to_state(
+        &self,
+        events: Vec<ArrayRef>,
+        offsets: OffsetBuffer<i32>,
+        nulls: Option<NullBuffer>,
+    ) -> Result<ArrayRef> {
+        let events = StructArray::try_new(self.event_fields.clone(), events, None)?;
+        let item = item_field(events.data_type().clone());
+        Ok(Arc::new(ListArray::try_new(item, offsets, Arc::new(events), nulls)?))
+    }
+}
+
+impl GroupsAccumulator for Timelines {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        group_indices: &[usize],
+        opt_filter: Option<&BooleanArray>,
+        total_num_groups: usize,
+    ) -> Result<()> {
+        self.events.grow_groups(total_num_groups);
+        self.append(Self::input(values, opt_filter)?, group_indices.iter().copied())
+    }
+
+    fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
+        self.events.grow_groups(total_num_groups);
+        let lists = Lists::of_array("timeline", &values[0])?;
+        let columns = lists.values.as_struct().columns().to_vec();
+        let is_selected = lists
+            .nulls
+            .as_ref()
+            .map(|_| (0..lists.len()).flat_map(|row| repeat_n(!lists.is_null(row), lists.span(row).len())).collect());
+        let groups = group_indices.iter().enumerate().flat_map(|(row, &group)| repeat_n(group, lists.span(row).len()));
+        self.append(Input { columns, is_selected }, groups)
+    }
+
+    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
+        let grouped = self.events.emit(emit_to, Order::Time)?;
+        Ok(Arc::new(self.to_result(grouped)?))
+    }
+
+    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
+        let grouped = self.events.emit(emit_to, Order::Arrival)?;
+        Ok(vec![self.to_state(grouped.columns, grouped.offsets, None)?])
+    }
+
+    /// Each row becomes a state of one event, or null when it does not count.
+    fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
+        let input = Self::input(values, opt_filter)?;
+        let rows = input.columns[0].len();
+        let mut columns = Vec::with_capacity(input.columns.len());
+        for (index, (column, field)) in input.columns.iter().zip(&self.event_fields).enumerate() {
+            let stored = field.data_type();
+            columns.push(match column.data_type() == stored {
+                true => Arc::clone(column),
+                false if index < 2 => cast(column, stored)?,
+                false => {
+                    let mut stored = column_of(stored)?;
+                    stored.append(column)?;
+                    stored.gather(&(0..rows as u32).collect::<Vec<_>>())?
+                }
+            });
+        }
+        let offsets = OffsetBuffer::from_repeated_length(1, rows);
+        Ok(vec![self.to_state(columns, offsets, input.is_selected.map(NullBuffer::new))?])
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>() + self.events.size()
+    }
+}
+
+/// The timeline of one group: of a query without `group by`, or of a window.
+#[derive(Debug)]
+pub(super) struct SingleTimeline {
+    timelines: Timelines,
+    /// Zeros, as many as the longest batch has rows.
+    groups: Vec<usize>,
+}
+
+impl SingleTimeline {
+    /// The timeline of the only group of `timelines`.
+    pub(super) fn new(mut timelines: Timelines) -> Self {
+        timelines.events.grow_groups(1);
+        Self { timelines, groups: Vec::new() }
+    }
+
+    fn groups(&mut self, rows: usize) -> Vec<usize> {
+        let mut groups = std::mem::take(&mut self.groups);
+        groups.resize(rows, 0);
+        groups
+    }
+}
+
+impl Accumulator for SingleTimeline {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let groups = self.groups(values[0].len());
+        self.timelines.update_batch(values, &groups, None, 1)?;
+        self.groups = groups;
+        Ok(())
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        let groups = self.groups(states[0].len());
+        GroupsAccumulator::merge_batch(&mut self.timelines, states, &groups, 1)?;
+        self.groups = groups;
+        Ok(())
+    }
+
+    /// Leaves the events where they are: a window asks again after each of its rows.
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let grouped = self.timelines.events.peek(Order::Time)?;
+        Ok(ScalarValue::Struct(Arc::new(self.timelines.to_result(grouped)?)))
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        let states = GroupsAccumulator::state(&mut self.timelines, EmitTo::All)?;
+        self.timelines.events.grow_groups(1);
+        states.iter().map(|state| ScalarValue::try_from_array(state, 0)).collect()
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>() + self.timelines.size() + self.groups.capacity() * size_of::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{Decimal128Array, StringArray, TimestampMicrosecondArray};
+    use datafusion::arrow::datatypes::{Decimal128Type, TimestampMicrosecondType};
+    use datafusion::logical_expr::AggregateUDFImpl;
+    use proptest::prelude::*;
+
+    use super::super::super::arguments::coded_text_type;
+    use super::super::Timeline;
+    use super::*;
+
+    const GROUPS: usize = 4;
+
+    #[derive(Debug, Clone)]
+    struct Event {
+        group: usize,
+        time: Option<i64>,
+        id: Option<String>,
+        channel: Option<String>,
+        value: Option<i128>,
+        is_goal: Option<bool>,
+        passes: Option<bool>,
+    }
+
+    /// What a timeline says about one event.
+    type Row = (i64, String, Option<String>, Option<i128>, Option<bool>);
+
+    fn naive(events: &[Event]) -> Vec<Vec<Row>> {
+        let mut timelines = vec![Vec::new(); GROUPS];
+        for event in events.iter().filter(|event| event.passes == Some(true)) {
+            if let (Some(time), Some(id)) = (event.time, event.id.clone()) {
+                timelines[event.group].push((time, id, event.channel.clone(), event.value, event.is_goal));
+            }
+        }
+        timelines.iter_mut().for_each(|timeline| timeline.sort());
+        timelines
+    }
+
+    fn arguments(events: &[Event], text: &DataType) -> Vec<ArrayRef> {
+        let texts = |texts: Vec<Option<&str>>| cast(&StringArray::from(texts), text).unwrap();
+        let times: TimestampMicrosecondArray = events.iter().map(|event| event.time).collect();
+        let values: Decimal128Array = events.iter().map(|event| event.value).collect();
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("channels", texts(events.iter().map(|event| event.channel.as_deref()).collect())),
+            ("values", Arc::new(values.with_precision_and_scale(18, 4).unwrap())),
+            ("goals", Arc::new(events.iter().map(|event| event.is_goal).collect::<BooleanArray>())),
+        ];
+        let fields = columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true));
+        let fields: Fields = fields.collect();
+        let columns = columns.into_iter().map(|(_, column)| column).collect();
+        vec![
+            Arc::new(times.with_timezone("UTC")),
+            texts(events.iter().map(|event| event.id.as_deref()).collect()),
+            Arc::new(StructArray::new(fields, columns, None)),
+        ]
+    }
+
+    fn timelines() -> Timelines {
+        let types: Vec<DataType> =
+            arguments(&[], &DataType::Utf8).iter().map(|array| array.data_type().clone()).collect();
+        Timelines::returning(&Timeline::default().return_type(&types).unwrap()).unwrap()
+    }
+
+    fn read(result: &ArrayRef) -> Vec<Vec<Row>> {
+        let result = result.as_struct();
+        let list = |field: usize, row: usize| result.column(field).as_list::<i32>().value(row);
+        let texts = |array: ArrayRef| cast(&array, &DataType::Utf8).unwrap();
+        (0..result.len())
+            .map(|row| {
+                let (times, ids, channels) = (list(0, row), list(1, row), texts(list(2, row)));
+                let (values, goals) = (list(3, row), list(4, row));
+                let times = times.as_primitive::<TimestampMicrosecondType>().values().to_vec();
+                let ids = ids.as_string::<i32>().iter().flatten().map(str::to_owned);
+                let channels = channels.as_string::<i32>().iter().map(|channel| channel.map(str::to_owned));
+                let values = values.as_primitive::<Decimal128Type>().iter().collect::<Vec<_>>();
+                let goals = goals.as_boolean().iter().collect::<Vec<_>>();
+                let rows = times.into_iter().zip(ids).zip(channels).zip(values).zip(goals);
+                rows.map(|((((time, id), channel), value), goal)| (time, id, channel, value, goal)).collect()
+            })
+            .collect()
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        let mostly = |is: bool| prop::option::weighted(0.9, Just(is));
+        let channels = ["web", "store", "call_center_of_the_north"];
+        (
+            0..GROUPS,
+            prop::option::weighted(0.9, -3i64..3),
+            prop::option::weighted(0.9, (0u8..6).prop_map(|id| format!("event-{id}"))),
+            prop::option::of(prop::sample::select(&channels[..]).prop_map(str::to_owned)),
+            prop::option::of(-5i128..5),
+            prop::option::of(any::<bool>()),
+            prop_oneof![9 => mostly(true), 1 => mostly(false)],
+        )
+            .prop_map(|(group, time, id, channel, value, is_goal, passes)| Event {
+                group,
+                time,
+                id,
+                channel,
+                value,
+                is_goal,
+                passes,
+            })
+    }
+
+    /// The way of a batch into the final accumulator.
+    #[derive(Debug, Clone, Copy)]
+    enum Way {
+        Update,
+        State { first: usize },
+        ConvertToState,
+    }
+
+    fn way() -> impl Strategy<Value = Way> {
+        prop_oneof![Just(Way::Update), (0..=GROUPS).prop_map(|first| Way::State { first }), Just(Way::ConvertToState)]
+    }
+
+    fn add(total: &mut Timelines, events: &[Event], way: Way, text: &DataType) {
+        let values = arguments(events, text);
+        let groups: Vec<usize> = events.iter().map(|event| event.group).collect();
+        let filter: BooleanArray = events.iter().map(|event| event.passes).collect();
+        match way {
+            Way::Update => total.update_batch(&values, &groups, Some(&filter), GROUPS).unwrap(),
+            Way::ConvertToState => {
+                let state = total.convert_to_state(&values, Some(&filter)).unwrap();
+                GroupsAccumulator::merge_batch(total, &state, &groups, GROUPS).unwrap();
+            }
+            Way::State { first } => {
+                let mut part = timelines();
+                part.update_batch(&values, &groups, Some(&filter), GROUPS).unwrap();
+                let state = GroupsAccumulator::state(&mut part, EmitTo::First(first)).unwrap();
+                let groups: Vec<usize> = (0..GROUPS).collect();
+                GroupsAccumulator::merge_batch(total, &state, &groups[..first], GROUPS).unwrap();
+                let state = GroupsAccumulator::state(&mut part, EmitTo::All).unwrap();
+                GroupsAccumulator::merge_batch(total, &state, &groups[first..], GROUPS).unwrap();
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_and_any_split_give_the_timelines_of_a_naive_sort(
+            events in prop::collection::vec(event(), 0..60).prop_shuffle(),
+            batches in prop::collection::vec((1usize..12, way(), 0usize..4), 1..6),
+            emitted in 0..=GROUPS,
+        ) {
+            let encodings = [DataType::Utf8, DataType::LargeUtf8, DataType::Utf8View, coded_text_type()];
+            let mut total = timelines();
+            let mut rest = &events[..];
+            for (length, way, encoding) in batches.iter().cycle() {
+                let (batch, others) = rest.split_at((*length).min(rest.len()));
+                add(&mut total, batch, *way, &encodings[*encoding]);
+                rest = others;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            let mut found = read(&GroupsAccumulator::evaluate(&mut total, EmitTo::First(emitted)).unwrap());
+            found.extend(read(&GroupsAccumulator::evaluate(&mut total, EmitTo::All).unwrap()));
+            prop_assert_eq!(found, naive(&events));
+        }
+
+        #[test]
+        fn groups_emitted_first_leave_the_others_as_they_were(
+            before in prop::collection::vec(event(), 0..30),
+            after in prop::collection::vec(event(), 0..30),
+            emitted in 0..=GROUPS,
+        ) {
+            let mut total = timelines();
+            add(&mut total, &before, Way::Update, &DataType::Utf8View);
+            let mut found = read(&GroupsAccumulator::evaluate(&mut total, EmitTo::First(emitted)).unwrap());
+            prop_assert_eq!(&found[..], &naive(&before)[..emitted]);
+
+            let mut later = after.clone();
+            later.retain(|event| event.group >= emitted);
+            let moved: Vec<Event> =
+                later.iter().map(|event| Event { group: event.group - emitted, ..event.clone() }).collect();
+            add(&mut total, &moved, Way::Update, &coded_text_type());
+            found = read(&GroupsAccumulator::evaluate(&mut total, EmitTo::First(GROUPS - emitted)).unwrap());
+            let all: Vec<Event> = before.into_iter().chain(later).collect();
+            prop_assert_eq!(&found[..], &naive(&all)[emitted..]);
+        }
+    }
+
+    #[test]
+    fn the_size_grows_with_events_and_falls_when_they_leave() {
+        let id = |number: usize| Some(format!("event-{number:08}"));
+        let event = Event {
+            group: 0,
+            time: Some(1),
+            id: None,
+            channel: Some("web".to_owned()),
+            value: Some(1),
+            is_goal: None,
+            passes: Some(true),
+        };
+        let events: Vec<Event> = (0..10_000).map(|number| Event { id: id(number), ..event.clone() }).collect();
+        let mut total = timelines();
+        let empty = GroupsAccumulator::size(&total);
+        add(&mut total, &events, Way::Update, &DataType::Utf8View);
+        // 8 time, 4 group, 4 + 14 id, 4 channel, 16 value, 1 goal.
+        let full = GroupsAccumulator::size(&total);
+        assert!((51 * 10_000..110 * 10_000).contains(&full), "{full}");
+        GroupsAccumulator::evaluate(&mut total, EmitTo::All).unwrap();
+        assert!(GroupsAccumulator::size(&total) <= empty + 100);
+    }
+}
