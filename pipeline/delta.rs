@@ -27,6 +27,7 @@ use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake::kernel::{Action, Add, MetadataExt, StructType, Transaction, new_metadata};
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::{DeltaTable, DeltaTableBuilder};
+use futures::StreamExt;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 use parquet::arrow::ArrowWriter;
@@ -105,13 +106,14 @@ pub struct Change {
 impl Table {
     /// Opens the newest version of the table in a folder of the lake; `None` when there is none.
     pub async fn open(lake: &Lake, folder: &str) -> Result<Option<Self>> {
-        let mut delta = handle(lake, folder)?;
-        match delta.load().await {
-            Ok(()) => Ok(Some(Self { delta })),
-            Err(deltalake::DeltaTableError::NotATable(_)) => Ok(None),
-            Err(_) if lake.list(&format!("{folder}/_delta_log")).await?.is_empty() => Ok(None),
-            Err(error) => Err(Error::from(error).context(folder)),
+        // Asked first, since the library logs an error for a table that is not there.
+        let log = lake.path(&format!("{folder}/_delta_log"));
+        if lake.store().list(Some(&log)).next().await.is_none() {
+            return Ok(None);
         }
+        let mut delta = handle(lake, folder)?;
+        delta.load().await.context(folder)?;
+        Ok(Some(Self { delta }))
     }
 
     /// Version of the snapshot.
@@ -394,7 +396,9 @@ impl Snapshot {
             files.push(file);
         }
         let store_url = ObjectStoreUrl::parse(&lake.url()[..url::Position::BeforePath])?;
-        let table_schema = TableSchema::builder(Arc::new(Schema::new(file_fields))).with_table_partition_cols(partition_fields).build();
+        let table_schema = TableSchema::builder(Arc::new(Schema::new(file_fields)))
+            .with_table_partition_cols(partition_fields)
+            .build();
         Ok(Self { store_url, table_schema, files, rows, bytes })
     }
 }

@@ -17,6 +17,7 @@ mod path;
 mod path_edges;
 mod run_ids;
 mod run_starts;
+mod single_phase;
 mod split;
 mod starts;
 mod switches;
@@ -28,6 +29,7 @@ use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::{AggregateUDF, DocSection, Documentation, ScalarUDF};
 
 pub use content_id::{content_hash, content_id};
+pub use single_phase::single_phase_first;
 
 /// Every scalar function.
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {

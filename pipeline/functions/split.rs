@@ -92,79 +92,66 @@ impl ScalarUDFImpl for SplitAt {
     }
 }
 
-/// The lists of one field without the elements of rows that do not count.
-struct Elements {
-    values: ArrayRef,
-    offsets: OffsetBuffer<i32>,
-}
-
-impl Elements {
-    /// Drops the elements that lie hidden under null rows; most often there are none, and nothing is copied.
-    fn new(lists: &ListArray, nulls: Option<&NullBuffer>) -> Result<Self> {
-        let nulls = NullBuffer::union(nulls, lists.nulls());
-        if !lists.offsets().has_non_empty_nulls(nulls.as_ref()) {
-            return Ok(Self { values: Arc::clone(lists.values()), offsets: lists.offsets().clone() });
-        }
-        let dense = Lists::new(lists);
-        let is_valid = |row: usize| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
-        let mut is_kept = BooleanBufferBuilder::new(dense.values.len());
-        for row in 0..dense.len() {
-            is_kept.append_n(dense.span(row).len(), is_valid(row));
-        }
-        let values = filter(&dense.values, &BooleanArray::new(is_kept.finish(), None))?;
-        let lengths = (0..dense.len()).map(|row| if is_valid(row) { dense.span(row).len() } else { 0 });
-        Ok(Self { values, offsets: OffsetBuffer::from_lengths(lengths) })
+/// The lists of one field without the elements of rows that do not count, and how many each row has.
+fn elements(lists: &ListArray, nulls: Option<&NullBuffer>) -> Result<(ArrayRef, OffsetBuffer<i32>)> {
+    let nulls = NullBuffer::union(nulls, lists.nulls());
+    let dense = Lists::new(lists);
+    if !dense.offsets.has_non_empty_nulls(nulls.as_ref()) {
+        return Ok((dense.values, dense.offsets));
     }
+    let is_valid = |row: usize| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
+    let mut is_kept = BooleanBufferBuilder::new(dense.values.len());
+    for row in 0..dense.len() {
+        is_kept.append_n(dense.span(row).len(), is_valid(row));
+    }
+    let values = filter(&dense.values, &BooleanArray::new(is_kept.finish(), None))?;
+    let lengths = (0..dense.len()).map(|row| if is_valid(row) { dense.span(row).len() } else { 0 });
+    Ok((values, OffsetBuffer::from_lengths(lengths)))
 }
 
 /// Cuts each row's lists at its starts.
 ///
-/// The elements of a field lie one after another, without holes, so that the cuts, counted over all rows, hold for
-/// every field: its offsets are the cuts moved by where its elements begin.
+/// The elements of a field lie one after another, without holes, so that the cuts, counted over all rows, are the
+/// offsets of every field. Elements of rows that are not in the batch are cut off, though it would cost nothing to
+/// keep them: arrow's `take` makes room for as many elements as there are.
 fn split(timelines: &StructArray, starts: &Lists) -> Result<ListArray> {
     let rows = timelines.len();
     let flags = to_booleans("split_at", &starts.values)?;
     let nulls = NullBuffer::union(timelines.nulls(), starts.nulls.as_ref());
+    let is_null = |row: usize| nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
 
     let mut cuts: Vec<i32> = Vec::with_capacity(flags.true_count() + 1);
     let mut row_ends: Vec<i32> = Vec::with_capacity(rows + 1);
-    let mut elements = 0;
+    let mut element_count = 0;
     row_ends.push(0);
     for row in 0..rows {
-        if nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row)) {
+        if !is_null(row) {
             for (index, flag) in starts.span(row).enumerate() {
                 if index == 0 || (flags.is_valid(flag) && flags.value(flag)) {
-                    cuts.push(elements);
+                    cuts.push(element_count);
                 }
-                elements += 1;
+                element_count += 1;
             }
         }
         row_ends.push(cuts.len() as i32);
     }
-    cuts.push(elements);
+    cuts.push(element_count);
     let cuts = OffsetBuffer::new(ScalarBuffer::from(cuts));
 
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(timelines.num_columns());
-    let mut moved = (0, cuts);
     for (column, field) in timelines.columns().iter().zip(timelines.fields()) {
         let DataType::List(item) = field.data_type() else {
             return exec_err!("split_at: expected field {} to be a list, got {}", field.name(), field.data_type());
         };
-        let list = Elements::new(column.as_list::<i32>(), nulls.as_ref())?;
-        for row in 0..rows {
-            let is_null = nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
-            let (length, expected) = (list.offsets[row + 1] - list.offsets[row], starts.span(row).len());
-            if !is_null && length as usize != expected {
-                return exec_err!("split_at: field {} has {length} elements where starts has {expected}", field.name());
+        let (values, offsets) = elements(column.as_list::<i32>(), nulls.as_ref())?;
+        for (row, length) in offsets.lengths().enumerate() {
+            let expected = starts.span(row).len();
+            if length != expected && !is_null(row) {
+                let name = field.name();
+                return exec_err!("split_at: field {name} has {length} elements where starts has {expected}");
             }
         }
-        let first = list.offsets[0];
-        if moved.0 != first {
-            let shift = first - moved.0;
-            let offsets: Vec<i32> = moved.1.iter().map(|cut| cut + shift).collect();
-            moved = (first, OffsetBuffer::new(ScalarBuffer::from(offsets)));
-        }
-        columns.push(Arc::new(ListArray::try_new(Arc::clone(item), moved.1.clone(), list.values, None)?));
+        columns.push(Arc::new(ListArray::try_new(Arc::clone(item), cuts.clone(), values, None)?));
     }
     let runs = StructArray::try_new(timelines.fields().clone(), columns, None)?;
     let row_ends = OffsetBuffer::new(ScalarBuffer::from(row_ends));
@@ -269,9 +256,8 @@ mod tests {
         let field = Field::new("numbers", values.data_type().clone(), true);
         let timelines = StructArray::new(vec![field].into(), vec![Arc::new(values.clone())], None).slice(1, 1);
         let runs = split(&timelines, &Lists::new(starts.slice(1, 1).as_list::<i32>())).unwrap();
-        let run_values = runs.values().as_struct().column(0).as_list::<i32>().values().to_data();
-        assert!(run_values.ptr_eq(&values.values().to_data()));
-        assert_eq!(runs.values().as_struct().column(0).as_list::<i32>().value_offsets(), &[3, 4]);
+        let run_values = runs.values().as_struct().column(0).as_list::<i32>().values();
+        assert!(run_values.to_data().ptr_eq(&values.values().slice(3, 1).to_data()));
     }
 
     #[tokio::test]

@@ -19,6 +19,8 @@
 mod accumulate;
 mod columns;
 mod events;
+#[cfg(test)]
+mod speed;
 
 use std::sync::{Arc, LazyLock};
 

@@ -5,6 +5,8 @@
 
 use chrono::{Datelike, NaiveDate, NaiveTime};
 
+use super::text::Text;
+
 pub(super) const SECOND: i64 = 1_000_000;
 pub(super) const MINUTE: i64 = 60 * SECOND;
 pub(super) const HOUR: i64 = 60 * MINUTE;
@@ -24,7 +26,12 @@ pub(super) struct Clock {
     start: i64,
     /// Active time at the start of each hour, and at the end of the last.
     hours: Vec<i64>,
+    /// Each day as `2025-01-31`, those behind the end included on which late events are received.
+    dates: Vec<String>,
 }
+
+/// Days after the period on which events of the period may be received.
+const DAYS_BEHIND: usize = 10;
 
 impl Clock {
     pub(super) fn new(start: NaiveDate, days: u32) -> Self {
@@ -39,7 +46,26 @@ impl Clock {
         let scale = length as f64 / active.last().copied().unwrap_or_default();
         let mut hours: Vec<i64> = active.into_iter().map(|time| (time * scale) as i64).collect();
         *hours.last_mut().expect("a period has at least its start") = length;
-        Self { start: start.and_time(NaiveTime::MIN).and_utc().timestamp_micros(), hours }
+        let dates = start.iter_days().take(days as usize + DAYS_BEHIND).map(|day| day.to_string()).collect();
+        Self { start: start.and_time(NaiveTime::MIN).and_utc().timestamp_micros(), hours, dates }
+    }
+
+    /// Appends a time from the start of the period as `2025-01-31T08:15:00.000000Z`.
+    pub(super) fn write(&self, time: i64, text: &mut Vec<u8>) {
+        let date = &self.dates[(time / DAY) as usize];
+        let within = time % DAY;
+        let fields = [
+            (b'T', within / HOUR, 2),
+            (b':', within % HOUR / MINUTE, 2),
+            (b':', within % MINUTE / SECOND, 2),
+            (b'.', within % SECOND, 6),
+        ];
+        text.extend_from_slice(date.as_bytes());
+        for (before, number, width) in fields {
+            text.push(before);
+            text.push_number(number as u64, width);
+        }
+        text.push(b'Z');
     }
 
     /// Calendar time of the start, microseconds since 1970.
@@ -85,6 +111,14 @@ mod tests {
         assert!(times.windows(2).all(|pair| pair[0] <= pair[1]));
         assert_eq!(clock.calendar(0), Some(0));
         assert_eq!(clock.calendar(31 * DAY), None);
+    }
+
+    #[test]
+    fn a_time_is_written_with_its_day_and_microseconds() {
+        let mut text = Vec::new();
+        january().write(30 * DAY + 8 * HOUR + 15 * MINUTE + 70, &mut text);
+        january().write(40 * DAY + 59 * SECOND, &mut text);
+        assert_eq!(String::from_utf8(text).unwrap(), "2025-01-31T08:15:00.000070Z2025-02-10T00:00:59.000000Z");
     }
 
     #[test]

@@ -15,6 +15,8 @@ use super::world::{CAMPAIGNS, Channel, MESSAGE_CAMPAIGNS, Pace, Place, World};
 const MOST_TOUCHES: u16 = 40;
 /// A customer never has more visits.
 const MOST_VISITS: f64 = 400.0;
+/// Customers of old are seen again within so long.
+const SEEN_AGAIN: i64 = 30 * DAY;
 /// Two visits of a customer lie at least so far apart.
 const REST: i64 = 31 * MINUTE;
 
@@ -55,9 +57,46 @@ pub(super) struct Touch {
     pub(super) shows_loyalty: bool,
     /// Position in [`CAMPAIGNS`].
     pub(super) campaign: Option<u8>,
-    pub(super) variant: Option<&'static str>,
+    pub(super) variant: Option<Variant>,
     pub(super) cents: Option<u32>,
-    pub(super) score: Option<(&'static str, u8)>,
+    pub(super) score: Option<(ScoreKind, u8)>,
+}
+
+/// Side of an A/B test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Variant {
+    A,
+    B,
+}
+
+impl Variant {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::A => "A",
+            Self::B => "B",
+        }
+    }
+}
+
+/// What a survey asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ScoreKind {
+    /// Satisfaction, 1 to 5.
+    Csat,
+    /// Ease, 1 to 7.
+    Ces,
+    /// Readiness to recommend, 0 to 10.
+    Nps,
+}
+
+impl ScoreKind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Csat => "csat",
+            Self::Ces => "ces",
+            Self::Nps => "nps",
+        }
+    }
 }
 
 /// How often the source sent the event.
@@ -129,18 +168,23 @@ impl Population {
         }
     }
 
-    /// Active time at which a customer is first seen. A third were customers before the period began.
+    /// Active time at which a customer is first seen. A fifth were customers before the period began: most of them are
+    /// seen again soon, so that the first days are as busy as the others.
     pub(super) fn arrival(&self, customer: u32) -> i64 {
         let bits = self.bits(Purpose::Arrival, customer);
+        let chance = unit(bits);
         let length = self.clock.length();
-        let within = if bits.is_multiple_of(3) { length.min(12 * DAY) } else { length };
-        ((u128::from(bits) * within as u128) >> 64) as i64
+        let arrival = match bits % 5 {
+            0 => (1.0 - (1.0 - chance).sqrt()) * length.min(SEEN_AGAIN) as f64,
+            _ => chance * length as f64,
+        };
+        arrival as i64
     }
 
     /// How often a customer comes: mostly a few times, some a hundred times.
     fn visits(&self, customer: u32) -> f64 {
         let chance = unit(self.bits(Purpose::Visits, customer));
-        (1.0 + 1.6 * odds(chance)).floor().min(MOST_VISITS)
+        (1.0 + 2.0 * odds(chance)).floor().min(MOST_VISITS)
     }
 
     /// The visit after one that ended at `ended`, unless it was the customer's last in the period.
@@ -172,13 +216,13 @@ impl Population {
         let app_login = traits.prefers_app_login && dice.chance(0.8);
         let mut is_logged_in = false;
         let mut annoyance = 0.0;
-        let mut contact = "csat";
+        let mut asked = ScoreKind::Csat;
 
         let mut position = self.world.enter(dice.bits());
         let campaign = self.campaign(self.world.place(position).channel, &mut dice);
         let variant = campaign.filter(|campaign| CAMPAIGNS[usize::from(*campaign)].1).map(|campaign| {
             let side = mix(self.bits(Purpose::Variant, customer) ^ u64::from(campaign));
-            if side & 1 == 0 { "A" } else { "B" }
+            if side & 1 == 0 { Variant::A } else { Variant::B }
         });
 
         let mut time = start;
@@ -203,13 +247,14 @@ impl Population {
             match name {
                 "payment_failed" | "return_start" => annoyance += 0.2,
                 "complaint" => annoyance += 0.35,
-                "call" | "chat_session" => contact = "ces",
-                "purchase" | "order_confirmation" => contact = "nps",
-                "delivery_notice" | "pickup" => contact = "csat",
+                "call" | "chat_session" => asked = ScoreKind::Ces,
+                "purchase" | "order_confirmation" => asked = ScoreKind::Nps,
+                "delivery_notice" | "pickup" => asked = ScoreKind::Csat,
                 _ => {}
             }
             let says_all = channel.is_advertising() || channel.is_message() || name == "landing_page";
             let shows_loyalty = traits.is_member && (at_counter || name.starts_with("loyalty_"));
+            let needs_receipt = at_counter && !shows_loyalty;
             let mut touch = Touch {
                 received: time + self.delay(&mut dice),
                 occurred: time,
@@ -224,14 +269,14 @@ impl Population {
                     _ => None,
                 },
                 is_logged_in: on_screen && (is_logged_in || in_app),
-                shows_email: channel == Channel::Email || traits.gives_email && gives_email(name),
+                shows_email: channel == Channel::Email || traits.gives_email && (needs_receipt || gives_email(name)),
                 shows_phone: matches!(channel, Channel::Sms | Channel::CallCenter)
-                    || traits.gives_phone && (name == "payment_info" || at_counter && !shows_loyalty),
+                    || traits.gives_phone && (needs_receipt || name == "payment_info"),
                 shows_loyalty,
                 campaign: campaign.filter(|_| says_all),
                 variant: variant.filter(|_| says_all),
                 cents: (name == "purchase").then(|| (dice.around(42.0).clamp(2.0, 4000.0) * 100.0) as u32),
-                score: (name == "survey_response").then(|| score(contact, annoyance, &mut dice)),
+                score: (name == "survey_response").then(|| score(asked, annoyance, &mut dice)),
             };
             if dice.chance(self.duplicate_share) {
                 touch.delivery = Delivery::First;
@@ -242,7 +287,7 @@ impl Population {
             touches.push(touch);
 
             let mut next = self.world.leave(position, dice.bits());
-            if next.is_none() && variant == Some("B") && touchpoint.stage == "conversion" && dice.chance(0.25) {
+            if next.is_none() && variant == Some(Variant::B) && touchpoint.stage == "conversion" && dice.chance(0.25) {
                 // What is tested works: some who would have left think again.
                 next = self.world.leave(position, dice.bits());
             }
@@ -302,12 +347,12 @@ fn wait(pace: Pace, dice: &mut Dice) -> i64 {
 }
 
 /// An answer to a survey: the better of two moods, less what annoyed the customer on the way.
-fn score(kind: &'static str, annoyance: f64, dice: &mut Dice) -> (&'static str, u8) {
+fn score(kind: ScoreKind, annoyance: f64, dice: &mut Dice) -> (ScoreKind, u8) {
     let mood = (dice.unit().max(dice.unit()) - annoyance).clamp(0.0, 0.999);
     let score = match kind {
-        "csat" => 1.0 + mood * 5.0,
-        "ces" => 1.0 + mood * 7.0,
-        _ => mood * 11.0,
+        ScoreKind::Csat => 1.0 + mood * 5.0,
+        ScoreKind::Ces => 1.0 + mood * 7.0,
+        ScoreKind::Nps => mood * 11.0,
     };
     (kind, score as u8)
 }

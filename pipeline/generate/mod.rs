@@ -8,7 +8,7 @@
 //! - [`clock`]: when customers are active
 //! - [`customers`]: a customer's visits, each a pure function of seed, customer and visit
 //! - [`stream`]: all visits in time order, with memory for what is under way only
-//! - [`record`]: the columns of an event as text
+//! - [`record`], [`properties`]: the columns of an event as text
 //! - [`write`]: files
 //! - [`project`]: a `wayline.toml` that fits the files
 
@@ -24,8 +24,10 @@ use crate::error::{Context, Error, Result};
 mod clock;
 mod customers;
 mod project;
+mod properties;
 mod record;
 mod stream;
+mod text;
 mod world;
 mod write;
 
@@ -175,11 +177,14 @@ pub fn generate(options: &Options, folder: &Path, mut progress: impl FnMut(u64))
     let mut files = Files::new(options, &population, folder);
     let mut events = 0;
     let mut duplicates = 0;
-    while let Some(touches) = stream.next_slice() {
-        files.write(&touches)?;
+    let mut slice = stream.next_slice();
+    while let Some(touches) = slice {
+        let (written, next) = rayon::join(|| files.write(&touches), || stream.next_slice());
+        written?;
         events += touches.len() as u64;
         duplicates += touches.iter().filter(|touch| touch.delivery == Delivery::Again).count() as u64;
         progress(events);
+        slice = next;
     }
     let written = files.finish()?;
     Ok(Summary {

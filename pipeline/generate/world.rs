@@ -72,6 +72,11 @@ impl Channel {
         matches!(self, Self::Email | Self::Sms | Self::Push)
     }
 
+    /// Seen by an installed app.
+    pub(super) fn is_app(self) -> bool {
+        matches!(self, Self::MobileApp | Self::Push)
+    }
+
     pub(super) fn is_advertising(self) -> bool {
         matches!(self, Self::Social | Self::PaidSearch | Self::Display)
     }
@@ -180,7 +185,7 @@ order_confirmation experience  outbound  0     0      40   seconds email:5,sms:1
 order_tracking     experience  inbound   3     0.4    46   hours   web:3,mobile_app:4                           delivery_notice:24,faq_view:8
 delivery_notice    experience  outbound  3     0      52   days    email:4,sms:3,push:3                         survey_sent:38,order_tracking:20,return_start:9,call:4
 pickup             experience  inbound   0.8   0.1    50   days    store:1                                      survey_sent:40
-survey_sent        experience  outbound  1.2   0      66   hours   email:5,sms:2                                survey_response:97
+survey_sent        experience  outbound  1.6   0      54   hours   email:5,sms:2                                survey_response:97
 survey_response    experience  inbound   0     0      74   hours   email:4,web:2,sms:1                          complaint:6
 review_write       experience  inbound   0.4   0.2    50   days    web:2,mobile_app:2                           -
 account_view       experience  inbound   2     0.5    26   seconds web:3,mobile_app:4                           order_tracking:24,reorder:8

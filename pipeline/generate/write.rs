@@ -16,7 +16,9 @@ use parquet::file::properties::WriterProperties;
 use rayon::prelude::*;
 
 use super::customers::{Population, Touch};
-use super::record::{COLUMNS, Defect, EVENT_TIME, RECEIVED_TIME, Record, SCORE, TOUCHPOINT, VALUE};
+use super::record::{
+    COLUMNS, Defect, EVENT_ID, EVENT_TIME, PROPERTIES, RECEIVED_TIME, Record, SCORE, TOUCHPOINT, VALUE,
+};
 use super::{Compression, Format, Options};
 use crate::error::{Context, Result};
 
@@ -134,11 +136,15 @@ impl Encoder {
                 Ok(Self::Text { file, append: Record::append_csv })
             }
             Format::Parquet => {
-                let properties = WriterProperties::builder()
+                let mut properties = WriterProperties::builder()
                     .set_compression(parquet::basic::Compression::ZSTD(ZstdLevel::default()))
-                    .set_max_row_group_row_count(Some(ROW_GROUP))
-                    .build();
-                Ok(Self::Parquet(Box::new(ArrowWriter::try_new(file, schema.clone(), Some(properties))?)))
+                    .set_max_row_group_row_count(Some(ROW_GROUP));
+                for column in [EVENT_ID, EVENT_TIME, RECEIVED_TIME, PROPERTIES] {
+                    // Hardly a value is there twice.
+                    properties = properties.set_column_dictionary_enabled(COLUMNS[column].into(), false);
+                }
+                let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties.build()))?;
+                Ok(Self::Parquet(Box::new(writer)))
             }
         }
     }
@@ -274,6 +280,7 @@ fn batch(
             record.texts[TOUCHPOINT].clear();
         }
         for (builder, text) in texts.iter_mut().zip(&record.texts) {
+            let text = std::str::from_utf8(text).expect("columns are text");
             builder.append_option((!text.is_empty()).then_some(text));
         }
         occurred.append_option((!lacks_time).then(|| population.clock.start() + touch.occurred));

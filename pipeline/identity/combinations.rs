@@ -40,10 +40,20 @@ impl Combinations {
         if self.entries.is_empty() || self.members_of(self.recent) != identifiers {
             self.recent = self.find_or_insert(identifiers, time)?;
         }
-        let entry = &mut self.entries[self.recent];
-        entry.first_seen = entry.first_seen.min(time);
-        entry.last_seen = entry.last_seen.max(time);
-        entry.event_count += 1;
+        self.entries[self.recent].see(time, time, 1);
+        Ok(())
+    }
+
+    /// Adds the sets of another collection, under new numbers for the identifiers.
+    pub(super) fn merge(&mut self, other: Self, numbers: &[u32]) -> Result<()> {
+        let mut members = Vec::new();
+        for (position, seen) in other.entries.iter().enumerate() {
+            members.clear();
+            members.extend(other.members_of(position).iter().map(|member| numbers[*member as usize]));
+            members.sort_unstable();
+            let entry = self.find_or_insert(&members, seen.first_seen)?;
+            self.entries[entry].see(seen.first_seen, seen.last_seen, seen.event_count);
+        }
         Ok(())
     }
 
@@ -89,6 +99,12 @@ impl Combinations {
 }
 
 impl Entry {
+    fn see(&mut self, first: i64, last: i64, events: u64) {
+        self.first_seen = self.first_seen.min(first);
+        self.last_seen = self.last_seen.max(last);
+        self.event_count += events;
+    }
+
     fn link(&self, a: u32, b: u32) -> Link {
         Link {
             a: a.min(b),

@@ -51,6 +51,11 @@ impl Span {
     }
 }
 
+/// A value as the text that it was.
+pub(super) fn text_of(value: Span, text: &[u8]) -> &str {
+    std::str::from_utf8(value.of(text)).expect("values were text when they came")
+}
+
 impl Interner {
     /// The node of an identifier seen at `time`, or `None` when it is blocked. The verdict is asked for once per
     /// distinct identifier.
@@ -61,13 +66,33 @@ impl Interner {
         let kind_id = self.kind(kind)?;
         let node = match self.recent[usize::from(kind_id)] {
             recent if self.is(recent, kind_id, value) => recent,
-            _ => self.find_or_insert(kind_id, value, time, blocked)?,
+            _ => self.find_or_insert(kind_id, value, time, |kind| blocked.is_usable(kind, value))?,
         };
         self.recent[usize::from(kind_id)] = node;
         let seen = &mut self.nodes[node as usize];
         seen.first_seen = seen.first_seen.min(time);
         seen.last_seen = seen.last_seen.max(time);
         Ok(seen.is_usable.then_some(node))
+    }
+
+    /// Distinct identifiers, usable or not.
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Adds the nodes of another interner; returns the number here of each of them.
+    pub(super) fn merge(&mut self, other: Self) -> Result<Vec<u32>> {
+        let kinds: Vec<u16> = other.kinds.iter().map(|kind| self.kind(kind)).collect::<Result<_>>()?;
+        let mut numbers = Vec::with_capacity(other.nodes.len());
+        for node in &other.nodes {
+            let (kind, value) = (kinds[usize::from(node.kind)], text_of(node.value, &other.text));
+            let number = self.find_or_insert(kind, value, node.first_seen, |_| node.is_usable)?;
+            let seen = &mut self.nodes[number as usize];
+            seen.first_seen = seen.first_seen.min(node.first_seen);
+            seen.last_seen = seen.last_seen.max(node.last_seen);
+            numbers.push(number);
+        }
+        Ok(numbers)
     }
 
     /// Kinds, nodes and text; the index goes.
@@ -88,7 +113,14 @@ impl Interner {
         u16::try_from(position).map_err(|_| Error::invalid("more than 65536 kinds of identifiers"))
     }
 
-    fn find_or_insert(&mut self, kind: u16, value: &str, time: i64, blocked: &Blocked) -> Result<u32> {
+    /// The node of an identifier; `is_usable` is asked about its kind if it is new.
+    fn find_or_insert(
+        &mut self,
+        kind: u16,
+        value: &str,
+        time: i64,
+        is_usable: impl FnOnce(&str) -> bool,
+    ) -> Result<u32> {
         let hash = self.hasher.hash_one((kind, value));
         if let Some(node) = self.index.find(hash, |node| self.is(node, kind, value)) {
             return Ok(node);
@@ -99,7 +131,7 @@ impl Interner {
             .ok_or_else(|| Error::invalid("more than 4294967295 distinct identifiers"))?;
         let span = Span::new(self.text.len(), value.len());
         self.text.extend_from_slice(value.as_bytes());
-        let is_usable = blocked.is_usable(&self.kinds[usize::from(kind)], value);
+        let is_usable = is_usable(&self.kinds[usize::from(kind)]);
         self.nodes.push(Node { value: span, first_seen: time, last_seen: time, kind, is_usable });
         self.index.insert(hash, node);
         Ok(node)

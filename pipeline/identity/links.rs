@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::columns::IdentifierLists;
 use super::combinations::Combinations;
-use super::interner::{Interner, Node, Span};
+use super::interner::{Interner, Node, Span, text_of};
 use super::resolve::{Identifier, Link};
 use crate::error::{Error, Result};
 use crate::functions::content_hash;
@@ -100,6 +100,21 @@ impl Links {
         Ok(())
     }
 
+    /// Adds all that another collector has seen, with the same [`Blocked`]: the result is as if this one had seen it.
+    ///
+    /// Errors: 2³² distinct identifiers or combinations.
+    pub fn merge(&mut self, other: Self) -> Result<()> {
+        let (larger, smaller) = match self.identifiers.len() < other.identifiers.len() {
+            true => (other, mem::take(self)),
+            false => (mem::take(self), other),
+        };
+        *self = larger;
+        let numbers = self.identifiers.merge(smaller.identifiers)?;
+        self.combinations.merge(smaller.combinations, &numbers)?;
+        self.blocked += smaller.blocked;
+        Ok(())
+    }
+
     /// Puts everything in order; takes the memory of the identifiers once more while it does.
     pub(super) fn collect(self) -> Collected {
         let Self { identifiers, combinations, blocked, .. } = self;
@@ -128,10 +143,6 @@ impl Collected {
     pub(super) fn value(&self, position: usize) -> &str {
         text_of(self.values[position], &self.text)
     }
-}
-
-fn text_of(value: Span, text: &[u8]) -> &str {
-    std::str::from_utf8(value.of(text)).expect("values were text when they came")
 }
 
 /// Kinds by name, and the new number of each old one.
@@ -274,6 +285,33 @@ mod tests {
         let batches = batches.collect();
         assert_eq!(named(&batches), named(&single));
         assert_eq!(batches.links, single.links);
+    }
+
+    #[test]
+    fn collectors_merge_as_if_one_had_seen_everything() {
+        let events: Vec<(Vec<(&str, String)>, i64)> = (0..500)
+            .map(|number| {
+                let pair = [("email", format!("e{}", number % 37)), ("user_id", format!("u{}", number * 7 % 53))];
+                let blocked = ("phone", "null".to_string());
+                (pair.into_iter().chain((number % 5 == 0).then_some(blocked)).collect(), number * 31 % 97)
+            })
+            .collect();
+        let collect = |events: &[(Vec<(&str, String)>, i64)]| {
+            let mut links = Links::new();
+            for (identifiers, time) in events {
+                let identifiers = identifiers.iter().map(|(kind, value)| (*kind, value.as_str()));
+                links.add_event(identifiers, *time, &Blocked::default()).unwrap();
+            }
+            links
+        };
+        let whole = collect(&events).collect();
+        for cut in [0, 13, 250, 499, 500] {
+            let mut merged = collect(&events[..cut]);
+            merged.merge(collect(&events[cut..])).unwrap();
+            let merged = merged.collect();
+            assert_eq!(named(&merged), named(&whole), "cut at {cut}");
+            assert_eq!((&merged.links, merged.blocked), (&whole.links, whole.blocked), "cut at {cut}");
+        }
     }
 
     #[test]

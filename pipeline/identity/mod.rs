@@ -132,7 +132,8 @@ impl Resolution {
         self.collected.blocked
     }
 
-    fn identifier(&self, position: usize) -> ResolvedIdentifier<'_> {
+    /// The identifier at a position in the order of [`Resolution::identifiers`].
+    pub fn identifier(&self, position: usize) -> ResolvedIdentifier<'_> {
         let identifier = &self.collected.identifiers[position];
         ResolvedIdentifier {
             kind: self.kind(identifier.kind),

@@ -6,8 +6,8 @@
 
 use std::hash::BuildHasher;
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, TimestampMicrosecondType};
+use arrow::array::{Array, AsArray, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::DataType;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
 
@@ -44,16 +44,12 @@ impl Deduplicator {
         (self.seeds[0].hash_one(id), self.seeds[1].hash_one(id))
     }
 
-    /// Adds the records of a batch of events, in record order.
-    pub fn add(&mut self, events: &RecordBatch) -> Result<()> {
-        let missing = |name: &str| Error::internal(format!("events without {name}"));
-        let ids = events.column_by_name("event_id").ok_or_else(|| missing("event_id"))?.as_string::<i32>();
-        let received = events.column_by_name("received_at").ok_or_else(|| missing("received_at"))?;
-        let received = received.as_primitive::<TimestampMicrosecondType>();
+    /// Adds the records of a batch, in record order, by their ids and the times at which they were received.
+    pub fn add(&mut self, ids: &StringArray, received_at: &TimestampMicrosecondArray) {
         self.first.push(self.dropped.len());
         for row in 0..ids.len() {
             let id = self.hash(ids.value(row));
-            let received_at = received.value(row);
+            let received_at = received_at.value(row);
             let record = self.dropped.len();
             self.dropped.push(false);
             match self.kept.entry(id.0, |kept| kept.id == id, |kept| kept.id.0) {
@@ -72,7 +68,6 @@ impl Deduplicator {
                 }
             }
         }
-        Ok(())
     }
 
     /// Marks records whose ids are landed. `ids` is a text column of any encoding.
@@ -101,21 +96,18 @@ impl Deduplicator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, StringArray, TimestampMicrosecondArray};
-
-    fn batch(rows: &[(&str, i64)]) -> RecordBatch {
+    fn add(deduplicator: &mut Deduplicator, rows: &[(&str, i64)]) {
         let ids = StringArray::from_iter_values(rows.iter().map(|(id, _)| id));
-        let received = TimestampMicrosecondArray::from_iter_values(rows.iter().map(|(_, at)| *at));
-        RecordBatch::try_from_iter([("event_id", Arc::new(ids) as ArrayRef), ("received_at", Arc::new(received))]).unwrap()
+        let received_at = TimestampMicrosecondArray::from_iter_values(rows.iter().map(|(_, at)| *at));
+        deduplicator.add(&ids, &received_at);
     }
 
     #[test]
     fn of_equal_ids_the_earliest_received_stays_then_the_first() {
         let mut deduplicator = Deduplicator::with_capacity(0);
-        deduplicator.add(&batch(&[("a", 5), ("b", 1), ("a", 3), ("c", 7)])).unwrap();
-        deduplicator.add(&batch(&[("a", 3), ("b", 0), ("c", 9)])).unwrap();
+        add(&mut deduplicator, &[("a", 5), ("b", 1), ("a", 3), ("c", 7)]);
+        add(&mut deduplicator, &[("a", 3), ("b", 0), ("c", 9)]);
         assert_eq!(deduplicator.duplicates(0), [true, true, false, false]);
         assert_eq!(deduplicator.duplicates(1), [true, false, true]);
     }
@@ -123,7 +115,7 @@ mod tests {
     #[test]
     fn what_is_landed_stays_whatever_comes_later() {
         let mut deduplicator = Deduplicator::with_capacity(0);
-        deduplicator.add(&batch(&[("a", 5), ("b", 1), ("a", 3)])).unwrap();
+        add(&mut deduplicator, &[("a", 5), ("b", 1), ("a", 3)]);
         deduplicator.drop_landed(&StringArray::from(vec!["a", "z"])).unwrap();
         assert_eq!(deduplicator.duplicates(0), [true, false, true]);
     }

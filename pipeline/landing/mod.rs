@@ -9,13 +9,16 @@
 mod batch;
 mod columns;
 mod dead_letters;
-mod deduplicate;
+/// One event per id.
+pub mod deduplicate;
 pub mod events;
 pub mod ledger;
 mod mapping;
 mod plan;
-mod time;
-mod write;
+/// Times as sources write them.
+pub mod time;
+/// Rows as Parquet files by day.
+pub mod write;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -187,7 +190,7 @@ async fn deduplicate(
     let rows = staged.events.iter().map(|(_, batch)| batch.num_rows()).sum();
     let mut deduplicator = Deduplicator::with_capacity(rows);
     for (_, batch) in &staged.events {
-        deduplicator.add(batch)?;
+        deduplicator.add(batch.column(0).as_string(), batch.column(2).as_primitive());
     }
     if let Some(table) = landed.filter(|_| rows > 0) {
         let provider = table.provider(&workspace.lake, EVENTS)?;

@@ -1,12 +1,18 @@
-//! Events of a batch as Parquet files, one per day, sorted by (`occurred_at`, `event_id`).
+//! Rows as Parquet files, some for each day, each sorted; events by (`occurred_at`, `event_id`).
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch, StringArray};
+use arrow::buffer::ScalarBuffer;
 use arrow::compute::interleave_record_batch;
-use arrow::datatypes::{Date32Type, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Date32Type, Schema, SchemaRef, TimestampMicrosecondType};
 use futures::{StreamExt, TryStreamExt};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::schema::types::ColumnPath;
+use rayon::prelude::*;
 
 use super::events::{EVENT_SCHEMA, EVENTS, PARTITION};
 use crate::delta::{self, Part};
@@ -19,45 +25,80 @@ const ROWS_PER_FILE: usize = 4_000_000;
 /// Rows put together at a time while a file is encoded.
 const ROWS_PER_BATCH: usize = 16_384;
 
-/// A row by batch and position in it, with the time it is sorted by.
-#[derive(Clone, Copy)]
+/// How rows become files.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    /// Columns of a file, all of them columns of the rows.
+    pub schema: SchemaRef,
+    /// Column of dates: each day has files of its own.
+    pub day: &'static str,
+    /// Columns that the rows of a file are sorted by, text or times in microseconds, without nulls.
+    pub order: &'static [&'static str],
+    /// Columns whose values hardly repeat, so that no dictionary is tried for them.
+    pub distinct: &'static [&'static str],
+}
+
+/// The layout of events. The partition column stands in the path of a file, not in it.
+static EVENT_LAYOUT: LazyLock<Layout> = LazyLock::new(|| {
+    let fields: Vec<_> = EVENT_SCHEMA.fields().iter().filter(|field| field.name() != PARTITION).cloned().collect();
+    Layout {
+        schema: Arc::new(Schema::new(fields)),
+        day: PARTITION,
+        order: &["occurred_at", "event_id"],
+        distinct: &["event_id", "occurred_at", "received_at"],
+    }
+});
+
+/// Rows that are to be written, and how.
+pub struct Rows {
+    layout: Layout,
+    /// The columns of a file, by batch.
+    batches: Vec<RecordBatch>,
+    /// The columns to sort by, by batch.
+    order: Vec<Vec<Order>>,
+}
+
+/// The rows of a file, in no order yet.
+pub struct File {
+    /// Days since 1970.
+    pub day: i32,
+    /// Number of the file among those of its day.
+    pub number: usize,
+    places: Vec<Place>,
+}
+
+/// A row by batch and position in it.
+#[derive(Debug, Clone, Copy)]
 struct Place {
-    occurred_at: i64,
+    /// Sorts as the first column does, as far as eight bytes tell.
+    head: u64,
     batch: u32,
     row: u32,
+}
+
+/// A column to sort by.
+enum Order {
+    Text(StringArray),
+    Time(ScalarBuffer<i64>),
 }
 
 /// Writes the rows of `events` that are no duplicates. Files are named `prefix-day-number`.
 pub async fn write(
     lake: &Lake,
     events: Vec<RecordBatch>,
-    is_duplicate: impl Fn(usize, usize) -> bool,
+    is_duplicate: impl Fn(usize, usize) -> bool + Sync,
     prefix: &str,
     threads: usize,
 ) -> Result<Vec<Part>> {
-    let mut days: BTreeMap<i32, Vec<Place>> = BTreeMap::new();
-    for (number, batch) in events.iter().enumerate() {
-        let day = column(batch, PARTITION)?.as_primitive::<Date32Type>();
-        let occurred = column(batch, "occurred_at")?.as_primitive::<TimestampMicrosecondType>();
-        for row in (0..batch.num_rows()).filter(|row| !is_duplicate(number, *row)) {
-            let place = Place { occurred_at: occurred.value(row), batch: number as u32, row: row as u32 };
-            days.entry(day.value(row)).or_default().push(place);
-        }
-    }
-    let events = Arc::new(events);
-    let files = days.into_iter().flat_map(|(day, mut places)| {
-        if places.len() > ROWS_PER_FILE {
-            places.sort_unstable_by_key(|place| (place.occurred_at, place.batch, place.row));
-        }
-        let chunks: Vec<Vec<Place>> = places.chunks(ROWS_PER_FILE).map(<[Place]>::to_vec).collect();
-        chunks.into_iter().enumerate().map(move |(number, chunk)| (day, number, chunk))
-    });
-    let written = futures::stream::iter(files).map(|(day, number, places)| {
-        let (lake, events) = (lake.clone(), events.clone());
-        let name = format!("{prefix}-{day}-{number}");
+    let (rows, files) = divide(events, is_duplicate, &EVENT_LAYOUT)?;
+    let rows = Arc::new(rows);
+    let written = futures::stream::iter(files).map(|file| {
+        let (lake, rows) = (lake.clone(), rows.clone());
+        let day = file.day;
+        let name = format!("{prefix}-{day}-{}", file.number);
         async move {
             failpoint("land.part.open");
-            let encoded = tokio::task::spawn_blocking(move || encode(&events, places));
+            let encoded = tokio::task::spawn_blocking(move || rows.encode(file));
             let (content, rows) = encoded.await.map_err(|error| Error::internal(error.to_string()))??;
             failpoint("land.part.mid");
             let date = arrow::temporal_conversions::date32_to_datetime(day).map(|at| at.date().to_string());
@@ -70,37 +111,214 @@ pub async fn write(
     written.buffered(threads).try_collect().await.context("writing events")
 }
 
+/// Divides the rows that are no duplicates among files, by day.
+///
+/// Memory: 16 bytes per row beside the rows.
+pub fn divide(
+    batches: Vec<RecordBatch>,
+    is_duplicate: impl Fn(usize, usize) -> bool + Sync,
+    layout: &Layout,
+) -> Result<(Rows, Vec<File>)> {
+    let divided: Vec<BTreeMap<i32, Vec<Place>>> = batches
+        .par_iter()
+        .enumerate()
+        .map(|(number, batch)| {
+            let dates = column(batch, layout.day)?.as_primitive::<Date32Type>().values();
+            let mut days: BTreeMap<i32, Vec<Place>> = BTreeMap::new();
+            for (row, day) in dates.iter().enumerate().filter(|(row, _)| !is_duplicate(number, *row)) {
+                days.entry(*day).or_default().push(Place { head: 0, batch: number as u32, row: row as u32 });
+            }
+            Ok(days)
+        })
+        .collect::<Result<_>>()?;
+    let mut days: BTreeMap<i32, Vec<Place>> = BTreeMap::new();
+    for (day, mut places) in divided.into_iter().flatten() {
+        days.entry(day).or_default().append(&mut places);
+    }
+    let rows = Rows::new(&batches, layout)?;
+    let mut files = Vec::with_capacity(days.len());
+    for (day, mut places) in days {
+        if places.len() > ROWS_PER_FILE {
+            rows.sort(&mut places);
+        }
+        let chunks = places.chunks(ROWS_PER_FILE).enumerate();
+        files.extend(chunks.map(|(number, chunk)| File { day, number, places: chunk.to_vec() }));
+    }
+    Ok((rows, files))
+}
+
 fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a dyn Array> {
-    let column = batch.column_by_name(name).ok_or_else(|| Error::internal(format!("events without {name}")))?;
+    let column = batch.column_by_name(name).ok_or_else(|| Error::internal(format!("rows without {name}")))?;
     Ok(column.as_ref())
 }
 
-/// Columns of a file: the partition column stands in its path.
-fn file_schema() -> SchemaRef {
-    let fields: Vec<_> = EVENT_SCHEMA.fields().iter().filter(|field| field.name() != PARTITION).cloned().collect();
-    Arc::new(arrow::datatypes::Schema::new(fields))
+impl Rows {
+    fn new(batches: &[RecordBatch], layout: &Layout) -> Result<Self> {
+        let order = |batch: &RecordBatch| layout.order.iter().map(|name| Order::new(column(batch, name)?)).collect();
+        let file = |batch: &RecordBatch| {
+            let columns = layout.schema.fields().iter().map(|field| Ok(batch.schema_ref().index_of(field.name())?));
+            Ok(batch.project(&columns.collect::<Result<Vec<_>>>()?)?)
+        };
+        Ok(Self {
+            layout: layout.clone(),
+            batches: batches.iter().map(file).collect::<Result<_>>()?,
+            order: batches.iter().map(order).collect::<Result<_>>()?,
+        })
+    }
+
+    /// Sorts the rows of a file and encodes them as Parquet; tells how many there are.
+    pub fn encode(&self, file: File) -> Result<(Vec<u8>, usize)> {
+        let mut places = file.places;
+        self.sort(&mut places);
+        let mut writer = self.writer()?;
+        for chunk in places.chunks(ROWS_PER_BATCH) {
+            // Only the batches that a chunk touches take part, so the cost does not grow with the size of the whole.
+            let mut numbers: Vec<u32> = chunk.iter().map(|place| place.batch).collect();
+            numbers.sort_unstable();
+            numbers.dedup();
+            let touched: Vec<&RecordBatch> = numbers.iter().map(|number| &self.batches[*number as usize]).collect();
+            let indices: Vec<(usize, usize)> = chunk
+                .iter()
+                .map(|place| (numbers.binary_search(&place.batch).unwrap_or(0), place.row as usize))
+                .collect();
+            writer.write(&interleave_record_batch(&touched, &indices)?)?;
+        }
+        Ok((writer.into_inner()?, places.len()))
+    }
+
+    /// The writer of a file in memory: as of all our files, but for the columns without a dictionary.
+    fn writer(&self) -> Result<ArrowWriter<Vec<u8>>> {
+        let distinct = self.layout.distinct.iter().map(|name| ColumnPath::from(*name));
+        let properties = distinct.fold(delta::writer_properties().into_builder(), |properties, column| {
+            properties.set_column_dictionary_enabled(column, false)
+        });
+        let options = ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
+        Ok(ArrowWriter::try_new_with_options(Vec::new(), self.layout.schema.clone(), options)?)
+    }
+
+    /// Most rows are told apart by the head of the first column, without a look at the rows themselves.
+    fn sort(&self, places: &mut [Place]) {
+        for place in places.iter_mut() {
+            place.head = self.order[place.batch as usize].first().map_or(0, |first| first.head(place.row as usize));
+        }
+        places.sort_unstable_by_key(|place| place.head);
+        for equal in places.chunk_by_mut(|a, b| a.head == b.head) {
+            equal.sort_unstable_by(|a, b| self.compare(*a, *b));
+        }
+    }
+
+    /// By the columns of the order; of equal rows the first in the batches comes first.
+    fn compare(&self, a: Place, b: Place) -> Ordering {
+        for (column_a, column_b) in std::iter::zip(&self.order[a.batch as usize], &self.order[b.batch as usize]) {
+            let (row_a, row_b) = (a.row as usize, b.row as usize);
+            let ordering = match (column_a, column_b) {
+                (Order::Text(texts_a), Order::Text(texts_b)) => texts_a.value(row_a).cmp(texts_b.value(row_b)),
+                (Order::Time(times_a), Order::Time(times_b)) => times_a[row_a].cmp(&times_b[row_b]),
+                _ => Ordering::Equal,
+            };
+            if ordering != Ordering::Equal {
+                return ordering;
+            }
+        }
+        (a.batch, a.row).cmp(&(b.batch, b.row))
+    }
 }
 
-fn encode(events: &[RecordBatch], mut places: Vec<Place>) -> Result<(Vec<u8>, usize)> {
-    let id = |place: &Place| -> &str {
-        events[place.batch as usize].column(0).as_string::<i32>().value(place.row as usize)
-    };
-    places.sort_by(|a, b| a.occurred_at.cmp(&b.occurred_at).then_with(|| id(a).cmp(id(b))));
-    let schema = file_schema();
-    let columns: Vec<usize> = (0..schema.fields().len()).collect();
-    let projected: Vec<RecordBatch> = events.iter().map(|batch| batch.project(&columns)).collect::<Result<_, _>>()?;
-    let mut writer = delta::encode_writer(&schema)?;
-    for chunk in places.chunks(ROWS_PER_BATCH) {
-        // Only the batches that a chunk touches take part, so the cost does not grow with the size of the whole.
-        let mut numbers: Vec<u32> = chunk.iter().map(|place| place.batch).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        let touched: Vec<&RecordBatch> = numbers.iter().map(|number| &projected[*number as usize]).collect();
-        let indices: Vec<(usize, usize)> = chunk
-            .iter()
-            .map(|place| (numbers.binary_search(&place.batch).unwrap_or(0), place.row as usize))
-            .collect();
-        writer.write(&interleave_record_batch(&touched, &indices)?)?;
+impl Order {
+    fn new(column: &dyn Array) -> Result<Self> {
+        match column.data_type() {
+            _ if column.null_count() > 0 => Err(Error::internal("a column to sort by has nulls")),
+            DataType::Utf8 => Ok(Self::Text(column.as_string().clone())),
+            DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, _) => {
+                Ok(Self::Time(column.as_primitive::<TimestampMicrosecondType>().values().clone()))
+            }
+            other => Err(Error::internal(format!("rows cannot be sorted by {other}"))),
+        }
     }
-    Ok((writer.into_inner()?, places.len()))
+
+    fn head(&self, row: usize) -> u64 {
+        match self {
+            Self::Time(times) => times[row].cast_unsigned() ^ (1 << 63),
+            Self::Text(texts) => {
+                let text = texts.value(row).as_bytes();
+                let mut head = [0; 8];
+                let length = text.len().min(head.len());
+                head[..length].copy_from_slice(&text[..length]);
+                u64::from_be_bytes(head)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use arrow::array::{ArrayRef, Date32Array, Int64Array, TimestampMicrosecondArray};
+    use arrow::datatypes::{Field, Int64Type};
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
+    use proptest::prelude::*;
+
+    /// Rows of day, key, time and id, and of their number as the only column of a file.
+    fn batch(rows: &[(i32, &str, i64, &str)], first: i64) -> RecordBatch {
+        let numbers = Int64Array::from_iter_values((first..).take(rows.len()));
+        let columns: [(&str, ArrayRef); 5] = [
+            ("day", Arc::new(Date32Array::from_iter_values(rows.iter().map(|row| row.0)))),
+            ("key", Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.1)))),
+            ("time", Arc::new(TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.2)))),
+            ("id", Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.3)))),
+            ("number", Arc::new(numbers)),
+        ];
+        RecordBatch::try_from_iter(columns).unwrap()
+    }
+
+    /// Files as day and numbers of rows.
+    fn files(
+        batches: Vec<RecordBatch>,
+        order: &'static [&'static str],
+        is_duplicate: impl Fn(usize, usize) -> bool + Sync,
+    ) -> Vec<(i32, Vec<i64>)> {
+        let schema = Arc::new(Schema::new(vec![Field::new("number", DataType::Int64, false)]));
+        let layout = Layout { schema, day: "day", order, distinct: &["number"] };
+        let (rows, files) = divide(batches, is_duplicate, &layout).unwrap();
+        let read = |file: File| {
+            let day = file.day;
+            let (content, count) = rows.encode(file).unwrap();
+            let reader = ParquetRecordBatchReader::try_new(bytes::Bytes::from(content), 1024).unwrap();
+            let numbers: Vec<i64> = reader
+                .flat_map(|batch| batch.unwrap().column(0).as_primitive::<Int64Type>().values().to_vec())
+                .collect();
+            assert_eq!(numbers.len(), count);
+            (day, numbers)
+        };
+        files.into_iter().map(read).collect()
+    }
+
+    #[test]
+    fn each_day_is_a_file_sorted_by_the_layouts_columns_without_duplicates() {
+        let first = [(1, "longer than 8 b", 5, "a"), (0, "k", -1, "b"), (1, "longer than 8 a", 9, "c")];
+        let second = [(1, "longer than 8 a", 9, "b"), (0, "k", -2, "z"), (1, "k", 0, "d"), (0, "k", 3, "e")];
+        let batches = vec![batch(&first, 0), batch(&second, 3)];
+        let is_duplicate = |batch: usize, row: usize| (batch, row) == (1, 2);
+        let by_key = files(batches.clone(), &["key", "time", "id"], is_duplicate);
+        assert_eq!(by_key, [(0, vec![4, 1, 6]), (1, vec![3, 2, 0])]);
+        let by_time = files(batches, &["time", "id"], |_, _| false);
+        assert_eq!(by_time, [(0, vec![4, 1, 6]), (1, vec![5, 0, 3, 2])]);
+    }
+
+    proptest! {
+        #[test]
+        fn rows_are_sorted_as_by_the_plain_comparison_however_they_are_cut(
+            rows in prop::collection::vec(("[a-b]{0,10}", -2i64..2, "[a-c]{0,2}"), 0..60),
+            cut in 0usize..60,
+        ) {
+            let cut = cut.min(rows.len());
+            let rows: Vec<_> = rows.iter().map(|(key, time, id)| (0, key.as_str(), *time, id.as_str())).collect();
+            let batches = vec![batch(&rows[..cut], 0), batch(&rows[cut..], cut as i64)];
+            let found = files(batches, &["key", "time", "id"], |_, _| false);
+            let mut expected: Vec<i64> = (0..rows.len() as i64).collect();
+            expected.sort_by_key(|number| rows[*number as usize]);
+            prop_assert_eq!(found.into_iter().flat_map(|(_, numbers)| numbers).collect::<Vec<_>>(), expected);
+        }
+    }
 }

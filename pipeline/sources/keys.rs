@@ -12,6 +12,8 @@ use super::plan::Plan;
 
 /// Keys remembered before the memory starts anew, so that keys that are really data (ids as keys) cannot fill it.
 const REMEMBERED: usize = 4_096;
+/// Bytes of a key that are compared at once.
+const HEAD_BYTES: usize = 16;
 /// No key, no node, no member.
 pub(super) const NONE: u32 = u32::MAX;
 
@@ -30,6 +32,9 @@ pub(super) struct Key {
     node: u32,
     /// It is written without escapes, so that comparing bytes recognises it.
     is_plain: bool,
+    /// Its first bytes, up to and with the quote behind it, and which bits of them count.
+    head: [u64; 2],
+    mask: [u64; 2],
     /// The key that followed this one last time.
     next: u32,
 }
@@ -72,11 +77,20 @@ impl<'p> Keys<'p> {
     }
 
     /// If the key with this number stands at `at`, behind its opening quote: where it ends, its quote included.
-    #[inline]
+    #[inline(always)]
     pub fn recognise(&self, key: u32, bytes: &[u8], at: usize) -> Option<usize> {
-        let key = self.keys.get(key as usize)?;
+        let key = self.keys.get(key as usize).filter(|key| key.is_plain)?;
         let end = at + key.text.len();
-        let is_same = key.is_plain && bytes.get(end) == Some(&b'"') && &bytes[at..end] == key.text.as_bytes();
+        if let Some(head) = bytes[at..].first_chunk() {
+            let [low, high] = words(*head);
+            if (low ^ key.head[0]) & key.mask[0] | (high ^ key.head[1]) & key.mask[1] != 0 {
+                return None;
+            }
+            if key.text.len() < HEAD_BYTES {
+                return Some(end + 1);
+            }
+        }
+        let is_same = bytes.get(end) == Some(&b'"') && &bytes[at..end] == key.text.as_bytes();
         is_same.then_some(end + 1)
     }
 
@@ -143,6 +157,12 @@ impl<'p> Keys<'p> {
         };
         let planned = member.and_then(|member| members[member].node);
         let as_index = |found: Option<usize>| found.map_or(NONE, |index| index as u32);
+        let mut head = [0; HEAD_BYTES];
+        let mut mask = [0; HEAD_BYTES];
+        for (at, byte) in text.bytes().chain([b'"']).take(HEAD_BYTES).enumerate() {
+            head[at] = byte;
+            mask[at] = 0xff;
+        }
         Key {
             text: text.into(),
             member: as_index(member),
@@ -152,6 +172,8 @@ impl<'p> Keys<'p> {
             value: (0, 0),
             node,
             is_plain,
+            head: words(head),
+            mask: words(mask),
             next: NONE,
         }
     }
@@ -164,4 +186,9 @@ impl<'p> Keys<'p> {
         };
         self.node_at(depth + 1)
     }
+}
+
+fn words(bytes: [u8; HEAD_BYTES]) -> [u64; 2] {
+    let both = u128::from_le_bytes(bytes);
+    [both as u64, (both >> 64) as u64]
 }

@@ -35,6 +35,8 @@ pub struct Limits {
     pub parquet_values_slack: u64,
     /// Most bytes of text in one decoded batch of a Parquet file: `parquet_limits`.
     pub parquet_batch_bytes: usize,
+    /// Parquet files of a remote store below this size are fetched whole, others by ranges.
+    pub parquet_memory_bytes: u64,
     /// Bytes of a block: the unit in which text files are read and decoded in parallel.
     pub block_bytes: usize,
     /// Bytes that the files read ahead may hold in blocks, all together (one file always proceeds).
@@ -59,6 +61,7 @@ impl Default for Limits {
             parquet_values_per_byte: 1_000,
             parquet_values_slack: 10_000_000,
             parquet_batch_bytes: 256 << 20,
+            parquet_memory_bytes: 256 << 20,
             block_bytes: 4 << 20,
             buffered_bytes: 64 << 20,
         }

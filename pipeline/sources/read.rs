@@ -414,3 +414,303 @@ fn refuse_binary(head: &[u8], is_compressed: bool) -> std::result::Result<usize,
     }
     Ok(if head.starts_with(&[0xef, 0xbb, 0xbf]) { 3 } else { 0 })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::path::Path as FsPath;
+
+    use arrow::array::AsArray;
+    use object_store::memory::InMemory;
+    use proptest::prelude::*;
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+    use crate::sources::{Column, Rejected, list};
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn spec(limits: Limits) -> Spec {
+        let request = Request { columns: vec![Column::whole("id")], properties: false, drop_paths: vec![] };
+        Spec { format: None, csv: CsvDialect::default(), request, limits, workers: 2 }
+    }
+
+    /// What came of a file.
+    #[derive(Debug, Default)]
+    struct Found {
+        ids: Vec<Option<String>>,
+        positions: Vec<u64>,
+        rejected: Vec<Rejected>,
+        outcome: Option<Outcome>,
+    }
+
+    impl Found {
+        fn reason(&self) -> &str {
+            match self.outcome.as_ref().unwrap() {
+                Outcome::Read(_) => "read",
+                Outcome::Quarantined { reason, .. } => reason,
+                Outcome::Failed(error) => match error.kind() {
+                    crate::error::Kind::Unavailable => "unavailable",
+                    _ => "failed",
+                },
+            }
+        }
+
+        fn summary(&self) -> &Summary {
+            match self.outcome.as_ref().unwrap() {
+                Outcome::Read(summary) => summary,
+                other => panic!("not read: {other:?}"),
+            }
+        }
+    }
+
+    async fn collect(root: &Root, files: Vec<FileEntry>, spec: Spec) -> Vec<Found> {
+        let mut found: Vec<Found> = files.iter().map(|_| Found::default()).collect();
+        let mut reading = read(root.clone(), files, spec).unwrap();
+        let mut next_file = 0;
+        while let Some(part) = reading.next().await {
+            match part {
+                Part::Records(index, decoded) => {
+                    assert_eq!(index, next_file, "files come in order");
+                    let ids = decoded.batch.column(0).as_string::<i32>();
+                    found[index].ids.extend(ids.iter().map(|id| id.map(str::to_string)));
+                    found[index].positions.extend(decoded.positions().values());
+                    found[index].rejected.extend(decoded.rejected);
+                }
+                Part::End(index, outcome) => {
+                    assert_eq!(index, next_file, "files end in order");
+                    found[index].outcome = Some(outcome);
+                    next_file += 1;
+                }
+            }
+        }
+        assert_eq!(next_file, found.len());
+        found
+    }
+
+    fn folder(files: &[(&str, Vec<u8>)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        folder
+    }
+
+    async fn read_folder(folder: &FsPath, spec: Spec) -> Vec<(String, Found)> {
+        let root = Root::Folder(folder.to_path_buf());
+        let files = list(&root, "*").await.unwrap().files;
+        let names: Vec<_> = files.iter().map(|file| file.path.to_string()).collect();
+        std::iter::zip(names, collect(&root, files, spec).await).collect()
+    }
+
+    #[tokio::test]
+    async fn a_bad_file_costs_itself_alone() {
+        let line = b"{\"id\":1}\n".to_vec();
+        let good = line.repeat(3);
+        let large: Vec<u8> = (0..300_000).flat_map(|id| format!("{{\"id\":{id}}}\n").into_bytes()).collect();
+        let utf16: Vec<u8> =
+            String::from_utf8(good.clone()).unwrap().encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let mut random = Vec::new();
+        let mut state = 1_u64;
+        for _ in 0..1_000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            random.extend_from_slice(&(state >> 16).to_le_bytes()[..6]);
+        }
+        let mut tar = vec![b'x'; 512];
+        tar[257..262].copy_from_slice(b"ustar");
+        let half = gzip(&large).len() / 2;
+        let mut bad_crc = gzip(&large);
+        let at = bad_crc.len() - 6;
+        bad_crc[at] ^= 1;
+        let cases: Vec<(&str, Vec<u8>, &str)> = vec![
+            ("a-good.jsonl", good.clone(), "read"),
+            ("b-utf16-bom.jsonl", [&[0xff, 0xfe][..], &utf16].concat(), "wrong_encoding"),
+            ("b-utf16-be.jsonl", vec![0xfe, 0xff, 0, b'{'], "wrong_encoding"),
+            ("b-utf16.jsonl", utf16, "wrong_encoding"),
+            ("c-zeros.jsonl", vec![0; 10_000], "bad_magic"),
+            ("c-random.jsonl", random.clone(), "bad_magic"),
+            ("c-random.csv", random, "bad_magic"),
+            ("c-parquet.jsonl", b"PAR1xxxxPAR1".to_vec(), "bad_magic"),
+            ("c-zip.csv", b"PK\x03\x04xxxx".to_vec(), "bad_magic"),
+            ("d-truncated.jsonl.gz", gzip(&large)[..half].to_vec(), "gzip_truncated"),
+            ("d-crc.jsonl.gz", bad_crc, "gzip_crc"),
+            ("d-trailing.jsonl.gz", [gzip(&good), b"x".to_vec()].concat(), "gzip_trailing"),
+            ("d-nested.jsonl.gz", gzip(&gzip(&good)), "nested_archive"),
+            ("d-tar.jsonl.gz", gzip(&tar), "nested_archive"),
+            ("e-semicolons.csv", b"id;x\n1;2\n".to_vec(), "csv_delimiter"),
+            ("e-twice.csv", b"id,id\n1,2\n".to_vec(), "csv_header"),
+            ("f-unknown.log", good.clone(), "failed"),
+            ("z-good.jsonl.gz", gzip(&good), "read"),
+        ];
+        let files: Vec<_> = cases.iter().map(|(name, bytes, _)| (*name, bytes.clone())).collect();
+        let folder = folder(&files);
+        for (name, found) in read_folder(folder.path(), spec(Limits::default())).await {
+            let (_, bytes, reason) = cases.iter().find(|(case, _, _)| *case == name).unwrap();
+            assert_eq!(found.reason(), *reason, "{name}: {found:?}");
+            if *reason == "read" {
+                assert_eq!(found.ids.len(), 3);
+                let summary = found.summary();
+                assert_eq!(summary.rows, 3);
+                assert_eq!(summary.bytes, bytes.len() as u64);
+                assert_eq!(summary.sha256[..], Sha256::digest(bytes)[..]);
+                assert!(summary.flags.is_empty());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn oddities_are_flagged_and_read() {
+        let line = b"{\"id\":1}\n".to_vec();
+        let cases: Vec<(&str, Vec<u8>, &[&str], u64)> = vec![
+            ("bom.jsonl", [&[0xef, 0xbb, 0xbf][..], &line].concat(), &["bom_stripped"], 1),
+            ("bom.csv", b"\xef\xbb\xbf\"id\"\n1\n".to_vec(), &["bom_stripped"], 1),
+            ("empty.jsonl", vec![], &["empty_file"], 0),
+            ("empty.csv", vec![], &["empty_file"], 0),
+            ("empty.parquet", vec![], &["empty_file"], 0),
+            ("empty.jsonl.gz", gzip(b""), &["empty_file"], 0),
+            ("header.csv", b"id\n".to_vec(), &[], 0),
+            ("blank.csv", b"\n\nid\n1\n".to_vec(), &[], 1),
+            ("plain.jsonl.gz", line.clone(), &["ext_mismatch"], 1),
+            ("gzip.jsonl", gzip(&line), &["ext_mismatch"], 1),
+            ("twice.jsonl", b"{\"id\":1,\"id\":1}\n".to_vec(), &["dup_key_same"], 1),
+        ];
+        let files: Vec<_> = cases.iter().map(|(name, bytes, _, _)| (*name, bytes.clone())).collect();
+        let folder = folder(&files);
+        for (name, found) in read_folder(folder.path(), spec(Limits::default())).await {
+            let (_, _, flags, rows) = cases.iter().find(|(case, ..)| *case == name).unwrap();
+            assert_eq!(found.summary().flags.keys().copied().collect::<Vec<_>>(), *flags, "{name}");
+            assert_eq!(found.summary().rows, *rows, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_too_large_changed_or_gone_is_not_read() {
+        let folder = folder(&[("a.jsonl", b"{\"id\":1}\n".to_vec())]);
+        let root = Root::Folder(folder.path().to_path_buf());
+        let entry = list(&root, "*").await.unwrap().files.remove(0);
+        let sized = |size: u64| FileEntry { size, ..entry.clone() };
+        let gone = FileEntry { path: "b.jsonl".into(), ..entry.clone() };
+        let found =
+            collect(&root, vec![sized(1 << 40), sized(8), gone.clone(), entry.clone()], spec(Limits::default()));
+        let reasons: Vec<_> = found.await.iter().map(|found| found.reason().to_string()).collect();
+        assert_eq!(reasons, ["file_too_large", "unavailable", "unavailable", "read"]);
+        let store = Root::Store(Arc::new(InMemory::new()));
+        let found = collect(&store, vec![gone], spec(Limits::default())).await;
+        assert_eq!(found[0].reason(), "unavailable");
+    }
+
+    #[tokio::test]
+    async fn a_folder_and_a_store_read_alike() {
+        let text: Vec<u8> = (0..20_000).flat_map(|id| format!("{{\"id\":{id}}}\n").into_bytes()).collect();
+        let folder = folder(&[("a.jsonl", text.clone()), ("b.jsonl.gz", gzip(&text))]);
+        let store = InMemory::new();
+        store.put(&"a.jsonl".into(), text.clone().into()).await.unwrap();
+        store.put(&"b.jsonl.gz".into(), gzip(&text).into()).await.unwrap();
+        let limits = Limits { block_bytes: 10_000, ..Limits::default() };
+        for root in [Root::Folder(folder.path().to_path_buf()), Root::Store(Arc::new(store))] {
+            let files = list(&root, "*").await.unwrap().files;
+            for found in collect(&root, files, spec(limits.clone())).await {
+                let expected: Vec<_> = (0..20_000).map(|id| Some(id.to_string())).collect();
+                assert_eq!(found.ids, expected);
+                assert_eq!(found.positions, (1..=20_000).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn many_small_files_come_in_order() {
+        let names: Vec<String> = (0..300).map(|number| format!("{number:03}.jsonl")).collect();
+        let files: Vec<_> =
+            names.iter().map(|name| (name.as_str(), format!("{{\"id\":{name:?}}}").into_bytes())).collect();
+        let folder = folder(&files);
+        for (name, found) in read_folder(folder.path(), spec(Limits::default())).await {
+            assert_eq!(found.ids, [Some(name)]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reading_can_be_dropped_at_any_time() {
+        let text: Vec<u8> = (0..50_000).flat_map(|id| format!("{{\"id\":{id}}}\n").into_bytes()).collect();
+        let folder = folder(&[("a.jsonl", text.clone()), ("b.jsonl", text)]);
+        let root = Root::Folder(folder.path().to_path_buf());
+        let files = list(&root, "*").await.unwrap().files;
+        for parts in 0..5 {
+            let limits = Limits { block_bytes: 1_000, ..Limits::default() };
+            let mut reading = read(root.clone(), files.clone(), spec(limits)).unwrap();
+            for _ in 0..parts {
+                reading.next().await.unwrap();
+            }
+        }
+    }
+
+    fn lines() -> impl Strategy<Value = Vec<Vec<u8>>> {
+        let line = prop_oneof![
+            4 => (0..1_000_u32, "[a-zé]{0,20}").prop_map(|(id, x)| format!("{{\"id\":{id},\"x\":\"{x}\"}}").into_bytes()),
+            1 => "[a-z{}\",:0-9é]{1,30}".prop_map(String::into_bytes),
+            1 => proptest::collection::vec(any::<u8>().prop_filter("one line", |byte| *byte != b'\n'), 0..40),
+            1 => Just(Vec::new()),
+            1 => (0..300_usize).prop_map(|length| vec![b'x'; length]),
+        ];
+        proptest::collection::vec(line, 0..60)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn every_line_lands_is_rejected_or_blank_in_order_and_whole(
+            lines in lines(), ends in any::<bool>(), block_bytes in 1..500_usize, workers in 1..4_usize,
+        ) {
+            // a line that begins the file like something else would change the file's fate
+            let mut text = [&b"{\"id\":0}\n"[..], &lines.join(&b'\n')].concat();
+            if ends {
+                text.push(b'\n');
+            }
+            let limits = Limits { block_bytes, line_bytes: 200, kept_bytes: 200, ..Limits::default() };
+            let mut expected: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
+            if expected.last().is_some_and(|line| line.is_empty()) {
+                expected.pop();
+            }
+            prop_assume!(refuse_binary(&text[..text.len().min(HEAD_BYTES)], false).is_ok());
+            let folder = folder(&[("a.jsonl", text.clone())]);
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let spec = Spec { workers, ..spec(limits) };
+            let (_, found) = runtime.block_on(read_folder(folder.path(), spec)).remove(0);
+            let summary = found.summary();
+            prop_assert_eq!(summary.rows + summary.rejected + summary.blank_lines, expected.len() as u64);
+            prop_assert_eq!(summary.sha256.to_vec(), Sha256::digest(&text).to_vec());
+            prop_assert!(found.positions.is_sorted());
+            prop_assert!(found.rejected.is_sorted_by_key(|rejected| rejected.position));
+            for rejected in &found.rejected {
+                let line = expected[rejected.position.unwrap() as usize - 1];
+                prop_assert_eq!(&rejected.record[..], &line[..line.len().min(200)]);
+            }
+            for (position, id) in std::iter::zip(&found.positions, &found.ids) {
+                let line: serde_json::Value = serde_json::from_slice(expected[*position as usize - 1]).unwrap();
+                prop_assert_eq!(id.clone(), line["id"].as_u64().map(|id| id.to_string()));
+            }
+        }
+
+        #[test]
+        fn what_becomes_of_csv_does_not_depend_on_the_blocks(
+            body in "([a-c,\"\r\n]|,\"|\",|\"\n|\n){0,300}", block_bytes in 1..100_usize,
+        ) {
+            let text = format!("id,b\n{body}").into_bytes();
+            let folder = folder(&[("a.csv", text)]);
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let mut both = [1 << 20, block_bytes].map(|block_bytes| {
+                let limits = Limits { block_bytes, line_bytes: 60, ..Limits::default() };
+                runtime.block_on(read_folder(folder.path(), spec(limits))).remove(0).1
+            });
+            let [whole, parts] = &mut both;
+            prop_assert_eq!(&whole.ids, &parts.ids);
+            prop_assert_eq!(&whole.positions, &parts.positions);
+            prop_assert_eq!(&whole.rejected, &parts.rejected);
+            prop_assert_eq!(whole.summary(), parts.summary());
+        }
+    }
+}

@@ -12,7 +12,7 @@ use super::keys::{Keys, NONE};
 use super::limits::Limits;
 use super::plan::Plan;
 
-/// Why a record was refused, and where.
+/// Why a record was refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     pub reason: &'static str,
@@ -21,7 +21,8 @@ pub(super) struct Fault {
     pub at_end: bool,
 }
 
-type Scanned<T> = Result<T, Box<Fault>>;
+/// The place behind what was read.
+type Scanned = Result<usize, Box<Fault>>;
 
 /// What a value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,12 +57,16 @@ pub(super) struct Copied {
 }
 
 /// Scans records one after the other; the results of the last one stay until the next.
+///
+/// Inside, a place in the line is passed and returned by value: it then stays in a register.
 pub(super) struct Scanner<'p> {
     plan: &'p Plan,
     limits: &'p Limits,
-    at: usize,
-    objects: u64,
     keys: Keys<'p>,
+    /// Objects seen, over all records.
+    objects: u64,
+    /// The last string had escapes.
+    is_escaped: bool,
     spans: Vec<Option<Span>>,
     present: Vec<bool>,
     copied: Vec<Copied>,
@@ -72,8 +77,22 @@ pub(super) struct Scanner<'p> {
 }
 
 #[cold]
-fn fault<T>(reason: &'static str, detail: impl Into<String>) -> Scanned<T> {
+fn fault<T>(reason: &'static str, detail: impl Into<String>) -> Result<T, Box<Fault>> {
     Err(Box::new(Fault { reason, detail: detail.into(), at_end: false }))
+}
+
+/// The fault of a byte that the grammar does not allow here.
+#[cold]
+fn unexpected<T>(bytes: &[u8], at: usize, expected: &str) -> Result<T, Box<Fault>> {
+    let found = match bytes.get(at) {
+        None => "the end".to_string(),
+        // whatever the grammar says of it, a NUL is the reason that helps
+        Some(0) => return fault("nul_byte", format!("NUL byte at byte {at}")),
+        Some(byte) if byte.is_ascii_graphic() => format!("`{}`", char::from(*byte)),
+        Some(byte) => format!("byte 0x{byte:02x}"),
+    };
+    let detail = format!("{expected}, found {found} at byte {at}");
+    Err(Box::new(Fault { reason: "json_syntax", detail, at_end: at >= bytes.len() }))
 }
 
 impl<'p> Scanner<'p> {
@@ -81,9 +100,9 @@ impl<'p> Scanner<'p> {
         Self {
             plan,
             limits,
-            at: 0,
-            objects: 0,
             keys: Keys::new(plan, limits),
+            objects: 0,
+            is_escaped: false,
             spans: vec![None; plan.slots],
             present: vec![false; plan.nodes.len()],
             copied: Vec::new(),
@@ -96,18 +115,29 @@ impl<'p> Scanner<'p> {
     /// Validates one record and finds its members.
     pub fn scan(&mut self, line: &str) -> Result<(), Box<Fault>> {
         self.keys.forget_if_full();
-        self.at = 0;
         self.spans.fill(None);
         self.present.fill(false);
         self.copied.clear();
         self.adjoins = false;
         self.folded.clear();
         let bytes = line.as_bytes();
-        let scanned = self.record(bytes);
-        if scanned.is_err() && bytes.get(self.at) == Some(&0) {
-            return fault("nul_byte", format!("NUL byte at byte {}", self.at));
+        let (first, at) = next(bytes, 0);
+        if first != b'{' {
+            let end = self.value(bytes, first, at, self.keys.node_at(1), 1)?;
+            return match next(bytes, end).1 == bytes.len() {
+                true => fault("not_object", format!("expected an object, found {}", self.kind(first).name())),
+                false => unexpected(bytes, end, "expected an object"),
+            };
         }
-        scanned
+        let end = self.object(bytes, at + 1, 0, 1)?;
+        let (byte, end) = next(bytes, end);
+        if end == bytes.len() {
+            self.refuse_folded()
+        } else if byte == 0 {
+            unexpected(bytes, end, "expected the end")
+        } else {
+            fault("json_trailing_data", format!("data after the object, at byte {end}"))
+        }
     }
 
     /// The value of a slot in the last record, if it was there.
@@ -130,371 +160,262 @@ impl<'p> Scanner<'p> {
         self.duplicates
     }
 
-    fn record(&mut self, bytes: &[u8]) -> Scanned<()> {
-        self.space(bytes);
-        if bytes.get(self.at) != Some(&b'{') {
-            let kind = self.value(bytes, self.keys.node_at(1), 1)?;
-            self.space(bytes);
-            return match self.at == bytes.len() {
-                true => fault("not_object", format!("expected an object, found {}", kind.name())),
-                false => self.unexpected(bytes, "expected an object"),
-            };
-        }
-        self.at += 1;
-        self.object(bytes, 0, 1)?;
-        self.space(bytes);
-        if self.at < bytes.len() {
-            return fault("json_trailing_data", format!("data after the object, at byte {}", self.at));
-        }
-        self.refuse_folded()
-    }
-
     /// Reads an object whose brace has been read.
-    fn object(&mut self, bytes: &[u8], node: u32, depth: usize) -> Scanned<()> {
+    fn object(&mut self, bytes: &[u8], at: usize, node: u32, depth: usize) -> Scanned {
         if depth > self.limits.depth {
-            return fault("too_deep", format!("nested deeper than {}, at byte {}", self.limits.depth, self.at));
+            return fault("too_deep", format!("nested deeper than {}, at byte {at}", self.limits.depth));
         }
         self.objects += 1;
         let object = self.objects;
-        self.space(bytes);
-        if bytes.get(self.at) == Some(&b'}') {
-            self.at += 1;
-            return Ok(());
+        let (mut byte, mut at) = next(bytes, at);
+        if byte == b'}' {
+            return Ok(at + 1);
         }
         let mut previous = NONE;
         let mut count = 0;
         loop {
-            if bytes.get(self.at) != Some(&b'"') {
-                return self.unexpected(bytes, "expected a key");
+            if byte != b'"' {
+                return unexpected(bytes, at, "expected a key");
             }
-            let start = self.at;
-            self.at += 1;
-            let key = self.key(bytes, node, previous)?;
+            let start = at;
+            let guess = self.keys.guess(node, previous);
+            let (key, end) = match self.keys.recognise(guess, bytes, at + 1) {
+                Some(end) => (guess, end),
+                None => self.other_key(bytes, at + 1, node, previous)?,
+            };
             previous = key;
             count += 1;
             if count > self.limits.keys {
                 return fault("too_many_keys", format!("an object of more than {} keys", self.limits.keys));
             }
-            self.space(bytes);
-            if bytes.get(self.at) != Some(&b':') {
-                return self.unexpected(bytes, "expected `:`");
+            (byte, at) = next(bytes, end);
+            if byte != b':' {
+                return unexpected(bytes, at, "expected `:`");
             }
-            self.at += 1;
-            self.space(bytes);
-            let value = self.at;
-            let kind = self.value(bytes, self.keys.get(key).child, depth)?;
-            let (start, value, end) = (start as u32, value as u32, self.at as u32);
-            let is_first = self.is_first(bytes, key, object, (value, end))?;
-            let is_copied = is_first && self.record_member(node, key, start, Span { start: value, end, kind });
-            if node == 0 {
-                self.adjoins = is_copied;
+            let (first, value) = next(bytes, at + 1);
+            let child = self.keys.get(key).child;
+            let end = self.value(bytes, first, value, child, depth)?;
+            self.member(bytes, node, object, key, [start as u32, value as u32, end as u32])?;
+            (byte, at) = next(bytes, end);
+            match byte {
+                b',' => (byte, at) = next(bytes, at + 1),
+                b'}' => return Ok(at + 1),
+                _ => return unexpected(bytes, at, "expected `,` or `}`"),
             }
-            self.space(bytes);
-            match bytes.get(self.at) {
-                Some(b',') => self.at += 1,
-                Some(b'}') => {
-                    self.at += 1;
-                    return Ok(());
-                }
-                _ => return self.unexpected(bytes, "expected `,` or `}`"),
-            }
-            self.space(bytes);
         }
     }
 
     /// Reads an array whose bracket has been read.
-    fn array(&mut self, bytes: &[u8], depth: usize) -> Scanned<()> {
+    fn array(&mut self, bytes: &[u8], at: usize, depth: usize) -> Scanned {
         if depth > self.limits.depth {
-            return fault("too_deep", format!("nested deeper than {}, at byte {}", self.limits.depth, self.at));
+            return fault("too_deep", format!("nested deeper than {}, at byte {at}", self.limits.depth));
         }
-        self.space(bytes);
-        if bytes.get(self.at) == Some(&b']') {
-            self.at += 1;
-            return Ok(());
+        let (mut byte, mut at) = next(bytes, at);
+        if byte == b']' {
+            return Ok(at + 1);
         }
         let node = self.keys.node_at(depth + 1);
         loop {
-            self.value(bytes, node, depth)?;
-            self.space(bytes);
-            match bytes.get(self.at) {
-                Some(b',') => self.at += 1,
-                Some(b']') => {
-                    self.at += 1;
-                    return Ok(());
-                }
-                _ => return self.unexpected(bytes, "expected `,` or `]`"),
+            let end = self.value(bytes, byte, at, node, depth)?;
+            (byte, at) = next(bytes, end);
+            match byte {
+                b',' => (byte, at) = next(bytes, at + 1),
+                b']' => return Ok(at + 1),
+                _ => return unexpected(bytes, at, "expected `,` or `]`"),
             }
-            self.space(bytes);
         }
     }
 
-    /// Reads a value in a container of this depth; `node` is its node if it is an object.
-    #[inline]
-    fn value(&mut self, bytes: &[u8], node: u32, depth: usize) -> Scanned<Kind> {
-        let Some(&byte) = bytes.get(self.at) else {
-            return self.unexpected(bytes, "expected a value");
-        };
+    /// Reads the value that begins with `byte`, in a container of this depth; `node` is its node if it is an object.
+    #[inline(always)]
+    fn value(&mut self, bytes: &[u8], byte: u8, at: usize, node: u32, depth: usize) -> Scanned {
         match byte {
-            b'"' => {
-                self.at += 1;
-                Ok(if self.string(bytes)? { Kind::EscapedText } else { Kind::Text })
-            }
-            b'-' | b'0'..=b'9' => self.number(bytes).map(|()| Kind::Number),
-            b'{' => {
-                self.at += 1;
-                self.object(bytes, node, depth + 1).map(|()| Kind::Object)
-            }
-            b'[' => {
-                self.at += 1;
-                self.array(bytes, depth + 1).map(|()| Kind::Array)
-            }
-            b't' => self.literal(bytes, b"true", Kind::True),
-            b'f' => self.literal(bytes, b"false", Kind::False),
-            b'n' => self.literal(bytes, b"null", Kind::Null),
-            _ => self.unexpected(bytes, "expected a value"),
+            b'"' => self.string(bytes, at + 1),
+            b'{' => self.object(bytes, at + 1, node, depth + 1),
+            b'[' => self.array(bytes, at + 1, depth + 1),
+            b'-' | b'0'..=b'9' => self.number(bytes, at),
+            b't' => literal(bytes, at, b"true"),
+            b'f' => literal(bytes, at, b"false"),
+            b'n' => literal(bytes, at, b"null"),
+            _ => unexpected(bytes, at, "expected a value"),
         }
     }
 
-    fn literal(&mut self, bytes: &[u8], word: &[u8], kind: Kind) -> Scanned<Kind> {
-        for expected in word {
-            if bytes.get(self.at) != Some(expected) {
-                return self.unexpected(bytes, "expected true, false or null");
-            }
-            self.at += 1;
+    /// Reads a string whose opening quote has been read.
+    #[inline(always)]
+    fn string(&mut self, bytes: &[u8], at: usize) -> Scanned {
+        self.is_escaped = false;
+        let at = plain_until(bytes, at);
+        match bytes.get(at) {
+            Some(b'"') => Ok(at + 1),
+            _ => self.escaped_string(bytes, at),
         }
-        Ok(kind)
     }
 
-    /// Reads a string whose opening quote has been read; true if it has escapes.
-    #[inline]
-    fn string(&mut self, bytes: &[u8]) -> Scanned<bool> {
-        let mut escaped = false;
+    /// Reads the rest of a string, from its first escape.
+    fn escaped_string(&mut self, bytes: &[u8], mut at: usize) -> Scanned {
+        self.is_escaped = true;
         loop {
-            self.at = plain_until(bytes, self.at);
-            match bytes.get(self.at) {
-                Some(b'"') => {
-                    self.at += 1;
-                    return Ok(escaped);
-                }
-                Some(b'\\') => {
-                    escaped = true;
-                    self.escape(bytes)?;
-                }
-                _ => return self.unexpected(bytes, "control character in a string"),
+            match bytes.get(at) {
+                Some(b'"') => return Ok(at + 1),
+                Some(b'\\') => at = plain_until(bytes, escape(bytes, at)?),
+                _ => return unexpected(bytes, at, "expected the end of a string"),
             }
         }
     }
 
-    fn escape(&mut self, bytes: &[u8]) -> Scanned<()> {
-        let start = self.at;
-        self.at += 1;
-        match bytes.get(self.at) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
-                self.at += 1;
-                Ok(())
-            }
-            Some(b'u') => {
-                self.at += 1;
-                match self.hex(bytes)? {
-                    0 => fault("nul_byte", format!("\\u0000 at byte {start}")),
-                    0xd800..=0xdbff => {
-                        if bytes.get(self.at..self.at + 2) != Some(b"\\u") {
-                            return fault("invalid_unicode", format!("lone surrogate at byte {start}"));
-                        }
-                        self.at += 2;
-                        match self.hex(bytes)? {
-                            0xdc00..=0xdfff => Ok(()),
-                            _ => fault("invalid_unicode", format!("lone surrogate at byte {start}")),
-                        }
-                    }
-                    0xdc00..=0xdfff => fault("invalid_unicode", format!("lone surrogate at byte {start}")),
-                    _ => Ok(()),
-                }
-            }
-            _ => self.unexpected(bytes, "unknown escape"),
-        }
-    }
-
-    fn hex(&mut self, bytes: &[u8]) -> Scanned<u32> {
-        let mut code = 0;
-        for _ in 0..4 {
-            let Some(digit) = bytes.get(self.at).and_then(|byte| char::from(*byte).to_digit(16)) else {
-                return self.unexpected(bytes, "expected four hex digits");
-            };
-            code = code * 16 + digit;
-            self.at += 1;
-        }
-        Ok(code)
-    }
-
-    fn number(&mut self, bytes: &[u8]) -> Scanned<()> {
-        let start = self.at;
-        if bytes[self.at] == b'-' {
-            self.at += 1;
-        }
-        let mut digits = match bytes.get(self.at) {
-            Some(b'0') => {
-                self.at += 1;
-                1
-            }
-            _ => self.digits(bytes)?,
+    fn number(&self, bytes: &[u8], start: usize) -> Scanned {
+        let first = start + usize::from(bytes[start] == b'-');
+        let mut at = match bytes.get(first) {
+            Some(b'0') => first + 1,
+            _ => digits(bytes, first)?,
         };
-        if bytes.get(self.at) == Some(&b'.') {
-            self.at += 1;
-            digits += self.digits(bytes)?;
+        let mut count = at - first;
+        if bytes.get(at) == Some(&b'.') {
+            let end = digits(bytes, at + 1)?;
+            count += end - at - 1;
+            at = end;
         }
-        let mut is_scientific = false;
-        if let Some(b'e' | b'E') = bytes.get(self.at) {
-            is_scientific = true;
-            self.at += 1;
-            if let Some(b'+' | b'-') = bytes.get(self.at) {
-                self.at += 1;
-            }
-            digits += self.digits(bytes)?;
+        let is_scientific = matches!(bytes.get(at), Some(b'e' | b'E'));
+        if is_scientific {
+            let sign = usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-')));
+            let end = digits(bytes, at + 1 + sign)?;
+            count += end - at - 1 - sign;
+            at = end;
         }
-        if digits > self.limits.number_digits {
-            return fault("number_too_long", format!("number of {digits} digits at byte {start}"));
+        if count > self.limits.number_digits {
+            return fault("number_too_long", format!("number of {count} digits at byte {start}"));
         }
         if is_scientific {
-            let text = String::from_utf8_lossy(&bytes[start..self.at]);
+            let text = String::from_utf8_lossy(&bytes[start..at]);
             if !text.parse::<f64>().is_ok_and(f64::is_finite) {
                 return fault("number_range", format!("{text} at byte {start} is out of range"));
             }
         }
-        Ok(())
+        Ok(at)
     }
 
-    fn digits(&mut self, bytes: &[u8]) -> Scanned<usize> {
-        let start = self.at;
-        while bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
-            self.at += 1;
-        }
-        match self.at - start {
-            0 => self.unexpected(bytes, "expected a digit"),
-            count => Ok(count),
-        }
-    }
-
-    #[inline]
-    fn space(&mut self, bytes: &[u8]) {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = bytes.get(self.at) {
-            self.at += 1;
-        }
-    }
-
-    /// Reads a key whose opening quote has been read, after `previous` in its object.
-    #[inline]
-    fn key(&mut self, bytes: &[u8], node: u32, previous: u32) -> Scanned<u32> {
-        let guess = self.keys.guess(node, previous);
-        match self.keys.recognise(guess, bytes, self.at) {
-            Some(end) => {
-                self.at = end;
-                Ok(guess)
-            }
-            None => self.other_key(bytes, node, previous),
-        }
-    }
-
-    fn other_key(&mut self, bytes: &[u8], node: u32, previous: u32) -> Scanned<u32> {
-        let start = self.at;
-        let escaped = self.string(bytes)?;
-        let raw = &bytes[start..self.at - 1];
+    /// Reads a key that was not expected, whose opening quote has been read: its number, and the place behind it.
+    fn other_key(&mut self, bytes: &[u8], start: usize, node: u32, previous: u32) -> Result<(u32, usize), Box<Fault>> {
+        let end = self.string(bytes, start)?;
+        let raw = &bytes[start..end - 1];
         if raw.len() > self.limits.key_bytes {
             let shown = String::from_utf8_lossy(&raw[..64]);
             return fault("key_too_long", format!("key of {} bytes: {shown}…", raw.len()));
         }
         let raw = std::str::from_utf8(raw).expect("a slice of a str between two ASCII quotes");
-        if escaped {
-            let mut text = String::with_capacity(raw.len());
-            unescape(raw, &mut text);
-            return Ok(self.keys.learn(node, previous, &text, false));
-        }
-        Ok(self.keys.learn(node, previous, raw, true))
+        let key = match self.is_escaped {
+            false => self.keys.learn(node, previous, raw, true),
+            true => {
+                let mut text = String::with_capacity(raw.len());
+                unescape(raw, &mut text);
+                self.keys.learn(node, previous, &text, false)
+            }
+        };
+        Ok((key, end))
     }
 
-    /// Whether a key is new in its object. The same value again is skipped, another one is an error.
-    #[inline]
-    fn is_first(&mut self, bytes: &[u8], key: u32, object: u64, value: (u32, u32)) -> Scanned<bool> {
+    /// Takes note of a member: its key begins at `start`, its value at `value`, and both end at `end`.
+    #[inline(always)]
+    fn member(
+        &mut self,
+        bytes: &[u8],
+        node: u32,
+        object: u64,
+        key: u32,
+        [start, value, end]: [u32; 3],
+    ) -> Result<(), Box<Fault>> {
         let entry = self.keys.get_mut(key);
-        if entry.object != object {
-            entry.object = object;
-            entry.value = value;
-            return Ok(true);
+        if entry.object == object {
+            return self.duplicate(bytes, node, key, (value, end));
         }
-        let text = |(start, end): (u32, u32)| &bytes[start as usize..end as usize];
-        if text(entry.value) != text(value) {
-            return fault("dup_key_conflict", format!("key `{}` twice with different values", entry.text));
-        }
-        self.duplicates += 1;
-        Ok(false)
-    }
-
-    /// Keeps what the plan wants of a member; true if it is copied as it is.
-    #[inline]
-    fn record_member(&mut self, node: u32, key: u32, start: u32, span: Span) -> bool {
-        let entry = self.keys.get(key);
-        if entry.folds_to != NONE {
-            self.folded.push(key);
-        }
-        let mut filter = None;
+        entry.object = object;
+        entry.value = (value, end);
         if entry.member != NONE {
-            let member = &self.plan.nodes[node as usize].members[entry.member as usize];
-            if let Some(slot) = member.slot {
-                self.spans[slot] = Some(span);
+            let member = entry.member;
+            self.planned_member(bytes, node, member, [start, value, end]);
+        } else if node == 0 {
+            if entry.folds_to != NONE {
+                self.folded.push(key);
             }
-            if let Some(child) = member.node {
-                self.present[child] |= span.kind == Kind::Object;
-                filter = self.plan.nodes[child].drops.then_some(child as u32);
-            }
-            if member.taken || member.dropped {
-                return false;
-            }
-        }
-        if node != 0 || !self.plan.properties {
-            return false;
-        }
-        match self.copied.last_mut() {
-            Some(run) if self.adjoins && filter.is_none() => run.end = span.end,
-            _ => self.copied.push(Copied { start, value: span.start, end: span.end, filter }),
-        }
-        filter.is_none()
-    }
-
-    /// Two spellings of a requested key are as bad as two values: no rule says which is meant.
-    fn refuse_folded(&self) -> Scanned<()> {
-        for (index, &key) in self.folded.iter().enumerate() {
-            let key = self.keys.get(key);
-            let member = &self.plan.nodes[0].members[key.folds_to as usize];
-            if member.slot.is_some_and(|slot| self.spans[slot].is_some()) {
-                return fault(
-                    "dup_key_folded",
-                    format!("keys `{}` and `{}` differ in case alone", member.name, key.text),
-                );
-            }
-            let other = self.folded[..index].iter().map(|&other| self.keys.get(other));
-            if let Some(other) = other.into_iter().find(|other| other.folds_to == key.folds_to) {
-                return fault(
-                    "dup_key_folded",
-                    format!("keys `{}` and `{}` differ in case alone", other.text, key.text),
-                );
-            }
+            self.copy(start, value, end, None);
         }
         Ok(())
     }
 
+    /// A key given again: the same value is skipped, another one is an error.
     #[cold]
-    fn unexpected<T>(&self, bytes: &[u8], expected: &str) -> Scanned<T> {
-        let found = match bytes.get(self.at) {
-            None => "the end".to_string(),
-            Some(byte) if byte.is_ascii_graphic() => format!("`{}`", char::from(*byte)),
-            Some(byte) => format!("byte 0x{byte:02x}"),
-        };
-        let at_end = self.at >= bytes.len();
-        let detail = match at_end {
-            true => format!("{expected}, found the end at byte {}", self.at),
-            false => format!("{expected}, found {found} at byte {}", self.at),
-        };
-        Err(Box::new(Fault { reason: "json_syntax", detail, at_end }))
+    fn duplicate(&mut self, bytes: &[u8], node: u32, key: u32, value: (u32, u32)) -> Result<(), Box<Fault>> {
+        let text = |(start, end): (u32, u32)| &bytes[start as usize..end as usize];
+        let entry = self.keys.get(key);
+        if text(entry.value) != text(value) {
+            return fault("dup_key_conflict", format!("key `{}` twice with different values", entry.text));
+        }
+        self.duplicates += 1;
+        self.adjoins &= node != 0;
+        Ok(())
+    }
+
+    fn planned_member(&mut self, bytes: &[u8], node: u32, member: u32, [start, value, end]: [u32; 3]) {
+        let member = &self.plan.nodes[node as usize].members[member as usize];
+        let byte = bytes[value as usize];
+        if let Some(slot) = member.slot {
+            self.spans[slot] = Some(Span { start: value, end, kind: self.kind(byte) });
+        }
+        let mut filter = None;
+        if let Some(child) = member.node {
+            self.present[child] |= byte == b'{';
+            filter = self.plan.nodes[child].drops.then_some(child as u32);
+        }
+        if node != 0 {
+            return;
+        }
+        match member.taken || member.dropped {
+            true => self.adjoins = false,
+            false => self.copy(start, value, end, filter),
+        }
+    }
+
+    /// Has a member of the record copied, together with the one before it if that is copied too.
+    #[inline]
+    fn copy(&mut self, start: u32, value: u32, end: u32, filter: Option<u32>) {
+        if !self.plan.properties {
+            return;
+        }
+        match self.copied.last_mut() {
+            Some(run) if self.adjoins && filter.is_none() => run.end = end,
+            _ => self.copied.push(Copied { start, value, end, filter }),
+        }
+        self.adjoins = filter.is_none();
+    }
+
+    /// What the value is that has just been read and begins with this byte.
+    fn kind(&self, byte: u8) -> Kind {
+        match byte {
+            b'"' if self.is_escaped => Kind::EscapedText,
+            b'"' => Kind::Text,
+            b'{' => Kind::Object,
+            b'[' => Kind::Array,
+            b't' => Kind::True,
+            b'f' => Kind::False,
+            b'n' => Kind::Null,
+            _ => Kind::Number,
+        }
+    }
+
+    /// Two spellings of a requested key are as bad as two values: no rule says which is meant.
+    fn refuse_folded(&self) -> Result<(), Box<Fault>> {
+        for (index, &key) in self.folded.iter().enumerate() {
+            let key = self.keys.get(key);
+            let member = &self.plan.nodes[0].members[key.folds_to as usize];
+            let is_there = member.slot.is_some_and(|slot| self.spans[slot].is_some());
+            let others = self.folded[..index].iter().map(|&other| self.keys.get(other));
+            let mut rivals = others.filter(|other| other.folds_to == key.folds_to).map(|other| &*other.text);
+            if let Some(rival) = is_there.then_some(&*member.name).or_else(|| rivals.next()) {
+                return fault("dup_key_folded", format!("keys `{rival}` and `{}` differ in case alone", key.text));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -511,28 +432,95 @@ impl Kind {
     }
 }
 
-/// The first quote, backslash or control character at or after `at`, eight bytes at a time.
-#[inline]
-fn plain_until(bytes: &[u8], mut at: usize) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    // the lowest set bit is exact; borrows can only set bits above it
-    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
-    while let Some(chunk) = bytes.get(at..at + 8) {
-        let word = u64::from_le_bytes(chunk.try_into().expect("a chunk of eight bytes"));
-        let quote = zero(word ^ (ONES * b'"' as u64));
-        let backslash = zero(word ^ (ONES * b'\\' as u64));
-        let control = word.wrapping_sub(ONES * 0x20) & !word;
-        let hits = (quote | backslash | control) & HIGHS;
-        if hits != 0 {
-            return at + (hits.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
+/// The first byte at or after `at` that is not space, and its place; at the end, zero.
+#[inline(always)]
+fn next(bytes: &[u8], at: usize) -> (u8, usize) {
+    match bytes.get(at) {
+        Some(&byte) if byte > b' ' => (byte, at),
+        _ => next_after_space(bytes, at),
     }
-    while bytes.get(at).is_some_and(|byte| !matches!(byte, b'"' | b'\\' | 0..0x20)) {
+}
+
+fn next_after_space(bytes: &[u8], mut at: usize) -> (u8, usize) {
+    while let Some(b' ' | b'\t' | b'\n' | b'\r') = bytes.get(at) {
         at += 1;
     }
-    at
+    (bytes.get(at).copied().unwrap_or(0), at)
+}
+
+fn literal(bytes: &[u8], mut at: usize, word: &[u8]) -> Scanned {
+    for expected in word {
+        if bytes.get(at) != Some(expected) {
+            return unexpected(bytes, at, "expected true, false or null");
+        }
+        at += 1;
+    }
+    Ok(at)
+}
+
+fn digits(bytes: &[u8], start: usize) -> Scanned {
+    let mut at = start;
+    while bytes.get(at).is_some_and(u8::is_ascii_digit) {
+        at += 1;
+    }
+    match at == start {
+        true => unexpected(bytes, at, "expected a digit"),
+        false => Ok(at),
+    }
+}
+
+/// Reads an escape in a string, from its backslash.
+fn escape(bytes: &[u8], start: usize) -> Scanned {
+    match bytes.get(start + 1) {
+        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(start + 2),
+        Some(b'u') => {
+            let lone = || fault("invalid_unicode", format!("lone surrogate at byte {start}"));
+            match hex(bytes, start + 2)? {
+                0 => fault("nul_byte", format!("\\u0000 at byte {start}")),
+                0xd800..=0xdbff if bytes.get(start + 6..start + 8) == Some(b"\\u") => match hex(bytes, start + 8)? {
+                    0xdc00..=0xdfff => Ok(start + 12),
+                    _ => lone(),
+                },
+                0xd800..=0xdfff => lone(),
+                _ => Ok(start + 6),
+            }
+        }
+        _ => unexpected(bytes, start + 1, "unknown escape"),
+    }
+}
+
+fn hex(bytes: &[u8], start: usize) -> Result<u32, Box<Fault>> {
+    let mut code = 0;
+    for at in start..start + 4 {
+        let Some(digit) = bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16)) else {
+            return unexpected(bytes, at, "expected four hex digits");
+        };
+        code = code * 16 + digit;
+    }
+    Ok(code)
+}
+
+/// The first quote, backslash or control character at or after `at`, eight bytes at a time.
+#[inline(always)]
+fn plain_until(bytes: &[u8], at: usize) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    // bytes below `limit`; the lowest one found is exact, for borrows can only set bits above it
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
+    let mut rest = &bytes[at..];
+    while let Some((chunk, after)) = rest.split_first_chunk() {
+        let word = u64::from_le_bytes(*chunk);
+        // a quote less its second bit is a space, the first byte that is no control character
+        let quote_or_control = below(word ^ (ONES * 0x02), 0x21);
+        let backslash = below(word ^ (ONES * b'\\' as u64), 0x01);
+        let hits = (quote_or_control | backslash) & HIGHS;
+        if hits != 0 {
+            return bytes.len() - rest.len() + (hits.trailing_zeros() / 8) as usize;
+        }
+        rest = after;
+    }
+    let at = bytes.len() - rest.len();
+    at + rest.iter().take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..0x20)).count()
 }
 
 /// Appends the text of a validated string body, its escapes resolved.

@@ -78,12 +78,12 @@ offending_cells as (
             and events_by_cell.channel = touches_by_cell.channel
             and events_by_cell.touchpoint = touches_by_cell.touchpoint
     where
-        events_by_cell.events is distinct from touches_by_cell.events
-        or events_by_cell.least_id is distinct from touches_by_cell.least_id
-        or events_by_cell.greatest_id
-            is distinct from touches_by_cell.greatest_id
-        or events_by_cell.microseconds
-            is distinct from touches_by_cell.microseconds
+        events_by_cell.events is null
+        or touches_by_cell.events is null
+        or events_by_cell.events <> touches_by_cell.events
+        or events_by_cell.least_id <> touches_by_cell.least_id
+        or events_by_cell.greatest_id <> touches_by_cell.greatest_id
+        or events_by_cell.microseconds <> touches_by_cell.microseconds
 
 ),
 

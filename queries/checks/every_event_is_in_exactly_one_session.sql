@@ -25,7 +25,7 @@ timelines as (
     select
         customer_id,
         cast(cardinality(event_ids) as bigint) as events,
-        list_sum(values) as value
+        list_sum("values") as value
     from int_timelines
 
 ),
@@ -78,8 +78,8 @@ offending as (
 
     select * from compared
     where
-        touches is distinct from events
-        or value_of_touches is distinct from value_of_events
+        (touches is distinct from events)
+        or (value_of_touches is distinct from value_of_events)
 
     union all
 

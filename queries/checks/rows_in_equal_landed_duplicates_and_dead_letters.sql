@@ -33,11 +33,13 @@ offending as (
             data_quality.source = events.source
             and data_quality.batch = events.batch
     where
-        data_quality.rows_in is distinct from
+        data_quality.rows_in is null
+        or data_quality.rows_in <> (
             data_quality.landed
             + data_quality.duplicates
             + data_quality.dead_letters
-        or data_quality.landed is distinct from coalesce(events.events, 0)
+        )
+        or data_quality.landed <> coalesce(events.events, 0)
 
 )
 

@@ -49,7 +49,7 @@ timelines as (
         timeline['touchpoints'] as touchpoints,
         timeline['channels'] as channels,
         timeline['stages'] as stages,
-        timeline['values'] as values,
+        timeline['values'] as "values",
         timeline['is_goals'] as is_goals,
         timeline['times'] as times
     from ordered

@@ -100,7 +100,7 @@ summarised as (
             ) as bigint
         ) as journey_count,
         list_sum(arrow_cast(is_goals, 'List(Int64)')) as converted_count,
-        list_sum(values) as value_total,
+        list_sum("values") as value_total,
         run_starts(times, settings.journey_timeout) as run_starts,
         times[1] as first_seen_at,
         times[-1] as last_seen_at

@@ -29,7 +29,7 @@ cut as (
                     'event_ids', event_ids,
                     'touchpoints', touchpoints,
                     'channels', channels,
-                    'values', values,
+                    'values', "values",
                     'is_goals', is_goals,
                     'times', times
                 ),

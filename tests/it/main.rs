@@ -1,3 +1,11 @@
 //! Tests of the whole house in one binary: each further binary would link DataFusion again.
 
+mod command_line;
+mod exactly_once;
+mod house;
+mod landing;
+mod layers;
+mod outputs;
 mod queries;
+mod sample_projects;
+mod sqllogic;

@@ -227,3 +227,97 @@ fn path_of(groups: &[Group], name: &[u8]) -> String {
 fn corrupt(detail: impl std::fmt::Display) -> Damage {
     Damage::file("parquet_corrupt", format!("the footer is damaged: {detail}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn varint(mut value: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while value >= 0x80 {
+            bytes.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        bytes.push(value as u8);
+        bytes
+    }
+
+    /// A schema element: its name, and how many members follow.
+    fn element(name: &str, children: u64) -> Vec<u8> {
+        let mut bytes = vec![0x48];
+        bytes.extend(varint(name.len() as u64));
+        bytes.extend(name.as_bytes());
+        if children > 0 {
+            bytes.push(0x15);
+            bytes.extend(varint(children * 2));
+        }
+        bytes.push(0);
+        bytes
+    }
+
+    /// A footer of version 1 with these elements and rows, then further fields.
+    fn footer(elements: &[(String, u64)], rows: u64, more: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0x15, 2, 0x19, 0xfc];
+        bytes.extend(varint(elements.len() as u64));
+        bytes.extend(elements.iter().flat_map(|(name, children)| element(name, *children)));
+        bytes.push(0x16);
+        bytes.extend(varint(rows * 2));
+        bytes.extend(more);
+        bytes.push(0);
+        bytes
+    }
+
+    fn verdict(footer: &[u8]) -> String {
+        match check(footer, 1_000, &Limits::default()) {
+            Ok(()) => "sound".to_string(),
+            Err(damage) => damage.to_string(),
+        }
+    }
+
+    fn names(names: &[(&str, u64)]) -> Vec<(String, u64)> {
+        names.iter().map(|(name, children)| (name.to_string(), *children)).collect()
+    }
+
+    #[test]
+    fn what_would_cost_stack_or_memory_is_refused() {
+        let wide = |count: u64| {
+            let columns = (0..count).map(|column| (format!("c{column}"), 0));
+            [("root".to_string(), count)].into_iter().chain(columns).collect::<Vec<_>>()
+        };
+        let deep = |count: u64| {
+            let groups = (0..count).map(|_| ("g".to_string(), 1));
+            groups.chain([("leaf".to_string(), 0)]).collect::<Vec<_>>()
+        };
+        let sound = names(&[("root", 2), ("a", 1), ("b", 0), ("a.c", 0)]);
+        let cases: Vec<(Vec<u8>, &str)> = vec![
+            (footer(&sound, 10, &[]), "sound"),
+            (footer(&wide(10_000), 10, &[]), "sound"),
+            (footer(&wide(10_001), 10, &[]), "parquet_schema: more than 10000 columns"),
+            (footer(&deep(60), 10, &[]), "sound"),
+            (footer(&deep(500_000), 10, &[]), "parquet_schema: nested deeper than 64"),
+            (footer(&sound, 1 << 60, &[]), "parquet_limits: 1152921504606846976 rows in 1000 bytes"),
+            (footer(&names(&[("root", 2), ("a", 0), ("a", 0)]), 1, &[]), "parquet_schema: column `a` is named twice"),
+            (
+                footer(&names(&[("root", 1), ("a", 2), ("b", 0), ("b", 0)]), 1, &[]),
+                "parquet_schema: column `a.b` is named twice",
+            ),
+            (
+                footer(&names(&[("root", 2), ("a.b", 0), ("a", 1), ("b", 0)]), 1, &[]),
+                "parquet_schema: `a.b` is both a name and a path",
+            ),
+            (footer(&sound, 1, &[0x5c, 0]), "parquet_encrypted: columns are encrypted"),
+            (footer(&names(&[("root", 1), ("a", 0), ("b", 0)]), 1, &[]), "parquet_corrupt: "),
+            (vec![0x15, 2, 0x19, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07], "parquet_corrupt: "),
+            (vec![0], "parquet_corrupt: the footer is damaged: no schema"),
+            (
+                [vec![0x1c; 100_000], vec![0; 100_000]].concat(),
+                "parquet_corrupt: the footer is damaged: nested too deeply",
+            ),
+            (vec![], "parquet_corrupt: "),
+        ];
+        for (footer, expected) in cases {
+            let verdict = verdict(&footer);
+            assert!(verdict.starts_with(expected), "{verdict}, not {expected}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! A project in a folder of its own, driven through the real binary.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// A copy of a sample project.
+pub struct House {
+    folder: TempDir,
+}
+
+impl House {
+    /// Copies `sample-data/<name>`, without what is expected of it.
+    pub fn of_sample(name: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        copy(&sample(name), folder.path());
+        Self { folder }
+    }
+
+    /// A project of one configuration and some files.
+    pub fn new(configuration: &str, files: &[(&str, &[u8])]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let house = Self { folder };
+        house.write("wayline.toml", configuration.as_bytes());
+        for (path, content) in files {
+            house.write(path, content);
+        }
+        house
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn write(&self, path: &str, content: &[u8]) {
+        let path = self.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    /// The binary on this project, not yet started.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wayline"));
+        command.args(arguments).arg("--project").arg(self.path());
+        command.env_remove("WAYLINE_PSEUDONYM_KEY").env_remove("FAILPOINTS").env_remove("RUST_LOG");
+        command
+    }
+
+    pub fn wayline(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs a command that must succeed; returns its stdout.
+    pub fn succeed(&self, arguments: &[&str]) -> String {
+        let output = self.wayline(arguments);
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command that must fail with an exit code; returns its stderr.
+    pub fn fail(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.wayline(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+        stderr
+    }
+
+    /// Runs with a fail point armed; the process must die there.
+    pub fn die_at(&self, failpoint: &str, arguments: &[&str]) {
+        let output = self.command(arguments).env("FAILPOINTS", format!("{failpoint}=return")).output().unwrap();
+        assert_eq!(output.status.code(), Some(137), "{failpoint}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Rows of a query as CSV lines, without the header.
+    pub fn sql(&self, query: &str) -> Vec<String> {
+        let out = self.succeed(&["sql", "-c", query, "--format", "csv"]);
+        out.lines().skip(1).map(str::to_string).collect()
+    }
+
+    /// Path, size and time of every file of the lake.
+    pub fn lake_files(&self) -> Vec<(PathBuf, u64, std::time::SystemTime)> {
+        let mut found = Vec::new();
+        walk(&self.path().join("lake"), &mut found);
+        found.sort();
+        found
+    }
+}
+
+/// Folder of a sample project.
+pub fn sample(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("sample-data").join(name)
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name();
+        if name == "expected" || name == "lake" {
+            continue;
+        }
+        let target = to.join(&name);
+        if entry.path().is_dir() {
+            std::fs::create_dir_all(&target).unwrap();
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn walk(folder: &Path, found: &mut Vec<(PathBuf, u64, std::time::SystemTime)>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let entry = entry.unwrap();
+        let meta = entry.metadata().unwrap();
+        if meta.is_dir() {
+            walk(&entry.path(), found);
+        } else {
+            found.push((entry.path(), meta.len(), meta.modified().unwrap()));
+        }
+    }
+}
