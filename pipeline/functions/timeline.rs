@@ -148,7 +148,7 @@ impl AggregateUDFImpl for Timeline {
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::array::{
-        Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+        ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
     };
     use datafusion::arrow::compute::cast;
     use datafusion::arrow::datatypes::{Schema, TimeUnit};

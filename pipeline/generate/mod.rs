@@ -6,7 +6,9 @@
 //!
 //! - [`world`]: touchpoints, channels, and what follows what
 //! - [`clock`]: when customers are active
-//! - [`customers`]: a customer's visits, each a pure function of seed, customer and visit
+//! - [`chance`]: random bits that can be told again
+//! - [`customers`]: who they are and when they come
+//! - [`visits`]: what happens in a visit
 //! - [`stream`]: all visits in time order, with memory for what is under way only
 //! - [`record`], [`properties`]: the columns of an event as text
 //! - [`write`]: files
@@ -16,11 +18,13 @@ use std::path::Path;
 
 use chrono::{Datelike, NaiveDate};
 
-use self::customers::{Delivery, Population};
+use self::customers::Population;
 use self::stream::{Census, Stream};
+use self::visits::Delivery;
 use self::write::Files;
 use crate::error::{Context, Error, Result};
 
+mod chance;
 mod clock;
 mod customers;
 mod project;
@@ -28,6 +32,7 @@ mod properties;
 mod record;
 mod stream;
 mod text;
+mod visits;
 mod world;
 mod write;
 
@@ -59,7 +64,7 @@ pub struct Options {
     pub bad_records: u32,
     /// Share of events that are delivered a second time.
     pub duplicate_share: f64,
-    /// Share of deliveries that come an hour to seven days late.
+    /// Share of events that come an hour to seven days late.
     pub late_share: f64,
 }
 

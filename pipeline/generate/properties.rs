@@ -1,7 +1,8 @@
 //! What an event says beside its columns: a small nested object, of another shape on each kind of channel.
 
-use super::customers::{Touch, mix};
+use super::chance::mix;
 use super::text::Text;
+use super::visits::Touch;
 use super::world::Channel;
 
 /// Appends the properties of an event as a JSON object.

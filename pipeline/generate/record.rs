@@ -1,8 +1,10 @@
 //! One delivery as the twenty columns of a file.
 
-use super::customers::{Delivery, Population, Purpose, Touch, Variant};
+use super::chance::Purpose;
+use super::customers::Population;
 use super::properties::push_properties;
 use super::text::Text;
+use super::visits::{Delivery, Touch, Variant};
 use super::world::CAMPAIGNS;
 
 /// Columns of the files, in order.

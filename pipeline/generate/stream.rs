@@ -8,7 +8,8 @@ use rayon::prelude::*;
 
 use super::Options;
 use super::clock::{DAY, MINUTE};
-use super::customers::{Population, Touch, Visit};
+use super::customers::{Population, Visit};
+use super::visits::{Touch, walk};
 use crate::error::{Error, Result};
 
 /// Touches that a slice should hold: enough to keep all threads busy, little enough to stay in cache.
@@ -58,7 +59,7 @@ fn count(population: &Population, customer: u32) -> u64 {
     let mut touches = Vec::new();
     let mut next = first_visit(population, customer);
     while let Some(visit) = next {
-        let ended = population.walk(visit, &mut touches);
+        let ended = walk(population, visit, &mut touches);
         next = population.next_visit(visit, ended);
     }
     touches.len() as u64
@@ -106,7 +107,7 @@ impl<'a> Stream<'a> {
         }
         let mut visits = self.visits.take();
         while !visits.is_empty() {
-            visits = self.walk(&visits);
+            visits = self.walk_all(&visits);
         }
         let mut touches = self.touches.take();
         touches.par_sort_unstable_by_key(|touch| (touch.received, touch.number, touch.delivery));
@@ -133,14 +134,14 @@ impl<'a> Stream<'a> {
     }
 
     /// Walks the visits of the present slice. Returns those that follow within the slice.
-    fn walk(&mut self, visits: &[Visit]) -> Vec<Visit> {
+    fn walk_all(&mut self, visits: &[Visit]) -> Vec<Visit> {
         let walked: Vec<(Vec<Touch>, Vec<Visit>)> = visits
             .par_chunks(512)
             .map(|visits| {
                 let mut touches = Vec::with_capacity(visits.len() * 6);
                 let mut next = Vec::with_capacity(visits.len());
                 for visit in visits {
-                    let ended = self.population.walk(*visit, &mut touches);
+                    let ended = walk(self.population, *visit, &mut touches);
                     next.extend(self.population.next_visit(*visit, ended));
                 }
                 (touches, next)

@@ -15,10 +15,11 @@ use parquet::basic::ZstdLevel;
 use parquet::file::properties::WriterProperties;
 use rayon::prelude::*;
 
-use super::customers::{Population, Touch};
+use super::customers::Population;
 use super::record::{
     COLUMNS, Defect, EVENT_ID, EVENT_TIME, PROPERTIES, RECEIVED_TIME, Record, SCORE, TOUCHPOINT, VALUE,
 };
+use super::visits::Touch;
 use super::{Compression, Format, Options};
 use crate::error::{Context, Result};
 

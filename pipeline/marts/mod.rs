@@ -14,7 +14,7 @@ use std::time::Instant;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Date32Type, SchemaRef};
 use datafusion::prelude::{DataFrame, col, ident};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use parquet::arrow::ArrowWriter;
 use uuid::Uuid;
@@ -53,24 +53,38 @@ pub async fn publish(
     let mut catalog = Catalog::load(&workspace.lake).await?;
     let before = catalog.clone();
     let mut results = Vec::new();
+    let mut due = Vec::new();
     for model in graph.models.iter().filter(|model| model.header.publish != Publish::No) {
         let Some(fingerprint) = outcome.fingerprints.get(&model.name) else { continue };
         let is_current = catalog.marts.get(&model.name).is_some_and(|mart| mart.fingerprint == *fingerprint);
-        if is_current || !outcome.sound.contains(&model.name) {
-            continue;
-        }
-        progress(&model.name);
-        let started = Instant::now();
-        match publish_model(workspace, model, fingerprint, edition, catalog.marts.get(&model.name)).await {
-            Ok(mart) => {
-                let mut line = result("mart", &model.name, Status::Success, started, String::new());
-                (line.rows, line.bytes) = (Some(mart.rows), Some(mart.bytes));
-                catalog.marts.insert(model.name.clone(), mart);
-                results.push(line);
-            }
-            Err(error) => results.push(result("mart", &model.name, Status::Error, started, error.to_string())),
+        if !is_current && outcome.sound.contains(&model.name) {
+            due.push((model.clone(), fingerprint.clone(), catalog.marts.get(&model.name).cloned()));
         }
     }
+    let threads = workspace.project.config.engine.thread_count();
+    let mut published = futures::stream::iter(due)
+        .map(|(model, fingerprint, previous)| {
+            progress(&model.name);
+            let (workspace, edition) = (workspace.clone(), edition.clone());
+            tokio::spawn(async move {
+                let started = Instant::now();
+                let mart = publish_model(&workspace, &model, &fingerprint, &edition, previous.as_ref()).await;
+                (result("mart", &model.name, Status::Success, started, String::new()), model.name, mart)
+            })
+        })
+        .buffered(threads);
+    while let Some(done) = published.next().await {
+        let (mut line, name, mart) = done.map_err(|error| Error::internal(format!("a publication stopped: {error}")))?;
+        match mart {
+            Ok(mart) => {
+                (line.rows, line.bytes) = (Some(mart.rows), Some(mart.bytes));
+                catalog.marts.insert(name, mart);
+            }
+            Err(error) => (line.status, line.message) = (Status::Error, error.to_string()),
+        }
+        results.push(line);
+    }
+    drop(published);
     let gone: Vec<String> = catalog
         .marts
         .keys()

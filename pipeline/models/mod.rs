@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::datasource::TableProvider;
+use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 
 use self::graph::{Graph, Model};
@@ -125,7 +126,8 @@ pub async fn plan(
     Ok(planned)
 }
 
-/// Builds what is stale, in order. `progress` is told each name.
+/// Builds what is stale: in waves of models that do not read each other, as many at a time as there are threads.
+/// `progress` is told each name.
 pub async fn build(
     workspace: &Workspace,
     planned: Vec<Planned>,
@@ -133,37 +135,60 @@ pub async fn build(
     mut progress: impl FnMut(&str),
 ) -> Result<Outcome> {
     let mut outcome = Outcome { fingerprints: fingerprints.clone(), ..Outcome::default() };
-    for step in planned {
-        let name = step.model.name.clone();
-        progress(&name);
-        let started = Instant::now();
-        let is_blocked = step.model.reads.iter().find(|read| outcome.missing.contains(*read));
-        let built = match is_blocked {
-            Some(read) if step.reason.is_some() || step.model.header.build == Build::View => {
-                outcome.missing.insert(name.clone());
-                if step.reason.is_some() {
-                    let message = format!("reads {read}, which could not be built");
-                    outcome.results.push(result("model", &name, Status::Skipped, started, message));
+    let threads = workspace.project.config.engine.thread_count();
+    let mut waiting = planned;
+    while !waiting.is_empty() {
+        let names: BTreeSet<String> = waiting.iter().map(|step| step.model.name.clone()).collect();
+        let (ready, rest): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|step| !step.model.reads.iter().any(|read| names.contains(read)));
+        waiting = rest;
+        let mut wave = Vec::with_capacity(ready.len());
+        for step in ready {
+            match step.model.reads.iter().find(|read| outcome.missing.contains(*read)) {
+                Some(read) if step.reason.is_some() || step.model.header.build == Build::View => {
+                    if step.reason.is_some() {
+                        let message = format!("reads {read}, which could not be built");
+                        outcome.results.push(result("model", &step.model.name, Status::Skipped, Instant::now(), message));
+                    }
+                    outcome.missing.insert(step.model.name);
                 }
-                continue;
+                _ => wave.push(step),
             }
-            _ => place(workspace, &step).await,
-        };
-        outcome.fingerprints.insert(name.clone(), step.built_from.fingerprint());
-        match built {
-            Ok(Some(built)) => {
-                let mut line = result("model", &name, Status::Success, started, step.reason.unwrap_or_default());
-                (line.rows, line.bytes) = (Some(built.rows), Some(built.bytes));
-                tracing::info!(model = name, rows = built.rows, seconds = line.execution_time, "built");
-                outcome.results.push(line);
-                outcome.sound.insert(name);
-            }
-            Ok(None) => {
-                outcome.sound.insert(name);
-            }
-            Err(error) => {
-                outcome.missing.insert(name.clone());
-                outcome.results.push(result("model", &name, Status::Error, started, error.to_string()));
+        }
+        let mut placed = futures::stream::iter(wave)
+            .map(|step| {
+                progress(&step.model.name);
+                let workspace = workspace.clone();
+                tokio::spawn(async move {
+                    let started = Instant::now();
+                    let built = place(&workspace, &step).await;
+                    let mut line = result("model", &step.model.name, Status::Success, started, String::new());
+                    (line.rows, line.bytes) = match &built {
+                        Ok(Some(built)) => (Some(built.rows), Some(built.bytes)),
+                        _ => (None, None),
+                    };
+                    (step, built.map(|built| built.is_some()), line)
+                })
+            })
+            .buffered(threads);
+        while let Some(done) = placed.next().await {
+            let (step, built, mut line) = done.map_err(|error| Error::internal(format!("a build stopped: {error}")))?;
+            let name = step.model.name;
+            outcome.fingerprints.insert(name.clone(), step.built_from.fingerprint());
+            match built {
+                Ok(is_built) => {
+                    if is_built {
+                        line.message = step.reason.unwrap_or_default();
+                        tracing::info!(model = name, rows = line.rows, seconds = line.execution_time, "built");
+                        outcome.results.push(line);
+                    }
+                    outcome.sound.insert(name);
+                }
+                Err(error) => {
+                    (line.status, line.message) = (Status::Error, error.to_string());
+                    outcome.results.push(line);
+                    outcome.missing.insert(name);
+                }
             }
         }
     }
@@ -216,45 +241,61 @@ pub async fn check(
     let mut passed: BTreeMap<String, String> =
         kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     let before = passed.clone();
-    let mut failed = BTreeSet::new();
+    let mut due = Vec::new();
     for model in graph.models.iter().filter(|model| outcome.sound.contains(&model.name)) {
         for rule in &model.header.checks {
-            let key = format!("{}.{rule}", model.name);
-            let on = &outcome.fingerprints[&model.name];
-            if passed.get(&key) == Some(on) {
-                continue;
-            }
-            progress(&key);
-            let line = run_check(workspace, &key, &rule.query(&model.name)).await;
-            if line.status == Status::Pass {
-                passed.insert(key, on.clone());
-            } else {
-                passed.remove(&key);
-                failed.insert(model.name.clone());
-            }
-            outcome.results.push(line);
+            due.push(Due {
+                name: format!("{}.{rule}", model.name),
+                sql: rule.query(&model.name),
+                on: outcome.fingerprints[&model.name].clone(),
+                fails: vec![model.name.clone()],
+            });
         }
     }
     for check in graph.checks.iter().filter(|check| !check.reads.iter().any(|read| outcome.missing.contains(read))) {
-        let on = BuiltFrom::now(&check.sql, &check.reads, &outcome.fingerprints).fingerprint();
-        if passed.get(&check.name) == Some(&on) {
-            continue;
-        }
-        progress(&check.name);
-        let line = run_check(workspace, &check.name, &check.sql).await;
+        due.push(Due {
+            name: check.name.clone(),
+            sql: check.sql.clone(),
+            on: BuiltFrom::now(&check.sql, &check.reads, &outcome.fingerprints).fingerprint(),
+            fails: check.reads.clone(),
+        });
+    }
+    due.retain(|due| passed.get(&due.name) != Some(&due.on));
+    let mut failed = BTreeSet::new();
+    let threads = workspace.project.config.engine.thread_count();
+    let mut lines = futures::stream::iter(due)
+        .map(|due| {
+            progress(&due.name);
+            let workspace = workspace.clone();
+            tokio::spawn(async move { (run_check(&workspace, &due.name, &due.sql).await, due) })
+        })
+        .buffered(threads);
+    while let Some(done) = lines.next().await {
+        let (line, due) = done.map_err(|error| Error::internal(format!("a check stopped: {error}")))?;
         if line.status == Status::Pass {
-            passed.insert(check.name.clone(), on);
+            passed.insert(due.name, due.on);
         } else {
-            passed.remove(&check.name);
-            failed.extend(check.reads.iter().cloned());
+            passed.remove(&due.name);
+            failed.extend(due.fails);
         }
         outcome.results.push(line);
     }
+    drop(lines);
     outcome.sound.retain(|name| !failed.contains(name));
     if passed != before {
         workspace.lake.put(CHECKED, serde_json::to_vec_pretty(&passed)?.into()).await?;
     }
     Ok(())
+}
+
+/// A check that must run.
+struct Due {
+    name: String,
+    sql: String,
+    /// Fingerprint of what it runs on.
+    on: String,
+    /// Models that are not sound if it fails.
+    fails: Vec<String>,
 }
 
 /// Registers all models for reading: tables as they were built last, views over them. What was never built, or reads

@@ -2,7 +2,7 @@
 
 use super::limits::Limits;
 use super::plan::Plan;
-use super::scan::{Scanner, unescape};
+use super::scan::{Scanner, plain_until, unescape};
 
 /// Copies text that may hold JSON into `properties`, less what the node drops: JSON as JSON, plain text as a string.
 /// False, and nothing, if it looks like JSON that cannot be read: what must be dropped could hide in it.
@@ -24,27 +24,22 @@ pub(super) fn copy_text(text: &str, node: usize, plan: &Plan, limits: &Limits, o
 
 /// Appends text as a JSON string.
 pub(super) fn push_json_string(text: &str, out: &mut String) {
-    use std::fmt::Write;
     out.push('"');
-    let mut plain = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        let escape = match byte {
-            b'"' => "\\\"",
-            b'\\' => "\\\\",
-            b'\n' => "\\n",
-            b'\r' => "\\r",
-            b'\t' => "\\t",
-            0..0x20 => "",
-            _ => continue,
-        };
-        out.push_str(&text[plain..at]);
-        match escape {
-            "" => write!(out, "\\u{byte:04x}").expect("a string takes all text"),
-            escape => out.push_str(escape),
+    let mut rest = text;
+    loop {
+        let plain = plain_until(rest.as_bytes(), 0);
+        out.push_str(&rest[..plain]);
+        match rest.as_bytes().get(plain) {
+            None => break,
+            Some(b'"') => out.push_str("\\\""),
+            Some(b'\\') => out.push_str("\\\\"),
+            Some(b'\n') => out.push_str("\\n"),
+            Some(b'\r') => out.push_str("\\r"),
+            Some(b'\t') => out.push_str("\\t"),
+            Some(control) => out.push_str(&format!("\\u{control:04x}")),
         }
-        plain = at + 1;
+        rest = &rest[plain + 1..];
     }
-    out.push_str(&text[plain..]);
     out.push('"');
 }
 
@@ -165,5 +160,19 @@ impl<'t> Walk<'t> {
             }
         }
         &self.text[start..self.at]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_becomes_a_json_string_and_back() {
+        for text in ["", "plain", "\"", "a\\b\"c\nd\re\tf\u{1}g\u{1f}é😀", "ends with \\"] {
+            let mut json = String::new();
+            push_json_string(text, &mut json);
+            assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+        }
     }
 }

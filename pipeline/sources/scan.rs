@@ -502,7 +502,7 @@ fn hex(bytes: &[u8], start: usize) -> Result<u32, Box<Fault>> {
 
 /// The first quote, backslash or control character at or after `at`, eight bytes at a time.
 #[inline(always)]
-fn plain_until(bytes: &[u8], at: usize) -> usize {
+pub(super) fn plain_until(bytes: &[u8], at: usize) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
     // bytes below `limit`; the lowest one found is exact, for borrows can only set bits above it

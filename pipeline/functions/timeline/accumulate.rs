@@ -314,7 +314,7 @@ mod tests {
             0..GROUPS,
             prop::option::weighted(0.9, -3i64..3),
             prop::option::weighted(0.9, (0u8..6).prop_map(|id| format!("event-{id}"))),
-            prop::option::of(prop::sample::select(&channels[..]).prop_map(str::to_owned)),
+            prop::option::of(prop::sample::select(channels.to_vec()).prop_map(str::to_owned)),
             prop::option::of(-5i128..5),
             prop::option::of(any::<bool>()),
             prop_oneof![9 => mostly(true), 1 => mostly(false)],

@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""Measures Wayline beside the peers of the shared bench, interleaved, and prints a Markdown table.
+
+    python benches/run_peers.py SHARED --data DIR --sizes 1m,10m --rounds 3
+
+SHARED is the folder of the shared bench scripts (run.py, one.py, spec.py, peers/, golden/); nothing is written there. DIR
+holds a folder per size, made by gen.py. Run it with the Python that has the peers' packages. Sizes that have golden answers
+are checked first, and a wrong answer ends the run. What run.py understands besides (--patience, --tries, --only, --skip,
+--timeout) is handed on to it.
+"""
+import argparse
+import collections
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+WORKLOADS = ("W1", "W11")
+
+
+def program():
+    """The native program: as the environment says, else as cargo builds it."""
+    named = os.environ.get("WAYLINE_BENCH_BIN")
+    if named:
+        return os.path.abspath(named)
+    build = ["cargo", "bench", "--no-run", "--bench", "peer", "--message-format", "json"]
+    built = subprocess.run(build, cwd=os.path.dirname(HERE), stdout=subprocess.PIPE, text=True, check=True)
+    artifacts = [json.loads(line) for line in built.stdout.splitlines() if line.startswith("{")]
+    return next(made["executable"] for made in artifacts if made.get("target", {}).get("name") == "peer" and made.get("executable"))
+
+
+def assemble(shared, folder):
+    """Copies the shared scripts and puts our peer among theirs."""
+    os.makedirs(os.path.join(folder, "peers"))
+    for sub in (".", "peers"):
+        for name in os.listdir(os.path.join(shared, sub)):
+            if name.endswith(".py"):
+                shutil.copyfile(os.path.join(shared, sub, name), os.path.join(folder, sub, name))
+    shutil.copy(os.path.join(HERE, "wayline_peer.py"), os.path.join(folder, "peers"))
+    sys.path[:0] = [folder, os.path.join(folder, "peers")]
+
+
+def check(data, golden, workloads, folder):
+    """Compares our answers with the golden ones."""
+    import pyarrow.parquet as pq
+    import spec
+    from wayline_peer import Peer
+
+    with open(os.path.join(golden, "digests.json")) as file:
+        expected = json.load(file)
+    with tempfile.TemporaryDirectory() as tmp:
+        peer = Peer(data, "parquet", tmp)
+        if "W11" in workloads:
+            found = spec.digest("W11", pq.read_table(peer.W11()))
+            verdict(data, "W11", found, expected["W11"]["sha256"])
+        if "W1" in workloads:
+            out = peer.W1()
+            checked = subprocess.run([sys.executable, f"{folder}/w1_check.py", data, os.fspath(out)], capture_output=True, text=True)
+            if checked.returncode:
+                sys.exit(f"{data} W1: {checked.stdout}{checked.stderr}")
+            verdict(data, "W1", checked.stdout.split("rows, ")[1].split()[0][:16], expected["W1"]["sha256_first16"])
+
+
+def verdict(data, workload, found, expected):
+    if found != expected:
+        sys.exit(f"{data} {workload}: digest {found}, expected {expected}")
+    print(f"{data} {workload}: as the golden answer, {found}", flush=True)
+
+
+def table(results):
+    """Medians by workload and size, the fastest first."""
+    runs = collections.defaultdict(list)
+    for line in results:
+        runs[line["workload"].split("_")[0], line["data"], line["peer"], line["workload"]].append(line)
+    rows = []
+    for (workload, size, peer, method), lines in runs.items():
+        measured = [line for line in lines if "error" not in line]
+        if not measured:
+            rows.append((workload, size, peer, method, None, None, None, None))
+            continue
+        median = lambda value: statistics.median(value(line) for line in measured)
+        rows.append((workload, size, peer, method, median(lambda line: line["wall"]),
+                     median(lambda line: line["cpu"] + line.get("child_cpu", 0)),
+                     max(line.get("child_rss_mb", line["rss_mb"]) for line in measured),
+                     max(line["other_cpu"] for line in measured)))
+    print("| workload | size | peer | method | wall s | CPU s | peak RSS MB | CPU of others | times the best peer |")
+    print("| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: |")
+    for row in sorted(rows, key=lambda row: (row[0], row[1], row[4] is None, row[4] or 0)):
+        workload, size, peer, method, wall, cpu, rss, others = row
+        if wall is None:
+            print(f"| {workload} | {size} | {peer} | {method} | failed | | | | |")
+            continue
+        peers = [other[4] for other in rows if other[:2] == row[:2] and other[2] != "wayline" and other[4] is not None]
+        best = f"{wall / min(peers):.2f}" if peers else ""
+        print(f"| {workload} | {size} | {peer} | {method} | {wall:.2f} | {cpu:.2f} | {rss} | {others:.2f} | {best} |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shared")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--sizes", default="1m")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workloads", default=",".join(WORKLOADS))
+    parser.add_argument("--out", help="keep the single measurements here, as JSON lines")
+    arguments, rest = parser.parse_known_args()
+    os.environ["WAYLINE_BENCH_BIN"] = program()
+    # Copies of scripts are no place for byte code.
+    sys.dont_write_bytecode = True
+    workloads = arguments.workloads.split(",")
+    with tempfile.TemporaryDirectory(prefix="wayline-bench-") as tmp:
+        folder = os.path.join(tmp, "bench")
+        os.makedirs(folder)
+        assemble(arguments.shared, folder)
+        import run
+
+        for workload in WORKLOADS:
+            run.PLAN[workload].append(("wayline", "parquet", workload))
+        for size in arguments.sizes.split(","):
+            golden = os.path.join(arguments.shared, "golden", size)
+            if os.path.isdir(golden):
+                check(os.path.join(arguments.data, size), golden, workloads, folder)
+        out = os.path.abspath(arguments.out) if arguments.out else os.path.join(tmp, "results.jsonl")
+        sys.argv = ["run.py", "--data", arguments.data, "--sizes", arguments.sizes, "--rounds", str(arguments.rounds),
+                    "--workloads", arguments.workloads, "--out", out, *rest]
+        run.main()
+        with open(out) as file:
+            table([json.loads(line) for line in file])
+
+
+if __name__ == "__main__":
+    main()
