@@ -94,11 +94,7 @@ pub struct Landing {
 
 impl Default for Landing {
     fn default() -> Self {
-        Self {
-            changed_files: ChangedFiles::Error,
-            max_record_bytes: 1 << 20,
-            future_tolerance: Span::from_hours(24),
-        }
+        Self { changed_files: ChangedFiles::Error, max_record_bytes: 1 << 20, future_tolerance: Span::from_hours(24) }
     }
 }
 
@@ -339,7 +335,9 @@ impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         humantime::parse_duration(&text).map(Self).map_err(|_| {
-            serde::de::Error::custom(format!("invalid length of time `{text}`, expected one like `30m`, `7d` or `1h 30m`"))
+            serde::de::Error::custom(format!(
+                "invalid length of time `{text}`, expected one like `30m`, `7d` or `1h 30m`"
+            ))
         })
     }
 }
@@ -553,7 +551,10 @@ channel = "'web'"
             ("[engine]\nmemory = \"much\"", "expected a size"),
             ("[[funnels]]\nname=\"f\"\nsteps=[]\nwindow=\"7d\"", "expected 1 to 32"),
             ("[stages]\na=[\"x\"]\nb=[\"x\"]", "in stages `a` and `b`"),
-            ("[[sources]]\nname=\"../x\"\npath=\"x\"\n[sources.event]\noccurred_at=\"a\"\ntouchpoint=\"b\"\nchannel=\"c\"", "not of the form"),
+            (
+                "[[sources]]\nname=\"../x\"\npath=\"x\"\n[sources.event]\noccurred_at=\"a\"\ntouchpoint=\"b\"\nchannel=\"c\"",
+                "not of the form",
+            ),
         ];
         for (text, expected) in cases {
             let error = parsed(text).unwrap_err();

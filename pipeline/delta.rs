@@ -22,6 +22,7 @@ use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake::kernel::{Action, Add, MetadataExt, StructType, Transaction, new_metadata};
@@ -256,10 +257,14 @@ fn add(part: &Part) -> Add {
     }
 }
 
-/// Properties of every Parquet file that we write.
+/// Properties of the Parquet files that are kept or published: small first.
 pub fn writer_properties() -> WriterProperties {
+    properties(Compression::ZSTD(ZstdLevel::try_new(1).expect("level 1 exists")))
+}
+
+fn properties(compression: Compression) -> WriterProperties {
     WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("level 1 exists")))
+        .set_compression(compression)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_created_by(concat!("wayline ", env!("CARGO_PKG_VERSION")).to_string())
         .build()
@@ -278,9 +283,13 @@ pub fn encode(schema: &SchemaRef, batches: impl IntoIterator<Item = RecordBatch>
     Ok((writer.into_inner()?, rows))
 }
 
-/// A writer of one Parquet file into memory, with the properties of all our files.
+/// A writer of one Parquet file into memory, with [`writer_properties`].
 pub fn encode_writer(schema: &SchemaRef) -> Result<ArrowWriter<Vec<u8>>> {
-    let options = ArrowWriterOptions::new().with_properties(writer_properties()).with_skip_arrow_metadata(true);
+    file_writer(schema, writer_properties())
+}
+
+fn file_writer(schema: &SchemaRef, properties: WriterProperties) -> Result<ArrowWriter<Vec<u8>>> {
+    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
     Ok(ArrowWriter::try_new_with_options(Vec::new(), schema.clone(), options)?)
 }
 
@@ -324,7 +333,8 @@ impl PartWriter {
         }
         let mut writer = match self.open.take() {
             Some(writer) => writer,
-            None => encode_writer(&self.schema)?,
+            // Derived tables are written and read within one run, time and again: fast first.
+            None => file_writer(&self.schema, properties(Compression::SNAPPY))?,
         };
         writer.write(batch)?;
         self.rows += batch.num_rows();
@@ -450,6 +460,10 @@ impl TableProvider for Snapshot {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+        if self.files.is_empty() {
+            let schema = datafusion::physical_plan::project_schema(&self.schema(), projection)?;
+            return Ok(Arc::new(EmptyExec::new(schema)));
+        }
         let mut source = ParquetSource::new(self.table_schema.clone());
         let schema = datafusion::common::DFSchema::try_from(self.schema())?;
         let predicate = datafusion::logical_expr::utils::conjunction(filters.iter().cloned())

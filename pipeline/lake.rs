@@ -151,7 +151,13 @@ impl Lock {
     /// Takes the lock of the project in `folder`, or says who holds it.
     pub fn take(folder: &FilePath) -> Result<Self> {
         let path = folder.join(LOCK_FILE);
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).context(path.display())?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .context(path.display())?;
         match file.try_lock() {
             Ok(()) => {
                 file.set_len(0)?;

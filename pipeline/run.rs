@@ -159,7 +159,8 @@ pub async fn run(workspace: &Workspace, options: Options, progress: &mut dyn Pro
             let row = run_row(&run_id, started_at, started, as_of, &landed, &outcome.results);
             register_run_results(workspace, &[row]).await?;
         }
-        outcome.extend(models::build(workspace, late, &outcome.fingerprints.clone(), |name| progress.step(name)).await?);
+        outcome
+            .extend(models::build(workspace, late, &outcome.fingerprints.clone(), |name| progress.step(name)).await?);
         stages.insert("build", begun.elapsed().as_secs_f64());
 
         let begun = Instant::now();
@@ -288,7 +289,10 @@ fn register_batch(workspace: &Workspace, name: &str, batch: RecordBatch) -> Resu
 
 /// One row per batch and source.
 fn batches(entries: &[Entry]) -> Result<RecordBatch> {
-    let rows: Vec<_> = entries.iter().flat_map(|entry| entry.sources.iter().map(move |(name, counts)| (entry, name, counts))).collect();
+    let rows: Vec<_> = entries
+        .iter()
+        .flat_map(|entry| entry.sources.iter().map(move |(name, counts)| (entry, name, counts)))
+        .collect();
     let numbers = |pick: fn(&landing::ledger::Counts) -> u64| -> ArrayRef {
         Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, _, counts)| pick(counts).cast_signed())))
     };
@@ -411,11 +415,13 @@ async fn register_run_results(workspace: &Workspace, extra: &[RunRow]) -> Result
         });
     }
     rows.extend_from_slice(extra);
-    let texts = |pick: fn(&RunRow) -> &String| Arc::new(StringArray::from_iter_values(rows.iter().map(pick))) as ArrayRef;
+    let texts =
+        |pick: fn(&RunRow) -> &String| Arc::new(StringArray::from_iter_values(rows.iter().map(pick))) as ArrayRef;
     let times = |pick: fn(&RunRow) -> Option<i64>| {
         Arc::new(rows.iter().map(pick).collect::<TimestampMicrosecondArray>().with_timezone("UTC")) as ArrayRef
     };
-    let count = |index: usize| Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.counts[index]))) as ArrayRef;
+    let count =
+        |index: usize| Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.counts[index]))) as ArrayRef;
     let batch = RecordBatch::try_from_iter([
         ("run_id", texts(|row| &row.run_id)),
         ("started_at", times(|row| row.started_at)),

@@ -29,8 +29,7 @@ impl Workspace {
     /// Opens the lake of a project. Without the key of configured pseudonyms this is refused.
     pub fn open(project: Project) -> Result<Self> {
         let kinds = &project.config.privacy.pseudonymize;
-        let pseudonymiser =
-            project.pseudonym_key()?.map(|key| Arc::new(Pseudonymiser::new(key.expose(), kinds)));
+        let pseudonymiser = project.pseudonym_key()?.map(|key| Arc::new(Pseudonymiser::new(key.expose(), kinds)));
         let blocked = Arc::new(Blocked::new(&project.config.identity.blocked, pseudonymiser.as_deref()));
         let lake = Lake::open(&project.folder, &project.config.lake.url)?;
         let ctx = engine::session(&lake, &project.config.engine)?;

@@ -29,12 +29,10 @@ pub fn run(data: &Path, out: &Path, threads: usize, phases: &mut Phases) -> Resu
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     let batches = runtime.block_on(read(data, threads))?;
     phases.end("read");
-    let rows = batches.iter().map(RecordBatch::num_rows).sum();
-    let mut deduplicator = Deduplicator::with_capacity(rows);
-    for batch in &batches {
-        let (ids, received) = (column(batch, "event_id")?, column(batch, "received_time")?);
-        deduplicator.add(ids.as_string(), received.as_primitive());
-    }
+    let pieces = batches
+        .iter()
+        .map(|batch| Ok((column(batch, "event_id")?.as_string(), column(batch, "received_time")?.as_primitive())));
+    let deduplicator = Deduplicator::new(&pieces.collect::<Result<Vec<_>>>()?);
     phases.end("deduplicate");
     let layout = Layout {
         schema: Arc::new(Schema::new(columns().map(|(name, kind)| Field::new(name, kind, true)).to_vec())),

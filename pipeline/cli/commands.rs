@@ -14,8 +14,8 @@ use crate::lake::Lock;
 use crate::models;
 use crate::models::graph::Graph;
 use crate::run::{self, Options};
-use crate::{landing, models::Status};
 use crate::workspace::Workspace;
+use crate::{landing, models::Status};
 
 /// A step or a check failed.
 const FAILED: u8 = 1;
@@ -69,7 +69,8 @@ async fn job(global: &Global, options: Options, dry_run: bool) -> Result<ExitCod
         let steps = run::dry_run(&workspace, &options).await?;
         let mut out = std::io::stdout().lock();
         if global.json {
-            let steps: Vec<_> = steps.iter().map(|(stage, what, why)| json!({"stage": stage, "what": what, "why": why})).collect();
+            let steps: Vec<_> =
+                steps.iter().map(|(stage, what, why)| json!({"stage": stage, "what": what, "why": why})).collect();
             writeln!(out, "{}", json!({ "dry_run": steps }))?;
         } else if steps.is_empty() {
             writeln!(out, "nothing to do")?;
@@ -85,7 +86,9 @@ async fn job(global: &Global, options: Options, dry_run: bool) -> Result<ExitCod
         let mut progress = Shown::new();
         run::run(&workspace, options, &mut progress).await?
     };
-    for line in report.results.iter().filter(|line| matches!(line.status, Status::Fail | Status::Error | Status::Skipped)) {
+    for line in
+        report.results.iter().filter(|line| matches!(line.status, Status::Fail | Status::Error | Status::Skipped))
+    {
         eprintln!("{:?} {}: {}", line.status, line.unique_id, line.message);
     }
     let mut out = std::io::stdout().lock();
@@ -127,7 +130,9 @@ async fn query_project(global: &Global, query: &str, format: Option<sql::Format>
     let is_terminal = std::io::stdout().is_terminal();
     let format = format.unwrap_or(if is_terminal { sql::Format::Table } else { sql::Format::Csv });
     if format == sql::Format::Parquet && is_terminal {
-        return Err(Error::invalid("a Parquet file does not belong on a terminal").hint("redirect it: > result.parquet"));
+        return Err(
+            Error::invalid("a Parquet file does not belong on a terminal").hint("redirect it: > result.parquet")
+        );
     }
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     sql::query(&workspace.ctx, query, format, &mut out).await?;
@@ -166,7 +171,14 @@ fn generate_files(global: &Global, args: &GenerateArgs) -> Result<ExitCode> {
         writeln!(out, "{report}")?;
     } else {
         let folder = args.folder.display();
-        writeln!(out, "{} records of {} customers in {} files, {} MB", made.events, made.customers, made.files, made.bytes / 1_000_000)?;
+        writeln!(
+            out,
+            "{} records of {} customers in {} files, {} MB",
+            made.events,
+            made.customers,
+            made.files,
+            made.bytes / 1_000_000
+        )?;
         writeln!(out, "run them with: wayline run --project {folder}")?;
     }
     Ok(ExitCode::SUCCESS)

@@ -150,7 +150,8 @@ fn parse_time(text: &str) -> Result<i64, String> {
     if let Ok(date) = text.parse::<NaiveDate>() {
         return Ok(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros());
     }
-    let time: DateTime<Utc> = text.parse().map_err(|_| "expected a date or an RFC 3339 time such as 2025-01-31T00:00:00Z")?;
+    let time: DateTime<Utc> =
+        text.parse().map_err(|_| "expected a date or an RFC 3339 time such as 2025-01-31T00:00:00Z")?;
     Ok(time.timestamp_micros())
 }
 

@@ -20,7 +20,8 @@ impl Shown {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new_spinner();
             bar.set_style(
-                ProgressStyle::with_template("{spinner} {elapsed:>4} {prefix} {wide_msg}").expect("the template is well formed"),
+                ProgressStyle::with_template("{spinner} {elapsed:>4} {prefix} {wide_msg}")
+                    .expect("the template is well formed"),
             );
             bar.enable_steady_tick(Duration::from_millis(120));
             bar

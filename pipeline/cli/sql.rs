@@ -75,7 +75,8 @@ fn write(schema: &SchemaRef, batches: &[RecordBatch], format: Format, out: &mut 
         }
         Format::Parquet => {
             let schema = stored_schema(schema)?;
-            let stored: Vec<RecordBatch> = batches.iter().map(|batch| to_stored(batch, &schema)).collect::<Result<_>>()?;
+            let stored: Vec<RecordBatch> =
+                batches.iter().map(|batch| to_stored(batch, &schema)).collect::<Result<_>>()?;
             out.write_all(&delta::encode(&schema, stored)?.0)?;
         }
     }

@@ -37,7 +37,13 @@ pub async fn print(workspace: &Workspace, report: &Report, out: &mut impl Write)
     }
     if report.args.build {
         let of = |kind: &str| report.results.iter().filter(|line| line.unique_id.starts_with(kind)).count();
-        writeln!(out, "built       {} models, ran {} checks, published {} marts", of("model."), of("test."), of("mart."))?;
+        writeln!(
+            out,
+            "built       {} models, ran {} checks, published {} marts",
+            of("model."),
+            of("test."),
+            of("mart.")
+        )?;
     }
     writeln!(out, "in          {:.2} s{}", report.elapsed_time, memory(report))?;
     if report.args.build {
@@ -99,9 +105,14 @@ async fn numbers(workspace: &Workspace, out: &mut impl Write) -> Result<()> {
 pub async fn status(workspace: &Workspace, tables: &Tables, as_json: bool, out: &mut impl Write) -> Result<()> {
     let as_of = tables.as_of.and_then(chrono::DateTime::<chrono::Utc>::from_timestamp_micros);
     let as_of = as_of.map(|time| time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
-    let landed = rows(workspace, "select count(distinct batch), coalesce(sum(rows_in), 0), coalesce(sum(landed), 0), \
-        coalesce(sum(duplicates), 0), coalesce(sum(dead_letters), 0) from batches").await?;
-    let letters = rows(workspace, "select reason, count(*), min(origin) from dead_letters group by 1 order by 2 desc, 1").await?;
+    let landed = rows(
+        workspace,
+        "select count(distinct batch), coalesce(sum(rows_in), 0), coalesce(sum(landed), 0), \
+        coalesce(sum(duplicates), 0), coalesce(sum(dead_letters), 0) from batches",
+    )
+    .await?;
+    let letters =
+        rows(workspace, "select reason, count(*), min(origin) from dead_letters group by 1 order by 2 desc, 1").await?;
     let catalog = Catalog::load(&workspace.lake).await?;
     let mut sizes = Vec::new();
     for (name, folder) in [("events", EVENTS), ("dead_letters", DEAD_LETTERS)] {
@@ -125,7 +136,10 @@ pub async fn status(workspace: &Workspace, tables: &Tables, as_json: bool, out: 
     }
     writeln!(out, "as of       {}", as_of.as_deref().unwrap_or("never: nothing is landed"))?;
     if let [batches, rows_in, landed, duplicates, dead] = landed.as_slice() {
-        writeln!(out, "batches     {batches}: {rows_in} rows in = {landed} landed + {duplicates} duplicates + {dead} dead letters")?;
+        writeln!(
+            out,
+            "batches     {batches}: {rows_in} rows in = {landed} landed + {duplicates} duplicates + {dead} dead letters"
+        )?;
     }
     for row in &letters {
         writeln!(out, "  {:<18} {:>10} dead letters, for example {}", row[0], row[1], row[2])?;
@@ -134,7 +148,13 @@ pub async fn status(workspace: &Workspace, tables: &Tables, as_json: bool, out: 
         writeln!(out, "{name:<12} {rows:>14} rows  {files} files, {} KB", bytes / 1000)?;
     }
     for (name, mart) in &catalog.marts {
-        writeln!(out, "  {name:<18} {:>10} rows  {} (as of {})", mart.rows, mart.path, mart.as_of.as_deref().unwrap_or("-"))?;
+        writeln!(
+            out,
+            "  {name:<18} {:>10} rows  {} (as of {})",
+            mart.rows,
+            mart.path,
+            mart.as_of.as_deref().unwrap_or("-")
+        )?;
     }
     Ok(())
 }
@@ -146,7 +166,9 @@ async fn rows(workspace: &Workspace, sql: &str) -> Result<Vec<Vec<String>>> {
         let options = FormatOptions::default();
         let columns = batch.columns().iter().map(|array| ArrayFormatter::try_new(array, &options));
         let columns: Vec<ArrayFormatter<'_>> = columns.collect::<Result<_, _>>()?;
-        rows.extend((0..batch.num_rows()).map(|row| columns.iter().map(|column| column.value(row).to_string()).collect()));
+        rows.extend(
+            (0..batch.num_rows()).map(|row| columns.iter().map(|column| column.value(row).to_string()).collect()),
+        );
     }
     Ok(rows)
 }

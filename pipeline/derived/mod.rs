@@ -41,10 +41,8 @@ pub async fn replace(
     built_from: &BuiltFrom,
     failpoint: &'static str,
 ) -> Result<Built> {
-    let built = Built {
-        rows: parts.iter().map(|part| part.rows).sum(),
-        bytes: parts.iter().map(|part| part.size).sum(),
-    };
+    let built =
+        Built { rows: parts.iter().map(|part| part.rows).sum(), bytes: parts.iter().map(|part| part.size).sum() };
     let last = match table {
         Some(table) => table.transaction(APPLICATION).await?.unwrap_or(0),
         None => 0,

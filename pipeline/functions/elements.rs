@@ -320,7 +320,7 @@ pub(super) mod testing {
         let encodings = [
             ("List(Utf8)", "List(Timestamp(ns))"),
             ("List(Utf8View)", "List(Timestamp(µs, \"UTC\"))"),
-            ("LargeList(LargeUtf8)", "LargeList(Timestamp(ms, \"+02:00\"))"),
+            ("LargeList(LargeUtf8)", "LargeList(Timestamp(ms, \"+00:00\"))"),
             ("List(Dictionary(Int32, Utf8))", "List(Timestamp(µs))"),
             ("List(Dictionary(UInt8, Utf8View))", "LargeList(Timestamp(µs))"),
             ("LargeList(Dictionary(Int64, LargeUtf8))", "List(Timestamp(ms))"),

@@ -374,7 +374,7 @@ mod tests {
     async fn matched_touches_unnest_into_rows() {
         let sql = format!(
             "select step, times[position] as reached_at from ( \
-                 select times, unnest(positions) as position, unnest(range(1, cardinality(positions) + 1)) as step \
+                 select times, unnest(positions) as position, unnest(range(1, cast(cardinality(positions) as bigint) + 1)) as step \
                  from (select times, journey_funnel_positions(times, touchpoints, channels, ['product', 'home'], 60000000) \
                        as positions from ({SELECT_JOURNEYS}))) order by step, reached_at"
         );

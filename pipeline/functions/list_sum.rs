@@ -4,6 +4,8 @@
 //! - `list`: list of `Decimal128`, whole numbers or floating-point numbers; null elements are skipped
 //!
 //! Returns: `Decimal128(38, scale)`, `Int64` or `Float64`; 0 for a list without a number, null for null.
+//! Replaces: DataFusion's alias of `array_sum`, which adds decimals as floating-point numbers and gives null for a list
+//!          without a number; that one stays in reach as `array_sum`.
 //! Order:   floating-point elements are added in list order.
 //! Errors:  a sum out of the range of its type, never a wrap; another element type, at planning.
 

@@ -19,8 +19,6 @@
 mod accumulate;
 mod columns;
 mod events;
-#[cfg(test)]
-mod speed;
 
 use std::sync::{Arc, LazyLock};
 

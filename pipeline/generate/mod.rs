@@ -4,15 +4,15 @@
 //! complain and return after months. Sources deliver late, twice, and now and then something broken. Files are in
 //! the order in which events were received, as the files of a real feed are.
 //!
-//! - [`world`]: touchpoints, channels, and what follows what
-//! - [`clock`]: when customers are active
-//! - [`chance`]: random bits that can be told again
-//! - [`customers`]: who they are and when they come
-//! - [`visits`]: what happens in a visit
-//! - [`stream`]: all visits in time order, with memory for what is under way only
-//! - [`record`], [`properties`]: the columns of an event as text
-//! - [`write`]: files
-//! - [`project`]: a `wayline.toml` that fits the files
+//! - `world`: touchpoints, channels, and what follows what
+//! - `clock`: when customers are active
+//! - `chance`: random bits that can be told again
+//! - `customers`: who they are and when they come
+//! - `visits`: what happens in a visit
+//! - `stream`: all visits in time order, with memory for what is under way only
+//! - `record`, `properties`: the columns of an event as text
+//! - `write`: files
+//! - `project`: a `wayline.toml` that fits the files
 
 use std::path::Path;
 
@@ -169,7 +169,7 @@ pub struct Summary {
 /// Records are in the order of `received_time`, over all files. `progress` is told how many were written so far. A
 /// file has its name once it is complete.
 ///
-/// Memory: about 30 bytes per customer who will come again, and what is on the way: some 100 MB at 50 million events.
+/// Memory: about 30 bytes per customer who will come again, and what is on the way: 140 MB at 50 million events.
 /// Errors: options out of range; a folder that holds generated events already; whatever the file system says.
 pub fn generate(options: &Options, folder: &Path, mut progress: impl FnMut(u64)) -> Result<Summary> {
     options.check()?;

@@ -10,7 +10,7 @@ pub(super) fn push_properties(text: &mut Vec<u8>, touch: &Touch, touchpoint: &st
     const QUERIES: [&str; 8] =
         ["winter jacket", "größe 42", "running shoes", "geschenk", "café table", "sale", "blue shirt", "laptop 14\\\""];
     let bits = touch.detail;
-    let number = |position: u32, count: u64| (bits >> position & 0xffff) * count >> 16;
+    let number = |position: u32, count: u64| (((bits >> position) & 0xffff) * count) >> 16;
     match touch.place.channel {
         Channel::Web | Channel::MobileApp => {
             text.push_str("{\"page\":\"/");

@@ -121,7 +121,7 @@ fn unfinished(path: &Path) -> PathBuf {
 
 /// Turns deliveries into the bytes of a file. All threads format, one writes.
 enum Encoder {
-    Text { file: TextFile, append: fn(&Record, &mut Vec<u8>) },
+    Text { file: Box<TextFile>, append: fn(&Record, &mut Vec<u8>) },
     Parquet(Box<ArrowWriter<File>>),
 }
 
@@ -129,12 +129,13 @@ impl Encoder {
     fn new(file: File, options: &Options, schema: &SchemaRef) -> Result<Self> {
         match options.format {
             Format::JsonLines => {
-                Ok(Self::Text { file: TextFile::new(file, options.compression)?, append: Record::append_json })
+                let file = Box::new(TextFile::new(file, options.compression)?);
+                Ok(Self::Text { file, append: Record::append_json })
             }
             Format::Csv => {
                 let mut file = TextFile::new(file, options.compression)?;
                 file.write_all(format!("{}\n", COLUMNS.join(",")).as_bytes())?;
-                Ok(Self::Text { file, append: Record::append_csv })
+                Ok(Self::Text { file: Box::new(file), append: Record::append_csv })
             }
             Format::Parquet => {
                 let mut properties = WriterProperties::builder()

@@ -129,7 +129,8 @@ mod tests {
 
     #[test]
     fn the_strongest_usable_identifier_is_the_key() {
-        let cases: [(&[(&str, &str)], Option<&str>); 8] = [
+        type Case<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>);
+        let cases: [Case<'_>; 8] = [
             (&[("anonymous_id", "x"), ("email", "a@b.example"), ("user_id", "u1")], Some("user_id:u1")),
             (&[("user_id", "null"), ("email", "a@b.example")], Some("email:a@b.example")),
             (&[("user_id", "u2"), ("user_id", "u10")], Some("user_id:u10")),

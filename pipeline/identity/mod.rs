@@ -222,7 +222,7 @@ mod tests {
         ];
         let resolution = resolved(&events, &Rules::default());
         let ann = "anonymous_id:laptop anonymous_id:phone email:ann@example.com loyalty_id:L-7 user_id:ann";
-        assert_eq!(customers(&resolution), ["anonymous_id:library user_id:bob", ann]);
+        assert_eq!(customers(&resolution), [ann, "anonymous_id:library user_id:bob"]);
         assert_eq!(customer_of(&resolution, "loyalty_id:L-7"), content_id("anonymous_id", "laptop"));
         assert_eq!((resolution.identifier_count(), resolution.link_count(), resolution.customer_count()), (7, 5, 2));
     }

@@ -97,8 +97,16 @@ pub async fn run(workspace: &Workspace, events: &str, reason: String) -> Result<
     let resolved = tokio::task::spawn_blocking(move || resolve(links, &rules)).await;
     let resolution = Arc::new(resolved.map_err(|error| Error::internal(error.to_string()))?);
     let built_from = built_from(workspace, events)?;
-    replace(workspace, TABLES[0], tables::identity_map_schema(), tables::identity_map(resolution.clone()), &built_from).await?;
-    replace(workspace, TABLES[1], tables::identity_links_schema(), tables::identity_links(resolution.clone()), &built_from).await?;
+    replace(workspace, TABLES[0], tables::identity_map_schema(), tables::identity_map(resolution.clone()), &built_from)
+        .await?;
+    replace(
+        workspace,
+        TABLES[1],
+        tables::identity_links_schema(),
+        tables::identity_links(resolution.clone()),
+        &built_from,
+    )
+    .await?;
     let refusals = tables::identity_refusals(resolution.clone());
     replace(workspace, TABLES[2], tables::identity_refusals_schema(), refusals, &built_from).await?;
     Ok(summary(&resolution, reason, started))
@@ -121,7 +129,11 @@ async fn collect(workspace: &Workspace) -> Result<Links> {
     let mut stream = frame.execute_stream().await?;
     let mut links = Links::new();
     while let Some(batch) = stream.try_next().await? {
-        links.add(batch.column(0).as_list::<i32>(), batch.column(1).as_primitive::<TimestampMicrosecondType>(), &workspace.blocked)?;
+        links.add(
+            batch.column(0).as_list::<i32>(),
+            batch.column(1).as_primitive::<TimestampMicrosecondType>(),
+            &workspace.blocked,
+        )?;
     }
     Ok(links)
 }

@@ -100,7 +100,8 @@ async fn stage_source(
                 };
                 plan = Some(planned.clone());
                 let (by, batch, planned_at) = (mapping.clone(), manifest.batch, manifest.planned_at);
-                under_way.push_back(tokio::task::spawn_blocking(move || map(&by, &planned, decoded, batch, planned_at)));
+                under_way
+                    .push_back(tokio::task::spawn_blocking(move || map(&by, &planned, decoded, batch, planned_at)));
                 if under_way.len() > threads {
                     let work = under_way.pop_front().expect("work is under way");
                     file.take(&mapping, work.await.map_err(|e| Error::internal(e.to_string()))??)?;
@@ -117,7 +118,14 @@ async fn stage_source(
                 counts.bytes += entry.size;
                 let taken = match outcome {
                     Outcome::Read(summary) => {
-                        done.keep(number, planned, cleaner.as_ref(), &mut staged.events, &mut staged.dead_letters, counts);
+                        done.keep(
+                            number,
+                            planned,
+                            cleaner.as_ref(),
+                            &mut staged.events,
+                            &mut staged.dead_letters,
+                            counts,
+                        );
                         let flags = summary.flags.iter().map(|(flag, count)| ((*flag).to_string(), *count)).collect();
                         TakenFile { file: (*planned).clone(), sha256: Some(hex::encode(summary.sha256)), flags }
                     }

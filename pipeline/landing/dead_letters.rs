@@ -126,7 +126,8 @@ mod tests {
 
     fn cleaner(kinds: &[&str], columns: &[(&str, &str)]) -> Cleaner {
         let kinds: Vec<String> = kinds.iter().map(|kind| (*kind).to_string()).collect();
-        let columns: Vec<_> = columns.iter().map(|(kind, column)| ((*kind).to_string(), (*column).to_string())).collect();
+        let columns: Vec<_> =
+            columns.iter().map(|(kind, column)| ((*kind).to_string(), (*column).to_string())).collect();
         Cleaner::new(Arc::new(Pseudonymiser::new(b"0123456789abcdef", &kinds)), &columns)
     }
 

@@ -144,7 +144,8 @@ impl Entry {
         let mut entries = Vec::new();
         for batch in 1..=last {
             let path = entry_path(batch);
-            let missing = || crate::error::Error::corrupt(format!("{path} is missing although the batch was committed"));
+            let missing =
+                || crate::error::Error::corrupt(format!("{path} is missing although the batch was committed"));
             entries.push(load(lake, &path).await?.ok_or_else(missing)?);
         }
         Ok(entries)
@@ -168,7 +169,14 @@ mod tests {
         assert!(manifest.save_new(&lake).await.unwrap());
         assert!(!manifest.save_new(&lake).await.unwrap());
         assert_eq!(Manifest::load(&lake, 1).await.unwrap(), Some(manifest));
-        let entry = Entry { format: 1, batch: 1, planned_at: 5, files: Vec::new(), sources: BTreeMap::new(), newest_occurred_at: None };
+        let entry = Entry {
+            format: 1,
+            batch: 1,
+            planned_at: 5,
+            files: Vec::new(),
+            sources: BTreeMap::new(),
+            newest_occurred_at: None,
+        };
         entry.save(&lake).await.unwrap();
         assert_eq!(Entry::load_all(&lake, 1).await.unwrap(), [entry]);
         assert!(Entry::load_all(&lake, 2).await.is_err());

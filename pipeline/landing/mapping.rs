@@ -6,14 +6,17 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, ListArray, RecordBatch, StringArray, StringBuilder, StructArray,
-    TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, ListArray, RecordBatch, StringArray, StringBuilder,
+    StructArray, TimestampMicrosecondArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
 use arrow::datatypes::{DataType, Date32Type, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::util::display::FormatOptions;
 use datafusion::common::DFSchema;
+use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
@@ -46,7 +49,10 @@ enum EventColumn {
     OccurredAt,
     ReceivedAt,
     /// A text column of the events; required ones may not be empty.
-    Text { name: &'static str, required: bool },
+    Text {
+        name: &'static str,
+        required: bool,
+    },
     Value,
     Score,
     Identifier(String),
@@ -109,10 +115,7 @@ impl Mapping {
             paths.extend(read);
         }
         let columns = by_column(paths).map_err(|error| error.context(format!("source `{}`", source.name)))?;
-        let columns = columns
-            .into_iter()
-            .map(|(name, members)| Column { name, shape: shape(members) })
-            .collect();
+        let columns = columns.into_iter().map(|(name, members)| Column { name, shape: shape(members) }).collect();
         let config = SessionConfig::new().set_bool("datafusion.sql_parser.enable_ident_normalization", false);
         let ctx = SessionContext::new_with_config(config);
         crate::functions::register_all(&ctx);
@@ -149,11 +152,19 @@ impl Mapping {
         let fields = DFSchema::try_from(Schema::clone(schema))?;
         let planned = self.expressions.iter().map(|(column, sql)| {
             let place = || format!("source `{}`, {}", self.source, column.name());
-            let logical = self.ctx.parse_sql_expr(sql, &fields).with_place(place)?;
+            let logical = self.simplified(sql, &fields).with_place(place)?;
             let physical = self.ctx.create_physical_expr(logical, &fields).with_place(place)?;
             Ok((column.clone(), physical))
         });
         Ok(Plan { expressions: planned.collect::<Result<_>>()?, schema: schema.clone() })
+    }
+
+    /// Parses and simplifies an expression. Some functions, `coalesce` among them, exist only until they are simplified.
+    fn simplified(&self, sql: &str, fields: &DFSchema) -> datafusion::error::Result<Expr> {
+        let expression = self.ctx.parse_sql_expr(sql, fields)?;
+        let context = SimplifyContext::builder().with_schema(Arc::new(fields.clone())).build();
+        let simplifier = ExprSimplifier::new(context);
+        simplifier.simplify(simplifier.coerce(expression, fields)?)
     }
 
     /// Turns records into events.
@@ -166,9 +177,15 @@ impl Mapping {
             let array = evaluate(expression, records.batch, column, &mut refusals)?;
             match column {
                 EventColumn::EventId => ids = Some(text(&array)?),
-                EventColumn::OccurredAt => columns.occurred_at = self.instants(&array, true, "occurred_at", &mut refusals)?,
-                EventColumn::ReceivedAt => columns.received_at = self.instants(&array, false, "received_at", &mut refusals)?,
-                EventColumn::Text { name, required } => columns.texts.push((*name, names(&array, name, *required, &mut refusals)?)),
+                EventColumn::OccurredAt => {
+                    columns.occurred_at = self.instants(&array, true, "occurred_at", &mut refusals)?
+                }
+                EventColumn::ReceivedAt => {
+                    columns.received_at = self.instants(&array, false, "received_at", &mut refusals)?
+                }
+                EventColumn::Text { name, required } => {
+                    columns.texts.push((*name, names(&array, name, *required, &mut refusals)?))
+                }
                 EventColumn::Value => columns.value = Some(decimals(&array, "value", &mut refusals)?),
                 EventColumn::Score => columns.score = Some(decimals(&array, "score", &mut refusals)?),
                 EventColumn::Identifier(kind) => columns.identifiers.push((kind.clone(), text(&array)?)),
@@ -213,7 +230,13 @@ impl Mapping {
     }
 
     /// Instants of a time column in microseconds; null where the row is refused or nothing was given.
-    fn instants(&self, array: &ArrayRef, required: bool, name: &str, refusals: &mut Refusals) -> Result<Vec<Option<i64>>> {
+    fn instants(
+        &self,
+        array: &ArrayRef,
+        required: bool,
+        name: &str,
+        refusals: &mut Refusals,
+    ) -> Result<Vec<Option<i64>>> {
         let mut read = |row: usize, given: Option<Result<i64, Refusal>>| match given {
             Some(Ok(micros)) => Some(micros),
             Some(Err(refusal)) => {
@@ -232,26 +255,37 @@ impl Mapping {
                 let micros = convert(array, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
                 let micros = micros.as_primitive::<TimestampMicrosecondType>();
                 Ok((0..array.len())
-                    .map(|row| read(row, array.is_valid(row).then(|| {
-                        if micros.is_valid(row) {
-                            self.times.micros(micros.value(row))
-                        } else {
-                            Err(Refusal { reason: "ts_range", detail: "beyond microseconds in 64 bits".into() })
-                        }
-                    })))
+                    .map(|row| {
+                        read(
+                            row,
+                            array.is_valid(row).then(|| {
+                                if micros.is_valid(row) {
+                                    self.times.micros(micros.value(row))
+                                } else {
+                                    Err(Refusal { reason: "ts_range", detail: "beyond microseconds in 64 bits".into() })
+                                }
+                            }),
+                        )
+                    })
                     .collect())
             }
             data_type if data_type.is_integer() => {
                 let numbers = convert(array, &DataType::Int64)?;
                 let numbers = numbers.as_primitive::<Int64Type>();
-                Ok(numbers.iter().enumerate().map(|(row, number)| read(row, number.map(|n| self.times.number(n)))).collect())
+                Ok(numbers
+                    .iter()
+                    .enumerate()
+                    .map(|(row, number)| read(row, number.map(|n| self.times.number(n))))
+                    .collect())
             }
             _ => {
                 let texts = text(array)?;
                 Ok(texts
                     .iter()
                     .enumerate()
-                    .map(|(row, given)| read(row, given.filter(|text| !text.is_empty()).map(|text| self.times.text(text))))
+                    .map(|(row, given)| {
+                        read(row, given.filter(|text| !text.is_empty()).map(|text| self.times.text(text)))
+                    })
                     .collect())
             }
         }
@@ -341,7 +375,8 @@ impl Mapping {
             }
             lengths.push(length);
         }
-        let entries = StructArray::new(identifier_fields(), vec![Arc::new(names.finish()), Arc::new(values.finish())], None);
+        let entries =
+            StructArray::new(identifier_fields(), vec![Arc::new(names.finish()), Arc::new(values.finish())], None);
         let element = Field::new("element", DataType::Struct(identifier_fields()), true);
         ListArray::new(Arc::new(element), OffsetBuffer::from_lengths(lengths), Arc::new(entries), None::<NullBuffer>)
     }
@@ -482,7 +517,9 @@ fn text(array: &ArrayRef) -> Result<StringArray> {
 /// A text column: trimmed, empty is null; required and overlong ones are refused.
 fn names(array: &ArrayRef, name: &str, required: bool, refusals: &mut Refusals) -> Result<StringArray> {
     let texts = text(array)?;
-    let is_clean = |text: Option<&str>| text.is_none_or(|text| !text.is_empty() && text.len() <= MAX_NAME_BYTES && text.trim().len() == text.len());
+    let is_clean = |text: Option<&str>| {
+        text.is_none_or(|text| !text.is_empty() && text.len() <= MAX_NAME_BYTES && text.trim().len() == text.len())
+    };
     if texts.iter().all(is_clean) && !(required && texts.null_count() > 0) {
         return Ok(texts);
     }
@@ -491,7 +528,9 @@ fn names(array: &ArrayRef, name: &str, required: bool, refusals: &mut Refusals) 
         let trimmed = given.map(str::trim);
         match trimmed {
             Some(text) if text.len() > MAX_NAME_BYTES => {
-                refusals.refuse(row, "field_too_long", || format!("{name} has {} bytes, at most {MAX_NAME_BYTES} are kept", text.len()));
+                refusals.refuse(row, "field_too_long", || {
+                    format!("{name} has {} bytes, at most {MAX_NAME_BYTES} are kept", text.len())
+                });
                 cleaned.append_null();
             }
             Some(text) if !text.is_empty() => cleaned.append_value(text),
@@ -512,7 +551,10 @@ fn names(array: &ArrayRef, name: &str, required: bool, refusals: &mut Refusals) 
 fn decimals(array: &ArrayRef, name: &str, refusals: &mut Refusals) -> Result<Decimal128Array> {
     let is_text = matches!(array.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     let source = if is_text {
-        let trimmed = text(array)?.iter().map(|text| text.map(str::trim).filter(|text| !text.is_empty()).map(str::to_string)).collect::<StringArray>();
+        let trimmed = text(array)?
+            .iter()
+            .map(|text| text.map(str::trim).filter(|text| !text.is_empty()).map(str::to_string))
+            .collect::<StringArray>();
         Arc::new(trimmed) as ArrayRef
     } else {
         array.clone()
@@ -523,7 +565,10 @@ fn decimals(array: &ArrayRef, name: &str, refusals: &mut Refusals) -> Result<Dec
         for row in 0..source.len() {
             if source.is_valid(row) && converted.is_null(row) {
                 refusals.refuse(row, "type_mismatch", || {
-                    format!("{name}: `{}` is no number that fits", shown.value(row).chars().take(64).collect::<String>())
+                    format!(
+                        "{name}: `{}` is no number that fits",
+                        shown.value(row).chars().take(64).collect::<String>()
+                    )
                 });
             }
         }
@@ -533,7 +578,8 @@ fn decimals(array: &ArrayRef, name: &str, refusals: &mut Refusals) -> Result<Dec
 
 /// Words with a fixed vocabulary.
 fn check_words(columns: &EventColumns, refusals: &mut Refusals) {
-    let vocabularies: [(&str, &[&str]); 2] = [("direction", &["inbound", "outbound"]), ("score_kind", &["csat", "ces", "nps"])];
+    let vocabularies: [(&str, &[&str]); 2] =
+        [("direction", &["inbound", "outbound"]), ("score_kind", &["csat", "ces", "nps"])];
     for (name, words) in vocabularies {
         let Some((_, array)) = columns.texts.iter().find(|(column, _)| *column == name) else { continue };
         for (row, given) in array.iter().enumerate() {

@@ -187,11 +187,9 @@ async fn deduplicate(
     manifest: &Manifest,
     staged: &mut Staged,
 ) -> Result<(Deduplicator, Option<i64>)> {
-    let rows = staged.events.iter().map(|(_, batch)| batch.num_rows()).sum();
-    let mut deduplicator = Deduplicator::with_capacity(rows);
-    for (_, batch) in &staged.events {
-        deduplicator.add(batch.column(0).as_string(), batch.column(2).as_primitive());
-    }
+    let rows: usize = staged.events.iter().map(|(_, batch)| batch.num_rows()).sum();
+    let pieces = staged.events.iter().map(|(_, batch)| (batch.column(0).as_string(), batch.column(2).as_primitive()));
+    let mut deduplicator = Deduplicator::new(&pieces.collect::<Vec<_>>());
     if let Some(table) = landed.filter(|_| rows > 0) {
         let provider = table.provider(&workspace.lake, EVENTS)?;
         // A batch that is read again must not find itself.

@@ -41,7 +41,8 @@ pub async fn list_source(project: &Project, source: &Source) -> Result<Listed> {
     }
     let shown = |path: &str| format!("{prefix}{path}");
     let files = listing.files.into_iter().map(|file| (shown(file.path.as_ref()), file)).collect();
-    let refused = listing.refused.into_iter().map(|remark| (shown(&remark.path), remark.reason, remark.detail)).collect();
+    let refused =
+        listing.refused.into_iter().map(|remark| (shown(&remark.path), remark.reason, remark.detail)).collect();
     Ok(Listed { root, prefix, files, refused })
 }
 
@@ -91,7 +92,8 @@ fn locate(project: &Project, path: &str) -> Result<(Root, String, String)> {
     if path.contains("://") {
         let url = Url::parse(path).map_err(|error| Error::invalid(format!("`{path}` is no URL: {error}")))?;
         if url.scheme() != "file" {
-            let base = Url::parse(&url[..url::Position::BeforePath]).map_err(|error| Error::internal(error.to_string()))?;
+            let base =
+                Url::parse(&url[..url::Position::BeforePath]).map_err(|error| Error::internal(error.to_string()))?;
             let (store, _) = store_of(&base)?;
             let pattern = path.splitn(4, '/').nth(3).unwrap_or_default();
             return Ok((Root::Store(store), base.to_string(), pattern.into()));
@@ -115,7 +117,11 @@ fn below_literal_folder(path: &Path) -> (Root, String, String) {
     while let Some(part) = parts.next_if(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[', '{'])) {
         if parts.peek().is_none() {
             // The last part is a file name, also without wildcards.
-            return (Root::Folder(folder.clone()), format!("{}/", folder.display()), part.as_os_str().to_string_lossy().into());
+            return (
+                Root::Folder(folder.clone()),
+                format!("{}/", folder.display()),
+                part.as_os_str().to_string_lossy().into(),
+            );
         }
         folder.push(part);
     }
@@ -199,7 +205,10 @@ mod tests {
         ] {
             let (found, prefix, rest) = below_literal_folder(Path::new(path));
             let Root::Folder(folder) = found else { panic!("a folder") };
-            assert_eq!((folder.as_path(), prefix.as_str(), rest.as_str()), (Path::new(root), format!("{root}/").as_str(), pattern));
+            assert_eq!(
+                (folder.as_path(), prefix.as_str(), rest.as_str()),
+                (Path::new(root), format!("{root}/").as_str(), pattern)
+            );
         }
     }
 }

@@ -138,7 +138,8 @@ fn date_and_time(bytes: &[u8]) -> Option<(Instant, &[u8])> {
             }
             // Beyond microseconds is cut, not rounded: rounding could move an event into the next second.
             for place in 0..6 {
-                fraction = fraction * 10 + after.get(place).filter(|_| place < length).map_or(0, |byte| i64::from(byte - b'0'));
+                fraction = fraction * 10
+                    + after.get(place).filter(|_| place < length).map_or(0, |byte| i64::from(byte - b'0'));
             }
             rest = &after[length..];
         }
@@ -152,9 +153,10 @@ fn date_and_time(bytes: &[u8]) -> Option<(Instant, &[u8])> {
     if second == 60 {
         (second, fraction) = (59, 999_999);
     }
-    let days = NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, u32::try_from(month).ok()?, u32::try_from(day).ok()?)?
-        .signed_duration_since(NaiveDate::default())
-        .num_days();
+    let days =
+        NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, u32::try_from(month).ok()?, u32::try_from(day).ok()?)?
+            .signed_duration_since(NaiveDate::default())
+            .num_days();
     let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second;
     Some((Instant::At(seconds * 1_000_000 + fraction), rest))
 }
@@ -236,7 +238,11 @@ mod tests {
     fn numbers_need_a_unit_and_a_likely_magnitude() {
         let millis = format(Some(TimeUnit::Milliseconds), None);
         assert_eq!(millis.text("1735689600123"), Ok(rfc("2025-01-01T00:00:00.123Z")));
-        assert_eq!(millis.number(1_735_689_600).map_err(|refusal| refusal.reason), Ok(1_735_689_600_000), "a day in 1970");
+        assert_eq!(
+            millis.number(1_735_689_600).map_err(|refusal| refusal.reason),
+            Ok(1_735_689_600_000),
+            "a day in 1970"
+        );
         assert_eq!(millis.number(0).unwrap_err().reason, "ts_sentinel");
         assert_eq!(millis.number(1_735_689_600_123_456).unwrap_err().reason, "ts_unit");
     }

@@ -20,12 +20,12 @@ use parquet::arrow::ArrowWriter;
 use uuid::Uuid;
 
 use crate::delta::encode_writer;
+use crate::derived::storage::{is_flat, stored_schema, to_stored};
 use crate::error::{Context, Error, Result};
 use crate::failpoint::failpoint;
 use crate::lake::Lake;
 use crate::models::graph::{Graph, Model};
 use crate::models::header::Publish;
-use crate::derived::storage::{is_flat, stored_schema, to_stored};
 use crate::models::{NodeResult, Outcome, Status, result};
 use crate::workspace::Workspace;
 
@@ -74,7 +74,8 @@ pub async fn publish(
         })
         .buffered(threads);
     while let Some(done) = published.next().await {
-        let (mut line, name, mart) = done.map_err(|error| Error::internal(format!("a publication stopped: {error}")))?;
+        let (mut line, name, mart) =
+            done.map_err(|error| Error::internal(format!("a publication stopped: {error}")))?;
         match mart {
             Ok(mart) => {
                 (line.rows, line.bytes) = (Some(mart.rows), Some(mart.bytes));
@@ -113,7 +114,8 @@ async fn publish_model(
     previous: Option<&Mart>,
 ) -> Result<Mart> {
     let frame = workspace.ctx.table(model.name.as_str()).await?;
-    let flat: Vec<_> = frame.schema().fields().iter().filter(|field| is_flat(field)).map(|field| ident(field.name())).collect();
+    let flat: Vec<_> =
+        frame.schema().fields().iter().filter(|field| is_flat(field)).map(|field| ident(field.name())).collect();
     let frame = frame.select(flat)?;
     let day = match &model.header.publish {
         Publish::ByDay(column) => Some(column.as_str()),
@@ -158,7 +160,11 @@ fn sorted<'a>(frame: DataFrame, keys: impl Iterator<Item = &'a str>, schema: &Sc
         .collect();
     if keys.is_empty() {
         // Without a grain every column takes part, so that the order is still told by content alone.
-        let all: Vec<_> = schema.fields().iter().map(|field| col(datafusion::common::Column::from_name(field.name())).sort(true, true)).collect();
+        let all: Vec<_> = schema
+            .fields()
+            .iter()
+            .map(|field| col(datafusion::common::Column::from_name(field.name())).sort(true, true))
+            .collect();
         return Ok(frame.sort(all)?);
     }
     Ok(frame.sort(keys)?)

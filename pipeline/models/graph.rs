@@ -80,12 +80,18 @@ impl Graph {
             let picked: Vec<_> = match core.split_once(':') {
                 Some(("tag", tag)) => self.models.iter().filter(|m| m.header.tags.iter().any(|t| t == tag)).collect(),
                 Some((method, _)) => {
-                    return Err(Error::invalid(format!("selector method `{method}:` is not known")).hint("write tag:WORD"));
+                    return Err(
+                        Error::invalid(format!("selector method `{method}:` is not known")).hint("write tag:WORD")
+                    );
                 }
                 None => self.models.iter().filter(|model| model.name == core).collect(),
             };
             if picked.is_empty() {
-                let nearest = self.models.iter().map(|m| (strsim::jaro_winkler(core, &m.name), &m.name)).max_by(|a, b| a.0.total_cmp(&b.0));
+                let nearest = self
+                    .models
+                    .iter()
+                    .map(|m| (strsim::jaro_winkler(core, &m.name), &m.name))
+                    .max_by(|a, b| a.0.total_cmp(&b.0));
                 let error = Error::invalid(format!("selector `{part}` picks no model"));
                 return Err(match nearest {
                     Some((similarity, name)) if similarity > 0.75 => error.hint(format!("did you mean `{name}`?")),
@@ -103,6 +109,15 @@ impl Graph {
             }
         }
         Ok(selected)
+    }
+
+    /// These models and all that they read.
+    pub fn with_upstream(&self, names: &BTreeSet<String>) -> BTreeSet<String> {
+        let mut all = names.clone();
+        for name in names {
+            self.walk(name, &mut all, |at, other| at.reads.contains(&other.name));
+        }
+        all
     }
 
     fn walk(&self, from: &str, into: &mut BTreeSet<String>, is_next: impl Fn(&Model, &Model) -> bool) {
@@ -173,7 +188,12 @@ fn tables_read(ctx: &SessionContext, sql: &str) -> Result<Vec<String>> {
         _ => return Err(Error::invalid("a model is one select statement")),
     }
     let references = state.resolve_table_references(&statement)?;
-    Ok(references.into_iter().map(|reference| reference.table().to_string()).collect::<BTreeSet<_>>().into_iter().collect())
+    Ok(references
+        .into_iter()
+        .map(|reference| reference.table().to_string())
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect())
 }
 
 /// Orders models so that each follows those it reads; among equals by name.
@@ -183,7 +203,8 @@ fn order(models: Vec<Model>) -> Result<Vec<Model>> {
     let mut ordered: Vec<Model> = Vec::with_capacity(waiting.len());
     let mut done = BTreeSet::new();
     while !waiting.is_empty() {
-        let ready = waiting.values().find(|model| model.reads.iter().all(|read| !names.contains(read) || done.contains(read)));
+        let ready =
+            waiting.values().find(|model| model.reads.iter().all(|read| !names.contains(read) || done.contains(read)));
         match ready.map(|model| model.name.clone()) {
             Some(name) => {
                 done.insert(name.clone());
@@ -238,7 +259,8 @@ mod tests {
 
     #[test]
     fn an_own_model_joins_the_graph_and_may_replace_a_built_in_one() {
-        let graph = graph(&[("big_spenders.sql", "select * from customers"), ("marts/paths.sql", "select 1 as one")]).unwrap();
+        let graph =
+            graph(&[("big_spenders.sql", "select * from customers"), ("marts/paths.sql", "select 1 as one")]).unwrap();
         assert_eq!(graph.model("big_spenders").unwrap().reads, ["customers"]);
         assert!(graph.model("paths").unwrap().reads.is_empty());
     }

@@ -261,7 +261,10 @@ select 1
     #[test]
     fn a_check_asks_for_the_rows_that_break_it() {
         let unique = Check::Unique(vec!["a".into(), "b".into()]).query("m");
-        assert_eq!(unique, "select \"a\", \"b\", count(*) as rows from \"m\" group by \"a\", \"b\" having count(*) > 1");
+        assert_eq!(
+            unique,
+            "select \"a\", \"b\", count(*) as rows from \"m\" group by \"a\", \"b\" having count(*) > 1"
+        );
         let accepted = Check::AcceptedValues("a".into(), vec!["it's".into()]).query("m");
         assert!(accepted.ends_with("not in ('it''s')"), "{accepted}");
     }

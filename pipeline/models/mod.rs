@@ -99,6 +99,7 @@ pub async fn plan(
     selected: Option<&BTreeSet<String>>,
 ) -> Result<Vec<Planned>> {
     let mut fingerprints = fingerprints.clone();
+    let needed = selected.map(|selected| graph.with_upstream(selected));
     let mut planned = Vec::with_capacity(graph.models.len());
     for model in &graph.models {
         for read in &model.reads {
@@ -109,14 +110,20 @@ pub async fn plan(
         let mut built_from = BuiltFrom::now(&model.sql, &model.reads, &fingerprints);
         let mut reason = None;
         let mut table = None;
+        if needed.as_ref().is_some_and(|needed| !needed.contains(&model.name)) {
+            fingerprints.insert(model.name.clone(), built_from.fingerprint());
+            continue;
+        }
         if model.header.build == Build::Full {
             table = Table::open(&workspace.lake, &folder(&model.name)).await?;
             let before = derived::built_from(table.as_ref())?;
             reason = built_from.why_stale(before.as_ref(), |name| settings.contains(name));
-            let is_selected = selected.is_none_or(|selected| selected.contains(&model.name));
-            if let (false, Some(before)) = (is_selected, before) {
-                (built_from, reason) = (before, None);
-            } else if !is_selected {
+            if selected.is_some_and(|selected| !selected.contains(&model.name)) {
+                // What is not selected is read as it is, and so it must be there.
+                built_from = before.ok_or_else(|| {
+                    Error::invalid(format!("model `{}` was never built and is not selected", model.name))
+                        .hint("select a model with all that it reads: -s +NAME")
+                })?;
                 reason = None;
             }
         }
@@ -148,7 +155,13 @@ pub async fn build(
                 Some(read) if step.reason.is_some() || step.model.header.build == Build::View => {
                     if step.reason.is_some() {
                         let message = format!("reads {read}, which could not be built");
-                        outcome.results.push(result("model", &step.model.name, Status::Skipped, Instant::now(), message));
+                        outcome.results.push(result(
+                            "model",
+                            &step.model.name,
+                            Status::Skipped,
+                            Instant::now(),
+                            message,
+                        ));
                     }
                     outcome.missing.insert(step.model.name);
                 }
@@ -201,14 +214,16 @@ async fn place(workspace: &Workspace, step: &Planned) -> Result<Option<Built>> {
     let name = step.model.name.as_str();
     ctx.deregister_table(name)?;
     if step.model.header.build == Build::View {
-        let view = ctx.sql(&step.model.sql).await.map_err(Error::from).map_err(|error| error.context(&step.model.origin))?;
+        let view =
+            ctx.sql(&step.model.sql).await.map_err(Error::from).map_err(|error| error.context(&step.model.origin))?;
         ctx.register_table(name, view.into_view())?;
         return Ok(None);
     }
     let folder = folder(name);
     let mut built = None;
     if step.reason.is_some() {
-        let frame = ctx.sql(&step.model.sql).await.map_err(Error::from).map_err(|error| error.context(&step.model.origin))?;
+        let frame =
+            ctx.sql(&step.model.sql).await.map_err(Error::from).map_err(|error| error.context(&step.model.origin))?;
         let rows = build::build(&workspace.lake, &folder, step.table.as_ref(), frame, &step.built_from).await;
         built = Some(rows.map_err(|error| error.context(&step.model.origin))?);
     }
@@ -252,7 +267,8 @@ pub async fn check(
             });
         }
     }
-    for check in graph.checks.iter().filter(|check| !check.reads.iter().any(|read| outcome.missing.contains(read))) {
+    let is_there = |read: &String| graph.model(read).is_none() || outcome.sound.contains(read);
+    for check in graph.checks.iter().filter(|check| check.reads.iter().all(is_there)) {
         due.push(Due {
             name: check.name.clone(),
             sql: check.sql.clone(),
@@ -347,7 +363,8 @@ pub async fn run_check(workspace: &Workspace, name: &str, sql: &str) -> NodeResu
         Ok((0, _)) => result("test", name, Status::Pass, started, String::new()),
         Ok((count, examples)) => {
             let shown = pretty_format_batches(&examples).map(|table| table.to_string()).unwrap_or_default();
-            let mut line = result("test", name, Status::Fail, started, format!("{count} offending rows, for example\n{shown}"));
+            let mut line =
+                result("test", name, Status::Fail, started, format!("{count} offending rows, for example\n{shown}"));
             line.failures = Some(count);
             line
         }

@@ -116,7 +116,8 @@ mod tests {
         let ctx = SessionContext::new();
         let before = register(&ctx, &config("[sessions]\ntimeout = \"30m\""), Some(1)).unwrap();
         let after = register(&ctx, &config("[sessions]\ntimeout = \"31m\""), Some(1)).unwrap();
-        let changed: Vec<_> = before.iter().filter(|(name, value)| after[*name] != **value).map(|(name, _)| name).collect();
+        let changed: Vec<_> =
+            before.iter().filter(|(name, value)| after[*name] != **value).map(|(name, _)| name).collect();
         assert_eq!(changed, ["settings"]);
         let later = register(&ctx, &config("[sessions]\ntimeout = \"31m\""), Some(2)).unwrap();
         assert_ne!(later["as_of"], after["as_of"]);

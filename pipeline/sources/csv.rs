@@ -474,7 +474,8 @@ mod tests {
     fn a_bad_record_costs_itself() {
         let long = "x".repeat(1_001);
         let swallowed = format!("{}\n", "y,z".repeat(10)).repeat(60);
-        let cases: Vec<(&str, String, &[(u64, &str, &str)])> = vec![
+        type Case<'a> = (&'a str, String, &'a [(u64, &'a str, &'a str)]);
+        let cases: Vec<Case<'_>> = vec![
             ("fewer and more fields", "1\n1,2,3\n".into(), &[(2, "csv_columns", "1"), (3, "csv_columns", "1,2,3")]),
             ("a repeated header", "1,2\na,b\r\n".into(), &[(3, "csv_header", "a,b\r")]),
             ("text after a quote", "\"x\"y,1\n".into(), &[(2, "csv_quote", "\"x\"y,1")]),

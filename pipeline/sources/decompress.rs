@@ -106,6 +106,7 @@ impl Hashed {
 
 type Start = io::Chain<Cursor<Vec<u8>>, Hashed>;
 
+#[expect(clippy::large_enum_variant, reason = "one per open file, never moved in bulk")]
 enum Kind {
     Plain(Start),
     Gzip { member: Option<GzDecoder<BufReader<Start>>>, members: u64 },

@@ -7,17 +7,17 @@ use super::scan::{Scanner, plain_until, unescape};
 /// Copies text that may hold JSON into `properties`, less what the node drops: JSON as JSON, plain text as a string.
 /// False, and nothing, if it looks like JSON that cannot be read: what must be dropped could hide in it.
 pub(super) fn copy_text(text: &str, node: usize, plan: &Plan, limits: &Limits, out: &mut String) -> bool {
-    let text = text.trim_matches([' ', '\t', '\r', '\n']);
-    if !text.starts_with(['{', '[']) {
+    let json = text.trim_matches([' ', '\t', '\r', '\n']);
+    if !json.starts_with(['{', '[']) {
         push_json_string(text, out);
         return true;
     }
-    let is_json = match Scanner::new(plan, limits).scan(text) {
+    let is_json = match Scanner::new(plan, limits).scan(json) {
         Ok(()) => true,
         Err(fault) => fault.reason == "not_object",
     };
     if is_json {
-        copy_filtered(text, node, plan, limits, out);
+        copy_filtered(json, node, plan, limits, out);
     }
     is_json
 }

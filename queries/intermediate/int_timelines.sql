@@ -1,4 +1,5 @@
--- Timelines: the events of each customer in order of (occurred_at, event_id), as parallel lists.
+-- Timelines: the events of each customer in order of (occurred_at, event_id), as parallel lists. A score is written
+-- `kind=score`.
 --
 -- grain:      customer_id
 -- build:      incremental by customer
@@ -14,6 +15,7 @@ events as (
         touchpoint,
         channel,
         stage,
+        score_kind || '=' || cast(score as varchar) as score,
         value,
         is_goal,
         occurred_at
@@ -32,6 +34,7 @@ ordered as (
                 'touchpoints', touchpoint,
                 'channels', channel,
                 'stages', stage,
+                'scores', score,
                 'values', value,
                 'is_goals', is_goal
             )
@@ -49,6 +52,7 @@ timelines as (
         timeline['touchpoints'] as touchpoints,
         timeline['channels'] as channels,
         timeline['stages'] as stages,
+        timeline['scores'] as scores,
         timeline['values'] as "values",
         timeline['is_goals'] as is_goals,
         timeline['times'] as times

@@ -25,14 +25,6 @@ timelines as (
 
 ),
 
-scored_events as (
-
-    select customer_id, event_id, score_kind, score, occurred_at
-    from int_events_resolved
-    where score is not null
-
-),
-
 identifiers_by_kind as (
 
     select customer_id, kind, count(*) as identifier_count
@@ -64,21 +56,6 @@ identifiers as (
 
 ),
 
-latest_scores as (
-
-    select
-        customer_id,
-        last_value(score order by occurred_at, event_id)
-            filter (where score_kind = 'csat') as latest_csat,
-        last_value(score order by occurred_at, event_id)
-            filter (where score_kind = 'ces') as latest_ces,
-        last_value(score order by occurred_at, event_id)
-            filter (where score_kind = 'nps') as latest_nps
-    from scored_events
-    group by customer_id
-
-),
-
 summarised as (
 
     select
@@ -88,6 +65,7 @@ summarised as (
             array_sort(array_distinct(path_collapse(channels))),
             ','
         ) as channels,
+        array_to_string(scores, ',') as scores,
         cast(cardinality(times) as bigint) as event_count,
         cast(cardinality(run_starts(times, settings.session_timeout)) as bigint)
             as session_count,
@@ -126,29 +104,39 @@ with_state as (
 
 ),
 
+-- All scores of a customer as one text: the pattern takes as much of it as it can, so it finds the last of its kind.
+with_scores as (
+
+    select
+        *,
+        regexp_match(scores, '.*csat=([^,]*)')[1] as latest_csat,
+        regexp_match(scores, '.*ces=([^,]*)')[1] as latest_ces,
+        regexp_match(scores, '.*nps=([^,]*)')[1] as latest_nps
+    from with_state
+
+),
+
 customers as (
 
     select
-        with_state.customer_id,
+        with_scores.customer_id,
         coalesce(identifiers.identifier_count, 0) as identifier_count,
         coalesce(identifiers.identifier_kinds, '') as identifier_kinds,
-        with_state.channels,
-        with_state.lifecycle_state,
-        with_state.event_count,
-        with_state.session_count,
-        with_state.journey_count,
-        with_state.converted_count,
-        with_state.value_total,
-        latest_scores.latest_csat,
-        latest_scores.latest_ces,
-        latest_scores.latest_nps,
-        cast(with_state.first_seen_at as date) as first_seen_date,
-        with_state.first_seen_at,
-        with_state.last_seen_at
-    from with_state
-    left join identifiers on with_state.customer_id = identifiers.customer_id
-    left join latest_scores
-        on with_state.customer_id = latest_scores.customer_id
+        with_scores.channels,
+        with_scores.lifecycle_state,
+        with_scores.event_count,
+        with_scores.session_count,
+        with_scores.journey_count,
+        with_scores.converted_count,
+        with_scores.value_total,
+        cast(with_scores.latest_csat as decimal(18, 4)) as latest_csat,
+        cast(with_scores.latest_ces as decimal(18, 4)) as latest_ces,
+        cast(with_scores.latest_nps as decimal(18, 4)) as latest_nps,
+        cast(with_scores.first_seen_at as date) as first_seen_date,
+        with_scores.first_seen_at,
+        with_scores.last_seen_at
+    from identifiers
+    right join with_scores on identifiers.customer_id = with_scores.customer_id
 
 )
 

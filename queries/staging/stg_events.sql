@@ -7,9 +7,11 @@
 
 with
 
+-- The key comes before the join, which then need not carry the identifiers.
 events as (
 
-    select * from events
+    select *, identity_key(identifiers) as identity_key
+    from events
 
 ),
 
@@ -52,7 +54,7 @@ with_settings as (
 
     select
         events.event_id,
-        identity_key(events.identifiers) as identity_key,
+        events.identity_key,
         events.source,
         events.channel,
         events.touchpoint,
@@ -69,9 +71,14 @@ with_settings as (
         events.value,
         events.score,
         case
-            when settings_by_touchpoint.is_goal then true
-            when settings_by_touchpoint.goal_channels is null then false
-            else array_has(settings_by_touchpoint.goal_channels, events.channel)
+            when settings_by_touchpoint.goal_channels is null
+                then coalesce(settings_by_touchpoint.is_goal, false)
+            else
+                settings_by_touchpoint.is_goal
+                or array_has(
+                    settings_by_touchpoint.goal_channels,
+                    events.channel
+                )
         end as is_goal,
         events.occurred_date,
         events.occurred_at,

@@ -13,7 +13,9 @@ fn filtered(text: &str, house: &House) -> String {
         (r"\d+ KB", "SIZE"),
         (r"process \d+ since \S+", "HOLDER"),
     ];
-    patterns.iter().fold(text, |text, (pattern, with)| regex::Regex::new(pattern).unwrap().replace_all(&text, *with).into_owned())
+    patterns
+        .iter()
+        .fold(text, |text, (pattern, with)| regex::Regex::new(pattern).unwrap().replace_all(&text, *with).into_owned())
 }
 
 #[test]

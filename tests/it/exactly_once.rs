@@ -12,7 +12,7 @@ occurred_at = "ts"
 received_at = "ts"
 touchpoint  = "event"
 channel     = "'web'"
-identifiers = { user_id = "user" }
+identifiers = { user_id = "customer" }
 [journeys]
 goal = ["purchase"]
 [[funnels]]
@@ -22,19 +22,19 @@ window = "7d"
 "#;
 
 /// Five events on two days, one duplicate, two dead letters.
-const FIRST: &[u8] = br#"{"id":"a","ts":"2025-01-01T10:00:00Z","event":"view","user":"u1"}
-{"id":"b","ts":"2025-01-01T10:05:00Z","event":"purchase","user":"u1"}
-{"id":"b","ts":"2025-01-01T10:05:00Z","event":"purchase","user":"u1"}
-{"id":"c","ts":"2025-01-02T10:00:00Z","event":"view","user":"u2"}
-{"id":"d","ts":"tomorrow","event":"view","user":"u2"}
-{"ts":"2025-01-02T10:10:00Z","event":"view","user":"u2"}
-{"ts":"2025-01-02T10:10:00Z","event":"view","user":"u2"}
+const FIRST: &[u8] = br#"{"id":"a","ts":"2025-01-01T10:00:00Z","event":"view","customer":"u1"}
+{"id":"b","ts":"2025-01-01T10:05:00Z","event":"purchase","customer":"u1"}
+{"id":"b","ts":"2025-01-01T10:05:00Z","event":"purchase","customer":"u1"}
+{"id":"c","ts":"2025-01-02T10:00:00Z","event":"view","customer":"u2"}
+{"id":"d","ts":"tomorrow","event":"view","customer":"u2"}
+{"ts":"2025-01-02T10:10:00Z","event":"view","customer":"u2"}
+{"ts":"2025-01-02T10:10:00Z","event":"view","customer":"u2"}
 {"broken
 "#;
 
 /// One more, one known.
-const SECOND: &[u8] = br#"{"id":"a","ts":"2025-01-01T10:00:00Z","event":"view","user":"u1"}
-{"id":"e","ts":"2025-01-03T10:00:00Z","event":"view","user":"u3"}
+const SECOND: &[u8] = br#"{"id":"a","ts":"2025-01-01T10:00:00Z","event":"view","customer":"u1"}
+{"id":"e","ts":"2025-01-03T10:00:00Z","event":"view","customer":"u3"}
 "#;
 
 fn house() -> House {

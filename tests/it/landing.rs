@@ -110,10 +110,8 @@ fn a_bad_record_costs_itself_and_a_bad_file_costs_itself() {
 #[test]
 fn an_expression_that_fails_on_one_record_costs_that_record() {
     let lines = format!("{}{}", line("a", "view", ",\"n\":\"5\""), line("b", "view", ",\"n\":\"five\""));
-    let house = House::new(
-        &source("web", "in/*", "value = \"cast(n as double) * 2\""),
-        &[("in/1.jsonl", lines.as_bytes())],
-    );
+    let house =
+        House::new(&source("web", "in/*", "value = \"cast(n as double) * 2\""), &[("in/1.jsonl", lines.as_bytes())]);
     house.succeed(&["land"]);
     assert_eq!(house.sql("select event_id, value from events"), ["a,10.0000"]);
     assert_eq!(house.sql("select origin, reason from dead_letters"), ["in/1.jsonl:2,expression_failed"]);
@@ -149,13 +147,15 @@ fn records_without_an_id_are_recognised_when_their_file_comes_again() {
     assert_eq!(house.sql("select batch, landed, duplicates from batches order by 1"), ["1,2,0", "2,0,2"]);
 }
 
-const IDENTIFIERS: &str = "identifiers = { email = \"mail\", phone = \"tel\", user_id = \"user\" }";
+const IDENTIFIERS: &str = "identifiers = { email = \"mail\", phone = \"tel\", user_id = \"customer\" }";
 
 #[test]
 fn pseudonymised_identifiers_never_reach_the_lake_not_even_in_dead_letters() {
-    let configuration =
-        format!("[privacy]\npseudonymize = [\"email\", \"phone\", \"user_id\"]\n{}", source("web", "in/*", IDENTIFIERS));
-    let person = ",\"mail\":\" Anna.Canary@Example.org \",\"tel\":\"+49 170 555-1234\",\"user\":\"canary-77\"";
+    let configuration = format!(
+        "[privacy]\npseudonymize = [\"email\", \"phone\", \"user_id\"]\n{}",
+        source("web", "in/*", IDENTIFIERS)
+    );
+    let person = ",\"mail\":\" Anna.Canary@Example.org \",\"tel\":\"+49 170 555-1234\",\"customer\":\"canary-77\"";
     let lines = format!(
         "{}{}{}{}",
         line("a", "view", person),
@@ -169,7 +169,8 @@ fn pseudonymised_identifiers_never_reach_the_lake_not_even_in_dead_letters() {
     assert!(refused.contains("WAYLINE_PSEUDONYM_KEY"), "{refused}");
     assert!(!house.path().join("lake/landing").exists());
 
-    let run = house.command(&["run"]).env("WAYLINE_PSEUDONYM_KEY", "a key of thirty-two characters!!").output().unwrap();
+    let run =
+        house.command(&["run"]).env("WAYLINE_PSEUDONYM_KEY", "a key of thirty-two characters!!").output().unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     let mut out = Vec::new();
     for query in [
@@ -211,7 +212,9 @@ fn generated_events_keep_the_balance_and_a_second_landing_of_all_of_them_adds_no
     let place = project.to_str().unwrap();
     run(&["generate", "--events", "20000", "--files", "3", "--bad-records", "200", place]);
     run(&["run", "--project", place]);
-    let sql = |query: &str| run(&["sql", "--project", place, "--format", "csv", "-c", query]).lines().nth(1).unwrap().to_string();
+    let sql = |query: &str| {
+        run(&["sql", "--project", place, "--format", "csv", "-c", query]).lines().nth(1).unwrap().to_string()
+    };
     assert_eq!(sql("select sum(rows_in) from batches"), "20000");
     assert_eq!(sql("select count(*) from batches where rows_in <> landed + duplicates + dead_letters"), "0");
     let landed = sql("select count(*) from events");

@@ -6,10 +6,8 @@ use std::path::{Path, PathBuf};
 fn a_module_uses_only_modules_above_it() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipeline");
     let library = std::fs::read_to_string(root.join("lib.rs")).unwrap();
-    let modules: Vec<&str> = library
-        .lines()
-        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
-        .collect();
+    let modules: Vec<&str> =
+        library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
     assert!(modules.len() > 10, "modules are read from lib.rs");
     let mut wrong = Vec::new();
     for (position, module) in modules.iter().enumerate() {

@@ -33,7 +33,10 @@ fn python() -> PathBuf {
 /// Rows and sums of a table as `wayline sql` sees them, for the columns that another tool summed.
 fn seen_by_us(house: &House, table: &str, columns: &[String]) -> Vec<String> {
     let sums = columns.iter().map(|column| format!(", coalesce(cast(sum(\"{column}\") as double), 0)"));
-    house.sql(&format!("select count(*){} from {table}", sums.collect::<String>()))[0].split(',').map(str::to_string).collect()
+    house.sql(&format!("select count(*){} from {table}", sums.collect::<String>()))[0]
+        .split(',')
+        .map(str::to_string)
+        .collect()
 }
 
 fn assert_same(ours: &[String], theirs: &Value, columns: &[String], place: &str) {

@@ -40,8 +40,16 @@ const EXPECTED: [(&str, &str); 12] = [
 /// A check, a table, and what stands in that table for the check to fail.
 const TAMPERED: [(&str, &str, &str); 30] = [
     ("drop_off_outcomes_add_up_to_those_who_entered", "drop_offs", "select * from drop_offs where outcome <> 'open'"),
-    ("drop_off_outcomes_add_up_to_those_who_entered", "drop_offs", "select * from drop_offs where funnel <> 'checkout'"),
-    ("drop_off_outcomes_add_up_to_those_who_entered", "funnel_steps", "select * from funnel_steps where funnel <> 'checkout'"),
+    (
+        "drop_off_outcomes_add_up_to_those_who_entered",
+        "drop_offs",
+        "select * from drop_offs where funnel <> 'checkout'",
+    ),
+    (
+        "drop_off_outcomes_add_up_to_those_who_entered",
+        "funnel_steps",
+        "select * from funnel_steps where funnel <> 'checkout'",
+    ),
     ("path_inflow_equals_outflow", "path_edges", "select * from path_edges where position <> 2"),
     ("path_inflow_equals_outflow", "path_edges", "select * from path_edges where to_touchpoint <> '(exit)'"),
     ("path_inflow_equals_outflow", "path_edges", "select * replace (journeys + 1 as journeys) from path_edges"),
@@ -78,17 +86,37 @@ const TAMPERED: [(&str, &str, &str); 30] = [
         "select * replace (dead_letters + 1 as dead_letters) from data_quality",
     ),
     ("rows_in_equal_landed_duplicates_and_dead_letters", "events", "select * from events where event_id <> 'w-anna-1'"),
-    ("rows_in_equal_landed_duplicates_and_dead_letters", "data_quality", "select * from data_quality where source <> 'web'"),
-    ("sessions_do_not_overlap", "sessions", "select * replace (ended_at + interval '30 minutes' as ended_at) from sessions"),
-    ("sessions_do_not_overlap", "sessions", "select * replace (started_at + interval '1 hour' as started_at) from sessions"),
+    (
+        "rows_in_equal_landed_duplicates_and_dead_letters",
+        "data_quality",
+        "select * from data_quality where source <> 'web'",
+    ),
+    (
+        "sessions_do_not_overlap",
+        "sessions",
+        "select * replace (ended_at + interval '30 minutes' as ended_at) from sessions",
+    ),
+    (
+        "sessions_do_not_overlap",
+        "sessions",
+        "select * replace (started_at + interval '1 hour' as started_at) from sessions",
+    ),
     ("journeys_end_with_their_goal", "journeys", "select * replace (true as is_converted) from journeys"),
     ("journeys_end_with_their_goal", "journeys", "select * replace (false as is_converted) from journeys"),
     ("journeys_end_with_their_goal", "goals", "select 'search' as touchpoint, cast(null as varchar) as channel"),
-    ("customers_events_equal_landed_events", "customers", "select * replace (event_count + 1 as event_count) from customers"),
+    (
+        "customers_events_equal_landed_events",
+        "customers",
+        "select * replace (event_count + 1 as event_count) from customers",
+    ),
     ("customers_events_equal_landed_events", "sessions", "select * from sessions where channel_count = 1"),
     ("customers_events_equal_landed_events", "journeys", "select * from journeys where not is_converted"),
     ("funnel_steps_never_grow", "funnel_steps", "select * replace (reached + step as reached) from funnel_steps"),
-    ("funnel_steps_never_grow", "funnel_steps", "select * replace (reached + 1 as converted_to_next) from funnel_steps"),
+    (
+        "funnel_steps_never_grow",
+        "funnel_steps",
+        "select * replace (reached + 1 as converted_to_next) from funnel_steps",
+    ),
 ];
 
 fn odd_cases() -> PathBuf {
@@ -156,9 +184,8 @@ async fn register_inputs(ctx: &SessionContext) {
     keep(ctx, "events", events).await;
     let counts = ["batch", "rows_in", "landed", "duplicates", "dead_letters", "files", "bytes"];
     let counts = counts.map(|name| format!("cast({name} as bigint) as {name}")).join(", ");
-    let batches = format!(
-        "select source, {counts}, timestamp '2025-03-05T12:00:00Z' as planned_at from expected_data_quality"
-    );
+    let batches =
+        format!("select source, {counts}, timestamp '2025-03-05T12:00:00Z' as planned_at from expected_data_quality");
     keep(ctx, "batches", &batches).await;
     let run_results = "select 'run-1' as run_id, now() as started_at, now() as completed_at, now() as as_of, \
          'success' as status, 82 as landed, 3 as duplicates, 9 as dead_letters, 15 as models_built, 0 as models_failed, \
@@ -175,7 +202,8 @@ async fn built(threads: usize, batch_size: usize) -> (SessionContext, Graph) {
     let blocked = Arc::new(Blocked::new(&project.config.identity.blocked, None));
     ctx.register_udf(identity_key_udf(project.config.identity.priority.clone(), blocked));
     register_inputs(&ctx).await;
-    let times = cast(expected("as_of").column(0), &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))).unwrap();
+    let times =
+        cast(expected("as_of").column(0), &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))).unwrap();
     let as_of = times.as_primitive::<arrow::datatypes::TimestampMicrosecondType>().value(0);
     settings::register(&ctx, &project.config, Some(as_of)).unwrap();
     let graph = Graph::load(&ctx, Path::new("no-queries-of-its-own")).unwrap();
@@ -214,7 +242,8 @@ fn comparable(columns: &[ArrayRef], is_float: &[bool]) -> Vec<(Vec<String>, Vec<
     let columns: Vec<Vec<String>> = columns.iter().map(texts).collect();
     let count = columns.first().map_or(0, Vec::len);
     let row = |row: usize| {
-        let of = |float: bool| columns.iter().zip(is_float).filter(move |(_, is)| **is == float).map(move |(c, _)| &c[row]);
+        let of =
+            |float: bool| columns.iter().zip(is_float).filter(move |(_, is)| **is == float).map(move |(c, _)| &c[row]);
         (of(false).cloned().collect(), of(true).map(|text| text.parse().ok()).collect())
     };
     let mut rows: Vec<(Vec<String>, Vec<Option<f64>>)> = (0..count).map(row).collect();
@@ -288,7 +317,8 @@ async fn counts_are_signed_numbers_and_no_column_is_of_a_type_that_files_cannot_
             assert!(!field.data_type().is_null(), "{}.{}", model.name, field.name());
         }
         for column in &model.header.grain {
-            let has_column = ctx.table(model.name.as_str()).await.unwrap().schema().has_column_with_unqualified_name(column);
+            let has_column =
+                ctx.table(model.name.as_str()).await.unwrap().schema().has_column_with_unqualified_name(column);
             assert!(has_column, "{}: its grain names {column}", model.name);
         }
     }

@@ -65,7 +65,9 @@ fn query(table: &str, columns: &[String]) -> String {
         .iter()
         .map(|column| match (table, column.as_str()) {
             ("dead_letters", "record") => "arrow_cast(record, 'Utf8') as record".to_string(),
-            ("funnel_attempts", "step_positions") => "array_to_string(step_positions, ',') as step_positions".to_string(),
+            ("funnel_attempts", "step_positions") => {
+                "array_to_string(step_positions, ',') as step_positions".to_string()
+            }
             _ => format!("\"{column}\""),
         })
         .collect();
@@ -99,7 +101,9 @@ fn odd_cases_in_one_file_at_a_time_end_the_same() {
         move_file(&parked, &zone, name);
         house.succeed(&["run"]);
     }
-    for table in ["customers", "sessions", "journeys", "funnel_steps", "drop_offs", "paths", "path_edges", "channel_switches"] {
+    for table in
+        ["customers", "sessions", "journeys", "funnel_steps", "drop_offs", "paths", "path_edges", "channel_switches"]
+    {
         let path = sample("odd-cases").join("expected").join(format!("{table}.csv"));
         let (columns, expected) = rows(&std::fs::read_to_string(&path).unwrap());
         let (_, actual) = rows(&house.succeed(&["sql", "-c", &query(table, &columns), "--format", "csv"]));

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use async_trait::async_trait;
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use async_trait::async_trait;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
@@ -43,7 +43,9 @@ fn texts(batch: &RecordBatch) -> Result<Vec<Vec<String>>, DataFusionError> {
     let columns: Vec<_> =
         batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options)).collect::<Result<_, _>>()?;
     let shown = |text: String| if text.is_empty() { "(empty)".to_string() } else { text };
-    Ok((0..batch.num_rows()).map(|row| columns.iter().map(|column| shown(column.value(row).to_string())).collect()).collect())
+    Ok((0..batch.num_rows())
+        .map(|row| columns.iter().map(|column| shown(column.value(row).to_string())).collect())
+        .collect())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -121,13 +121,13 @@ class Identity:
                     "first_seen_at": Time(link["first"]), "last_seen_at": Time(link["last"]),
                     "event_count": link["count"],
                 }
-                for (a, b), link in self.links.items()
+                for (a, b), link in ((sorted(pair), link) for pair, link in self.links.items())
             ],
             "identity_refusals": [
                 {
                     "from_kind": a[0], "from_value": a[1], "to_kind": b[0], "to_value": b[1],
                     "first_seen_at": Time(first), "rule": rule,
                 }
-                for a, b, first, rule in self.refusals
+                for (a, b), first, rule in ((sorted([a, b]), first, rule) for a, b, first, rule in self.refusals)
             ],
         }

@@ -36,7 +36,7 @@ def of_arrow(table):
 def of_duckdb(glob, columns):
     # A day's folder names its date; the column of that name is in the file too, so the path need not be read.
     sums = ", ".join(f'sum("{name}")' for name in columns)
-    row = duckdb.sql(f"select count(*){', ' + sums if sums else ''} from read_parquet('{glob}', hive_partitioning = false)").fetchone()
+    row = duckdb.sql(f"select count(*){', ' + sums if sums else ''} from read_parquet('{glob}', hive_partitioning = false)").fetchall()[0]
     return [row[0], dict(zip(columns, map(shown, row[1:])))]
 
 

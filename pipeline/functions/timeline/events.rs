@@ -175,3 +175,88 @@ impl Events {
         self.ids.compare(left, right).then_with(|| by_value().unwrap_or(Ordering::Equal))
     }
 }
+
+#[cfg(test)]
+mod speed {
+    use super::*;
+    use datafusion::arrow::array::*;
+    use datafusion::arrow::compute::cast;
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    #[test]
+    #[ignore]
+    fn speed_steps() {
+        let types = [
+            crate::functions::arguments::coded_text_type(),
+            crate::functions::arguments::coded_text_type(),
+            crate::functions::arguments::coded_text_type(),
+            DataType::Decimal128(18, 4),
+            DataType::Boolean,
+        ];
+        let mut events = Events::new(types.iter()).unwrap();
+        let mut state = 1u64;
+        let mut random = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        let n = 8192;
+        let batches: Vec<Vec<ArrayRef>> = (0..64)
+            .map(|_| {
+                let ids: StringArray = (0..n).map(|_| Some(format!("{:036x}", random()))).collect();
+                let text = |m: u64, random: &mut dyn FnMut() -> u64| -> ArrayRef {
+                    let t: StringArray = (0..n).map(|_| Some(format!("touchpoint_{}", random() % m))).collect();
+                    cast(&t, &DataType::Utf8View).unwrap()
+                };
+                vec![
+                    Arc::new(TimestampMicrosecondArray::from_iter_values((0..n).map(|i| i as i64)).with_timezone("UTC"))
+                        as ArrayRef,
+                    cast(&ids, &DataType::Utf8View).unwrap(),
+                    text(8, &mut random),
+                    text(40, &mut random),
+                    text(7, &mut random),
+                    Arc::new(
+                        (0..n)
+                            .map(|_| (random() % 8 == 0).then_some(random() as i128 % 1000))
+                            .collect::<Decimal128Array>()
+                            .with_precision_and_scale(18, 4)
+                            .unwrap(),
+                    ),
+                    Arc::new((0..n).map(|_| Some(random() % 32 == 0)).collect::<BooleanArray>()),
+                ]
+            })
+            .collect();
+        let group_count = 250_000;
+        let (mut per_column, mut other) = (vec![0.0; 7], 0.0);
+        for round in 0..610 {
+            let batch = &batches[round % 64];
+            let groups: Vec<usize> = (0..n).map(|_| random() as usize % group_count).collect();
+            let start = Instant::now();
+            events.groups.extend(groups.iter().map(|g| *g as u32));
+            other += start.elapsed().as_secs_f64();
+            for (i, c) in events.columns().enumerate() {
+                let start = Instant::now();
+                c.append(&batch[i]).unwrap();
+                per_column[i] += start.elapsed().as_secs_f64();
+            }
+        }
+        events.grow_groups(group_count);
+        eprintln!("{} events; append per column {per_column:.3?} groups {other:.3}", events.groups.len());
+        let start = Instant::now();
+        let (mut rows, offsets) = events.count_into_groups(group_count).unwrap();
+        eprintln!("count {:.3}", start.elapsed().as_secs_f64());
+        let start = Instant::now();
+        events.sort_groups(&mut rows, &offsets);
+        eprintln!("sort {:.3}", start.elapsed().as_secs_f64());
+        for (i, c) in events.columns().enumerate() {
+            let start = Instant::now();
+            let a = c.gather(&rows).unwrap();
+            let t = start.elapsed().as_secs_f64();
+            let start = Instant::now();
+            c.keep(&[]);
+            eprintln!("gather {i} {} {t:.3} free {:.3}", a.len(), start.elapsed().as_secs_f64());
+        }
+    }
+}
