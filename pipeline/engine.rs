@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::config;
@@ -25,7 +26,13 @@ pub fn session(lake: &Lake, settings: &config::Engine) -> Result<SessionContext>
         .with_target_partitions(settings.thread_count())
         .with_information_schema(true)
         .with_default_catalog_and_schema("wayline", "public");
-    let ctx = SessionContext::new_with_config_rt(config, runtime);
+    let state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .with_default_features()
+        .with_physical_optimizer_rules(functions::single_phase_first())
+        .build();
+    let ctx = SessionContext::new_with_state(state);
     functions::register_all(&ctx);
     Ok(ctx)
 }

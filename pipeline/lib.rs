@@ -1,40 +1,42 @@
 //! Wayline turns multi-channel touchpoint events into journey analytics on open files.
 //!
-//! Modules stand in the order in which data meets them; each uses only modules above it.
+//! Modules stand in the order in which data meets them; each uses only modules above it. An event's way: [`sources`]
+//! read it from a file, [`landing`] maps it and commits it once, [`identity`] says whose it is, [`models`] put it into a
+//! session and a journey and count it, [`marts`] publish the counts. [`run`] is all of that in one job.
 
-/// The command line.
-pub mod cli;
-/// `wayline.toml`.
-pub mod config;
-/// Delta tables: snapshots, exactly-once commits, scans.
-pub mod delta;
-/// Derived tables: replaced whole, with a record of what they were built from.
-pub mod derived;
-/// The query engine: a session with our functions, memory and threads.
-pub mod engine;
 /// The error of the library.
 pub mod error;
 /// Named places where a test may stop the process.
 pub mod failpoint;
-/// DataFusion functions: the words of journey SQL.
-pub mod functions;
-/// Synthetic events of the shape of real ones.
-pub mod generate;
-/// Identifiers: normal forms, pseudonyms, values that identify nobody.
-pub mod identifiers;
-/// Customers from identifiers: links, resolution, tables.
-pub mod identity;
+/// `wayline.toml`.
+pub mod config;
 /// The lake: one root on any object store.
 pub mod lake;
-/// Landing: batches of events, exactly once.
-pub mod landing;
-/// Marts: models as plain Parquet at stable paths.
-pub mod marts;
-/// Models: SQL files that become tables.
-pub mod models;
-/// The main job: land, resolve, build, check, publish.
-pub mod run;
-/// Sources: files into record batches, bad records apart.
-pub mod sources;
+/// Delta tables: snapshots, exactly-once commits, scans.
+pub mod delta;
+/// Identifiers: normal forms, pseudonyms, values that identify nobody.
+pub mod identifiers;
+/// DataFusion functions: the words of journey SQL.
+pub mod functions;
+/// The query engine: a session with our functions, memory and threads.
+pub mod engine;
 /// A project opened for work.
 pub mod workspace;
+/// Derived tables: replaced whole, with a record of what they were built from.
+pub mod derived;
+/// Sources: files into record batches, bad records apart.
+pub mod sources;
+/// Landing: batches of events, exactly once.
+pub mod landing;
+/// Customers from identifiers: links, resolution, tables.
+pub mod identity;
+/// Models: SQL files that become tables.
+pub mod models;
+/// Marts: models as plain Parquet at stable paths.
+pub mod marts;
+/// The main job: land, resolve, build, check, publish.
+pub mod run;
+/// Synthetic events of the shape of real ones.
+pub mod generate;
+/// The command line.
+pub mod cli;

@@ -149,7 +149,8 @@ impl Mapping {
 
     /// Plans the expressions over a batch's columns; a column or function that does not exist is an error.
     pub fn plan(&self, schema: &SchemaRef) -> Result<Plan> {
-        let fields = DFSchema::try_from(Schema::clone(schema))?;
+        // The last column keeps what no expression takes; a source may well have a column of the same name.
+        let fields = DFSchema::try_from(schema.project(&self.requested())?)?;
         let planned = self.expressions.iter().map(|(column, sql)| {
             let place = || format!("source `{}`, {}", self.source, column.name());
             let logical = self.simplified(sql, &fields).with_place(place)?;
@@ -157,6 +158,11 @@ impl Mapping {
             Ok((column.clone(), physical))
         });
         Ok(Plan { expressions: planned.collect::<Result<_>>()?, schema: schema.clone() })
+    }
+
+    /// Positions of the requested columns in a decoded batch: all but the last.
+    fn requested(&self) -> Vec<usize> {
+        (0..self.request.columns.len()).collect()
     }
 
     /// Parses and simplifies an expression. Some functions, `coalesce` among them, exist only until they are simplified.
@@ -173,8 +179,9 @@ impl Mapping {
         let mut refusals = Refusals::new(rows);
         let mut columns = EventColumns::default();
         let mut ids = None;
+        let requested = records.batch.project(&self.requested())?;
         for (column, expression) in &plan.expressions {
-            let array = evaluate(expression, records.batch, column, &mut refusals)?;
+            let array = evaluate(expression, &requested, column, &mut refusals)?;
             match column {
                 EventColumn::EventId => ids = Some(text(&array)?),
                 EventColumn::OccurredAt => {
@@ -322,11 +329,7 @@ impl Mapping {
             given.map_or_else(|| arrow::array::new_null_array(&MONEY, rows), |array| Arc::new(array) as ArrayRef)
         };
         let source: ArrayRef = Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&self.source, rows)));
-        let properties = records.batch.column_by_name("properties").filter(|_| self.request.properties);
-        let properties = match properties {
-            Some(array) => Arc::new(text(array)?) as ArrayRef,
-            None => Arc::new(StringArray::new_null(rows)),
-        };
+        let properties: ArrayRef = Arc::new(text(records.batch.column(self.request.columns.len()))?);
         let arrays: Vec<ArrayRef> = vec![
             Arc::new(ids),
             Arc::new(occurred_at.with_timezone("UTC")),

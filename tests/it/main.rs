@@ -7,5 +7,6 @@ mod landing;
 mod layers;
 mod outputs;
 mod queries;
+mod readme;
 mod sample_projects;
 mod sqllogic;
