@@ -4,39 +4,39 @@
 //! read it from a file, [`landing`] maps it and commits it once, [`identity`] says whose it is, [`models`] put it into a
 //! session and a journey and count it, [`marts`] publish the counts. [`run`] is all of that in one job.
 
-/// The error of the library.
+// The error of the library.
 pub mod error;
-/// Named places where a test may stop the process.
+// Named places where a test may stop the process.
 pub mod failpoint;
-/// `wayline.toml`.
+// `wayline.toml`.
 pub mod config;
-/// The lake: one root on any object store.
+// The lake: one root on any object store.
 pub mod lake;
-/// Delta tables: snapshots, exactly-once commits, scans.
+// Delta tables: snapshots, exactly-once commits, scans.
 pub mod delta;
-/// Identifiers: normal forms, pseudonyms, values that identify nobody.
+// Identifiers: normal forms, pseudonyms, values that identify nobody.
 pub mod identifiers;
-/// DataFusion functions: the words of journey SQL.
+// DataFusion functions: the words of journey SQL.
 pub mod functions;
-/// The query engine: a session with our functions, memory and threads.
+// The query engine: a session with our functions, memory and threads.
 pub mod engine;
-/// A project opened for work.
+// A project opened for work.
 pub mod workspace;
-/// Derived tables: replaced whole, with a record of what they were built from.
+// Derived tables: replaced whole, with a record of what they were built from.
 pub mod derived;
-/// Sources: files into record batches, bad records apart.
+// Sources: files into record batches, bad records apart.
 pub mod sources;
-/// Landing: batches of events, exactly once.
+// Landing: batches of events, exactly once.
 pub mod landing;
-/// Customers from identifiers: links, resolution, tables.
+// Customers from identifiers: links, resolution, tables.
 pub mod identity;
-/// Models: SQL files that become tables.
+// Models: SQL files that become tables.
 pub mod models;
-/// Marts: models as plain Parquet at stable paths.
+// Marts: models as plain Parquet at stable paths.
 pub mod marts;
-/// The main job: land, resolve, build, check, publish.
+// The main job: land, resolve, build, check, publish.
 pub mod run;
-/// Synthetic events of the shape of real ones.
+// Synthetic events of the shape of real ones.
 pub mod generate;
-/// The command line.
+// The command line.
 pub mod cli;

@@ -1,6 +1,6 @@
 //! Customers from identifiers.
 //!
-//! [`Links`] collects which identifiers were seen together; [`resolve`] makes customers of them, as far as [`Rules`]
+//! [`Links`] collects which identifiers were seen together; [`resolve()`] makes customers of them, as far as [`Rules`]
 //! allow; [`tables`] shows the result as `identity_map`, `identity_links` and `identity_refusals`. An event belongs to
 //! the customer of its strongest identifier, which [`identity_key_udf`] tells and `identity_map.identity_key` joins.
 //!
