@@ -103,7 +103,7 @@ pub trait Progress {
     fn bytes(&mut self, bytes: u64);
 }
 
-/// Registers every table that SQL may read, and returns their fingerprints: landed, identity, settings and system tables.
+/// What is known of the registered tables.
 pub struct Tables {
     /// Fingerprint by table.
     pub fingerprints: BTreeMap<String, String>,
@@ -132,7 +132,7 @@ pub async fn run(workspace: &Workspace, options: Options, progress: &mut dyn Pro
     let mut results = Vec::new();
     let mut as_of = None;
     if options.build {
-        let tables = register_tables(workspace, options.as_of, &[]).await?;
+        let tables = register_tables(workspace, options.as_of).await?;
         as_of = tables.as_of;
         let events = tables.fingerprints["events"].clone();
         if let Some(reason) = identity::why_stale(workspace, &events).await? {
@@ -210,7 +210,7 @@ pub async fn run(workspace: &Workspace, options: Options, progress: &mut dyn Pro
 /// What a run would do: files to land by source, and each stale model with its reason. Nothing is written.
 pub async fn dry_run(workspace: &Workspace, options: &Options) -> Result<Vec<(String, String, String)>> {
     let mut steps = Vec::new();
-    let mut tables = register_tables(workspace, options.as_of, &[]).await?;
+    let mut tables = register_tables(workspace, options.as_of).await?;
     if options.land {
         for (source, path, bytes) in landing::pending(workspace).await? {
             steps.push(("land".to_string(), format!("{source}: {path}"), format!("{bytes} bytes")));
@@ -240,8 +240,8 @@ pub async fn dry_run(workspace: &Workspace, options: &Options) -> Result<Vec<(St
     Ok(steps)
 }
 
-/// Registers landed, identity, settings and system tables. `extra` are runs that are not written yet.
-pub async fn register_tables(workspace: &Workspace, as_of: Option<i64>, extra: &[RunRow]) -> Result<Tables> {
+/// Registers landed, identity, settings and system tables, and returns their fingerprints.
+pub async fn register_tables(workspace: &Workspace, as_of: Option<i64>) -> Result<Tables> {
     let last = landing::last_batch(workspace).await?;
     let entries = Entry::load_all(&workspace.lake, last).await?;
     let newest = entries.iter().filter_map(|entry| entry.newest_occurred_at).max();
@@ -250,7 +250,7 @@ pub async fn register_tables(workspace: &Workspace, as_of: Option<i64>, extra: &
     register_delta(workspace, "events", EVENTS, &EVENT_SCHEMA).await?;
     register_delta(workspace, "dead_letters", DEAD_LETTERS, &DEAD_LETTER_SCHEMA).await?;
     register_batch(workspace, "batches", batches(&entries)?)?;
-    register_run_results(workspace, extra).await?;
+    register_run_results(workspace, &[]).await?;
     let mut fingerprints = settings::register(&workspace.ctx, &workspace.project.config, as_of)?;
     let settings = fingerprints.keys().cloned().collect();
     let landed = format!("batch {last}");
@@ -264,7 +264,7 @@ pub async fn register_tables(workspace: &Workspace, as_of: Option<i64>, extra: &
 
 /// Registers every table and model for reading; models that were never built are left out.
 pub async fn register_everything(workspace: &Workspace, as_of: Option<i64>) -> Result<Tables> {
-    let tables = register_tables(workspace, as_of, &[]).await?;
+    let tables = register_tables(workspace, as_of).await?;
     let graph = Graph::load(&workspace.ctx, &workspace.project.folder.join("queries"))?;
     models::register(workspace, &graph).await?;
     Ok(tables)
@@ -398,6 +398,7 @@ fn micros(text: &str) -> Option<i64> {
     DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_micros())
 }
 
+/// Registers the kept run reports as a table, and with them runs that are not written yet.
 async fn register_run_results(workspace: &Workspace, extra: &[RunRow]) -> Result<()> {
     let mut rows = Vec::new();
     for object in workspace.lake.list(RUNS).await? {
