@@ -28,9 +28,9 @@ pub struct Lake {
 }
 
 impl Lake {
-    /// Opens `location`: a folder relative to `base` (made if missing), or an object store URL.
+    /// Opens `location`: a folder relative to `base`, which the first write makes, or an object store URL.
     pub fn open(base: &FilePath, location: &str) -> Result<Self> {
-        let url = resolve(base, location, true)?;
+        let url = resolve(base, location)?;
         let (store, root) = store_of(&url)?;
         Ok(Self { url, store, root })
     }
@@ -109,15 +109,10 @@ impl Lake {
 }
 
 /// Turns a folder or URL into a URL that ends in `/` (for a folder) or stays as it is.
-pub fn resolve(base: &FilePath, location: &str, create: bool) -> Result<Url> {
+pub fn resolve(base: &FilePath, location: &str) -> Result<Url> {
     let mut text = location.to_string();
     if !text.contains("://") {
-        let folder = base.join(location);
-        if create {
-            std::fs::create_dir_all(&folder).context(folder.display())?;
-        }
-        let folder = std::path::absolute(&folder)?;
-        let folder = folder.canonicalize().unwrap_or(folder);
+        let folder = canonical(&std::path::absolute(base.join(location))?);
         return Url::from_directory_path(&folder)
             .map_err(|()| Error::invalid(format!("{} cannot be written as a URL", folder.display())));
     }
@@ -125,6 +120,14 @@ pub fn resolve(base: &FilePath, location: &str, create: bool) -> Result<Url> {
         text.push('/');
     }
     Url::parse(&text).map_err(|error| Error::invalid(format!("`{location}` is not a folder or URL: {error}")))
+}
+
+/// A path without symbolic links, as far as it is there.
+fn canonical(path: &FilePath) -> PathBuf {
+    match (path.canonicalize(), path.parent(), path.file_name()) {
+        (Err(_), Some(parent), Some(name)) => canonical(parent).join(name),
+        (found, _, _) => found.unwrap_or_else(|_| path.to_path_buf()),
+    }
 }
 
 /// The store behind a URL and the URL's path in it. Credentials come from the environment.
@@ -141,38 +144,54 @@ pub fn store_of(url: &Url) -> Result<(Arc<dyn ObjectStore>, Path)> {
     Ok((Arc::from(store), path))
 }
 
-/// Holds a project so that two runs never collide; released when dropped, also when the process dies.
+/// Holds a project and its lake, where that is a folder, so that two runs never collide; released when dropped, also
+/// when the process dies.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    _project: File,
+    _lake: Option<File>,
 }
 
 impl Lock {
-    /// Takes the lock of the project in `folder`, or says who holds it.
-    pub fn take(folder: &FilePath) -> Result<Self> {
-        let path = folder.join(LOCK_FILE);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .context(path.display())?;
-        match file.try_lock() {
-            Ok(()) => {
-                file.set_len(0)?;
-                file.rewind()?;
-                write!(file, "process {} since {}", std::process::id(), chrono::Utc::now().to_rfc3339())?;
-                Ok(Self { _file: file })
+    /// Takes the lock of the project in `folder` and that of its lake, or says who holds it.
+    pub fn take(folder: &FilePath, lake: &Lake) -> Result<Self> {
+        let project = lock_project(folder)?;
+        // The folder itself is locked: nothing is written into a lake for that.
+        let lake = lake.local_folder().map(|folder| {
+            std::fs::create_dir_all(&folder).context(folder.display())?;
+            let file = File::open(&folder).context(folder.display())?;
+            match file.try_lock() {
+                Ok(()) => Ok(file),
+                Err(std::fs::TryLockError::WouldBlock) => Err(held(&folder, "of another project")),
+                Err(std::fs::TryLockError::Error(error)) => Err(Error::from(error).context(folder.display())),
             }
-            Err(std::fs::TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                file.read_to_string(&mut holder).unwrap_or_default();
-                Err(Error::unavailable(format!("another run holds {} ({holder})", path.display()))
-                    .hint("wait until it ends; the lock goes with its process"))
-            }
-            Err(std::fs::TryLockError::Error(error)) => Err(Error::from(error).context(path.display())),
+        });
+        Ok(Self { _project: project, _lake: lake.transpose()? })
+    }
+}
+
+fn held(what: &FilePath, holder: &str) -> Error {
+    Error::unavailable(format!("another run holds {} ({holder})", what.display()))
+        .hint("wait until it ends; the lock goes with its process")
+}
+
+fn lock_project(folder: &FilePath) -> Result<File> {
+    let path = folder.join(LOCK_FILE);
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).context(path.display())?;
+    match file.try_lock() {
+        Ok(()) => {
+            file.set_len(0)?;
+            file.rewind()?;
+            write!(file, "process {} since {}", std::process::id(), chrono::Utc::now().to_rfc3339())?;
+            Ok(file)
         }
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            file.read_to_string(&mut holder).unwrap_or_default();
+            Err(held(&path, &holder))
+        }
+        Err(std::fs::TryLockError::Error(error)) => Err(Error::from(error).context(path.display())),
     }
 }
 
@@ -192,12 +211,15 @@ mod tests {
 
     #[test]
     fn a_second_lock_is_refused_until_the_first_is_gone() {
-        let folder = tempfile::tempdir().unwrap();
-        let first = Lock::take(folder.path()).unwrap();
-        let error = Lock::take(folder.path()).unwrap_err();
-        assert_eq!(error.kind(), crate::error::Kind::Unavailable);
+        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let lake = Lake::open(folder.path(), "lake").unwrap();
+        let first = Lock::take(folder.path(), &lake).unwrap();
+        for project in [&folder, &other] {
+            let error = Lock::take(project.path(), &lake).unwrap_err();
+            assert_eq!(error.kind(), crate::error::Kind::Unavailable);
+        }
         drop(first);
-        Lock::take(folder.path()).unwrap();
+        Lock::take(other.path(), &lake).unwrap();
     }
 
     #[test]

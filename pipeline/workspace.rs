@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::prelude::SessionContext;
 
-use crate::config::Project;
+use crate::config::{Project, Secret};
 use crate::engine;
 use crate::error::Result;
 use crate::identifiers::{Blocked, Pseudonymiser};
@@ -28,8 +28,23 @@ pub struct Workspace {
 impl Workspace {
     /// Opens the lake of a project. Without the key of configured pseudonyms this is refused.
     pub fn open(project: Project) -> Result<Self> {
+        let key = project.pseudonym_key()?;
+        Self::with_key(project, key)
+    }
+
+    /// Opens the lake of a project to query it. Who reads pseudonyms need not hold their key, unless configured blocked
+    /// values are known by their pseudonyms.
+    pub fn open_to_read(project: Project) -> Result<Self> {
+        let key = match project.pseudonym_key() {
+            Err(_) if project.config.identity.blocked.is_empty() => None,
+            key => key?,
+        };
+        Self::with_key(project, key)
+    }
+
+    fn with_key(project: Project, key: Option<Secret>) -> Result<Self> {
         let kinds = &project.config.privacy.pseudonymize;
-        let pseudonymiser = project.pseudonym_key()?.map(|key| Arc::new(Pseudonymiser::new(key.expose(), kinds)));
+        let pseudonymiser = key.map(|key| Arc::new(Pseudonymiser::new(key.expose(), kinds)));
         let blocked = Arc::new(Blocked::new(&project.config.identity.blocked, pseudonymiser.as_deref()));
         let lake = Lake::open(&project.folder, &project.config.lake.url)?;
         let ctx = engine::session(&lake, &project.config.engine)?;

@@ -1,12 +1,14 @@
 //! Workloads of the benches, done with the library's own stages, as a program of its own.
 //!
-//! Usage: `peer W1 DATA OUT THREADS` or `peer W11 DATA OUT.parquet THREADS`
+//! Usage: `peer W1 DATA OUT THREADS`, `peer W11 DATA OUT.parquet THREADS` or `peer identifiers COUNT OUT.parquet THREADS`
 //! - `DATA`: a folder that holds `jsonl/*.jsonl` (for W1) and `resolved/day=*/*.parquet` (for W11)
-//! - `OUT`: a folder of `day=…/part-N.parquet` (W1) or one file (W11)
+//! - `COUNT`: how many identifiers to make up and resolve
+//! - `OUT`: a folder of `day=…/part-N.parquet` (W1) or one file
 //!
 //! Prints one line of JSON: rows written, wall seconds, seconds by phase, peak memory. The README beside it tells what
 //! the workloads are and how their results are checked.
 
+mod identifiers;
 mod identity;
 mod land;
 
@@ -43,8 +45,9 @@ fn run(arguments: &[String]) -> Result<()> {
     let mut phases = Phases::start();
     let rows = match workload.as_str() {
         "W1" => land::run(data, out, threads, &mut phases)?,
+        "identifiers" => identifiers::run(data, out, threads, &mut phases)?,
         "W11" => identity::run(data, out, threads, &mut phases)?,
-        other => return Err(Error::invalid(format!("no workload `{other}`, expected W1 or W11"))),
+        other => return Err(Error::invalid(format!("no workload `{other}`, expected W1, W11 or identifiers"))),
     };
     println!("{}", phases.report(workload, rows));
     Ok(())

@@ -1,19 +1,22 @@
 //! What each command does.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::messages::Messages;
+use super::output::Output;
 use super::progress::Shown;
-use super::{Command, GenerateArgs, Global, RunArgs, sql, summary};
+use super::{Command, GenerateArgs, Global, sql, summary};
 use crate::config::Project;
 use crate::error::{Context, Error, Result};
-use crate::generate::{self, LANDING_ZONE};
+use crate::generate;
 use crate::lake::Lock;
 use crate::models;
 use crate::models::graph::Graph;
-use crate::run::{self, Options};
+use crate::run::{self, Options, Progress, RunStatus};
 use crate::workspace::Workspace;
 use crate::{landing, models::Status};
 
@@ -22,52 +25,66 @@ const FAILED: u8 = 1;
 
 /// Does what the command says; the exit code tells a scheduler what to do next.
 pub async fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
+    let job_of = |command: &str, land, build| Options {
+        command: command.into(),
+        as_of: global.as_of,
+        select: None,
+        land,
+        build,
+    };
     match command {
-        Command::Run(args) => job(global, options("run", &args, None, true, true), args.dry_run).await,
-        Command::Build { select, run } => job(global, options("build", &run, select, false, true), run.dry_run).await,
-        Command::Land { dry_run } => {
-            job(global, Options { command: "land".into(), land: true, ..Options::default() }, dry_run).await
+        Command::Run(args) => job(global, job_of("run", true, true), args.dry_run).await,
+        Command::Build { select, run } => {
+            job(global, Options { select, ..job_of("build", false, true) }, run.dry_run).await
         }
+        Command::Land(args) => job(global, job_of("land", true, false), args.dry_run).await,
         Command::Check => check(global).await,
         Command::Sql { command, file, format } => {
             let query = match (command, file) {
                 (Some(query), _) => query,
                 (None, Some(file)) => std::fs::read_to_string(&file).context(file.display())?,
-                (None, None) => {
-                    let mut query = String::new();
-                    std::io::stdin().read_to_string(&mut query)?;
-                    query
-                }
+                (None, None) => aside(|| Ok(std::io::read_to_string(std::io::stdin())?)).await?,
             };
             query_project(global, &query, format).await
         }
         Command::Status => status(global).await,
-        Command::Generate(args) => generate_files(global, &args),
+        Command::Generate(args) => generate_files(global, args).await,
         Command::Demo { events, seed, folder } => {
-            let project = generate::Options { events, seed, ..generate::Options::default() };
-            generate::project(&folder, &project)?;
-            eprintln!("generate");
-            generate::generate(&project, &folder.join(LANDING_ZONE), |_| {})?;
-            let global = Global { project: folder, json: global.json, log_format: global.log_format };
-            let options = Options { command: "demo".into(), land: true, build: true, ..Options::default() };
-            job(&global, options, false).await
+            refuse_project(global)?;
+            let options = generate::Options { events, seed, ..generate::Options::default() };
+            make(global, options, folder.clone()).await?;
+            let global = Global { project: Some(folder), ..global.clone() };
+            job(&global, job_of("demo", true, true), false).await
         }
     }
 }
 
-fn options(command: &str, args: &RunArgs, select: Option<String>, land: bool, build: bool) -> Options {
-    Options { command: command.into(), as_of: args.as_of, select, land, build }
+fn project(global: &Global) -> Result<Project> {
+    Project::load(global.project.as_deref().unwrap_or(Path::new(".")))
 }
 
 fn open(global: &Global) -> Result<Workspace> {
-    Workspace::open(Project::load(&global.project)?)
+    Workspace::open(project(global)?)
+}
+
+/// Does blocking work beside the task that listens to signals.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal(error.to_string()))?
+}
+
+/// Commands that make a project take its folder as their argument.
+fn refuse_project(global: &Global) -> Result<()> {
+    match &global.project {
+        Some(_) => Err(Error::invalid("--project says nothing here").hint("the new folder is the argument itself")),
+        None => Ok(()),
+    }
 }
 
 async fn job(global: &Global, options: Options, dry_run: bool) -> Result<ExitCode> {
     let workspace = open(global)?;
     if dry_run {
         let steps = run::dry_run(&workspace, &options).await?;
-        let mut out = std::io::stdout().lock();
+        let mut out = Output::stdout();
         if global.json {
             let steps: Vec<_> =
                 steps.iter().map(|(stage, what, why)| json!({"stage": stage, "what": what, "why": why})).collect();
@@ -81,31 +98,28 @@ async fn job(global: &Global, options: Options, dry_run: bool) -> Result<ExitCod
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let _lock = Lock::take(&workspace.project.folder)?;
+    let messages = Messages(global.log_format);
+    let _lock = Lock::take(&workspace.project.folder, &workspace.lake)?;
     let report = {
-        let mut progress = Shown::new();
+        let mut progress = Shown::new(messages);
         run::run(&workspace, options, &mut progress).await?
     };
-    for line in
-        report.results.iter().filter(|line| matches!(line.status, Status::Fail | Status::Error | Status::Skipped))
-    {
-        eprintln!("{:?} {}: {}", line.status, line.unique_id, line.message);
-    }
-    let mut out = std::io::stdout().lock();
+    report.results.iter().filter(|result| !result.is_well()).for_each(|result| messages.not_well(result));
+    let mut out = Output::stdout();
     if global.json {
         writeln!(out, "{}", serde_json::to_string(&report)?)?;
     } else {
         summary::print(&workspace, &report, &mut out).await?;
     }
-    Ok(if report.has_failed() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+    Ok(if report.status == RunStatus::Failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }
 
 /// Checks configuration, sources and data; runs every check again, whatever passed before, and writes nothing.
 async fn check(global: &Global) -> Result<ExitCode> {
     let workspace = open(global)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = Output::stdout();
     let sources = landing::check(&workspace).await?;
-    run::register_everything(&workspace, None).await?;
+    run::register_everything(&workspace, global.as_of).await?;
     let graph = Graph::load(&workspace.ctx, &workspace.project.folder.join("queries"))?;
     let results = models::run_all_checks(&workspace, &graph).await?;
     let failed: Vec<_> = results.iter().filter(|line| line.status != Status::Pass).collect();
@@ -125,8 +139,11 @@ async fn check(global: &Global) -> Result<ExitCode> {
 }
 
 async fn query_project(global: &Global, query: &str, format: Option<sql::Format>) -> Result<ExitCode> {
-    let workspace = open(global)?;
-    run::register_everything(&workspace, None).await?;
+    if global.json {
+        return Err(Error::invalid("a query has no report").hint("--format json gives its rows as JSON"));
+    }
+    let workspace = Workspace::open_to_read(project(global)?)?;
+    run::register_everything(&workspace, global.as_of).await?;
     let is_terminal = std::io::stdout().is_terminal();
     let format = format.unwrap_or(if is_terminal { sql::Format::Table } else { sql::Format::Csv });
     if format == sql::Format::Parquet && is_terminal {
@@ -134,21 +151,22 @@ async fn query_project(global: &Global, query: &str, format: Option<sql::Format>
             Error::invalid("a Parquet file does not belong on a terminal").hint("redirect it: > result.parquet")
         );
     }
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out = std::io::BufWriter::new(Output::stdout());
     sql::query(&workspace.ctx, query, format, &mut out).await?;
     out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn status(global: &Global) -> Result<ExitCode> {
-    let workspace = open(global)?;
-    let tables = run::register_everything(&workspace, None).await?;
-    let mut out = std::io::stdout().lock();
-    summary::status(&workspace, &tables, global.json, &mut out).await?;
+    let workspace = Workspace::open_to_read(project(global)?)?;
+    let tables = run::register_everything(&workspace, global.as_of).await?;
+    let mut out = Output::stdout();
+    summary::status(&workspace, tables.as_of, global.json, &mut out).await?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn generate_files(global: &Global, args: &GenerateArgs) -> Result<ExitCode> {
+async fn generate_files(global: &Global, args: GenerateArgs) -> Result<ExitCode> {
+    refuse_project(global)?;
     let options = generate::Options {
         events: args.events,
         seed: args.seed,
@@ -160,9 +178,8 @@ fn generate_files(global: &Global, args: &GenerateArgs) -> Result<ExitCode> {
         bad_records: args.bad_records,
         ..generate::Options::default()
     };
-    generate::project(&args.folder, &options)?;
-    let made = generate::generate(&options, &args.folder.join(LANDING_ZONE), |_| {})?;
-    let mut out = std::io::stdout().lock();
+    let made = make(global, options, args.folder.clone()).await?;
+    let mut out = Output::stdout();
     if global.json {
         let report = json!({
             "files": made.files, "records": made.events, "bytes": made.bytes, "customers": made.customers,
@@ -182,4 +199,15 @@ fn generate_files(global: &Global, args: &GenerateArgs) -> Result<ExitCode> {
         writeln!(out, "run them with: wayline run --project {folder}")?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Generates events and then the project around them, so that one cut short can be begun again.
+async fn make(global: &Global, options: generate::Options, folder: PathBuf) -> Result<generate::Summary> {
+    let mut progress = Shown::new(Messages(global.log_format));
+    progress.stage("generate");
+    aside(move || {
+        let total = options.events;
+        generate::project(&folder, &options, |done| progress.done(done, total, "records"))
+    })
+    .await
 }

@@ -9,16 +9,22 @@
 //! | 130, 143 | stopped by SIGINT, SIGTERM |
 
 mod commands;
+mod messages;
+mod output;
 mod progress;
 mod sql;
 mod summary;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde_json::json;
 
+use self::messages::{Messages, log_to_stderr};
+use self::output::Output;
 use crate::error::{Error, Kind, Result};
 use crate::generate::{Compression, Format};
 
@@ -35,11 +41,14 @@ struct Cli {
 const EXIT_CODES: &str = "Exit codes: 0 done or nothing to do; 1 a step or data check failed; 2 usage or configuration; \
 75 temporary, try again; 130 and 143 stopped by a signal.";
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 struct Global {
-    /// Folder that holds wayline.toml
-    #[arg(long, global = true, default_value = ".", value_name = "DIR")]
-    project: PathBuf,
+    /// Folder that holds wayline.toml [default: .]
+    #[arg(long, global = true, value_name = "DIR")]
+    project: Option<PathBuf>,
+    /// Logical time: a date or RFC 3339 time; by default that of the newest event, for queries that of the last run
+    #[arg(long, global = true, value_name = "TIME", value_parser = parse_time)]
+    as_of: Option<i64>,
     /// Print a one-line JSON report as the last line of stdout
     #[arg(long, global = true)]
     json: bool,
@@ -59,14 +68,11 @@ enum Command {
     /// Land, resolve, build, check, publish: the main job; safe to repeat at any time
     Run(RunArgs),
     /// Take new files into the lake, exactly once
-    Land {
-        /// Say what would be done and why; write nothing
-        #[arg(long)]
-        dry_run: bool,
-    },
+    Land(RunArgs),
     /// Resolve customers, build stale models, check and publish them
     Build {
-        /// Models to build: NAME, +NAME (with all it reads), NAME+ (with all that reads it), tag:WORD
+        /// Models to build: NAME, +NAME (with all it reads), NAME+ (with all that reads it), tag:WORD,
+        /// state:modified (changed SQL or configuration, or never built)
         #[arg(short, long, value_name = "SELECTOR")]
         select: Option<String>,
         #[command(flatten)]
@@ -92,7 +98,7 @@ enum Command {
     Generate(GenerateArgs),
     /// Generate events, run the main job on them and show what came out
     Demo {
-        /// Events to generate; a million takes some 10 seconds and 1.5 GB of disk
+        /// Events to generate; a million takes some 10 seconds and 0.7 GB of disk
         #[arg(long, default_value_t = 100_000)]
         events: u64,
         /// Seed of the events
@@ -106,9 +112,6 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// Logical time: a date or RFC 3339 time; by default that of the newest event
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    as_of: Option<i64>,
     /// Say what would be done and why; write nothing
     #[arg(long)]
     dry_run: bool,
@@ -158,18 +161,35 @@ fn parse_time(text: &str) -> Result<i64, String> {
 /// Parses the command line, does what it says, reports; returns the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    let messages = Messages(cli.global.log_format);
     log_to_stderr(cli.global.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(8 << 20).build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(until_stopped(commands::dispatch(cli.command, &cli.global))),
+        Ok(runtime) => {
+            let outcome = runtime.block_on(until_stopped(commands::dispatch(cli.command, &cli.global), messages));
+            // What a signal interrupted may still be computing, and need not come to its end.
+            runtime.shutdown_background();
+            outcome
+        }
         Err(error) => Err(error.into()),
     };
     match outcome {
         Ok(code) => code,
-        Err(Stopped::Signal(code)) => ExitCode::from(code),
-        Err(Stopped::Error(error)) => {
-            show(&error);
-            ExitCode::from(exit_code(&error))
+        Err(stopped) => {
+            let (code, report) = match &stopped {
+                Stopped::Signal(code) => (*code, json!({"status": "stopped", "exit_code": code})),
+                Stopped::Error(error) => {
+                    messages.error(error);
+                    let code = exit_code(error);
+                    let (message, hint) = (error.to_string(), error.remedy());
+                    (code, json!({"status": "error", "exit_code": code, "error": message, "hint": hint}))
+                }
+            };
+            if cli.global.json {
+                // The exit code tells as much if nobody reads it.
+                let _ = writeln!(Output::stdout(), "{report}");
+            }
+            ExitCode::from(code)
         }
     }
 }
@@ -188,18 +208,21 @@ impl<E: Into<Error>> From<E> for Stopped {
 }
 
 /// Runs a command until it ends or a signal comes. Every step of ours is safe to be the last, so a signal just stops.
-async fn until_stopped(command: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode, Stopped> {
+async fn until_stopped(
+    command: impl Future<Output = Result<ExitCode>>,
+    messages: Messages,
+) -> Result<ExitCode, Stopped> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         outcome = command => Ok(outcome?),
         _ = interrupt.recv() => {
-            eprintln!("stopped by SIGINT; run again to go on");
+            messages.stopped("SIGINT");
             Err(Stopped::Signal(130))
         }
         _ = terminate.recv() => {
-            eprintln!("stopped by SIGTERM; run again to go on");
+            messages.stopped("SIGTERM");
             Err(Stopped::Signal(143))
         }
     }
@@ -210,30 +233,6 @@ fn exit_code(error: &Error) -> u8 {
         Kind::Invalid => 2,
         Kind::Unavailable | Kind::Conflict => 75,
         Kind::Corrupt | Kind::Internal => 1,
-    }
-}
-
-/// Prints the error with its causes, then the hint.
-fn show(error: &Error) {
-    eprintln!("error: {error}");
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        eprintln!("caused by: {cause}");
-        source = cause.source();
-    }
-    if let Some(hint) = error.remedy() {
-        eprintln!("hint: {hint}");
-    }
-}
-
-fn log_to_stderr(format: LogFormat) {
-    use tracing_subscriber::EnvFilter;
-    // Libraries stay at warnings unless asked for: some have logged credentials at lower levels.
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
     }
 }
 

@@ -1,33 +1,46 @@
-//! Progress on stderr: a bar on a terminal, plain lines otherwise.
+//! Progress on stderr: a bar on a terminal, a message per stage otherwise.
 
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::LogFormat;
+use super::messages::Messages;
 use crate::run::Progress;
 
-/// Shows a run's progress.
+/// Shows the progress of a command.
 pub struct Shown {
     bar: Option<ProgressBar>,
-    stage: String,
-    bytes: u64,
+    messages: Messages,
 }
 
 impl Shown {
-    /// A bar if stderr is a terminal.
-    pub fn new() -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
+    /// A bar if stderr is a terminal that people look at.
+    pub fn new(messages: Messages) -> Self {
+        let is_watched = std::io::stderr().is_terminal() && messages.0 == LogFormat::Text;
+        let bar = is_watched.then(|| {
             let bar = ProgressBar::new_spinner();
-            bar.set_style(
-                ProgressStyle::with_template("{spinner} {elapsed:>4} {prefix} {wide_msg}")
-                    .expect("the template is well formed"),
-            );
+            bar.set_style(style("{spinner} {elapsed:>4} {prefix} {wide_msg}"));
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        Self { bar, stage: String::new(), bytes: 0 }
+        Self { bar, messages }
     }
+
+    /// `done` of `total` of the stage are done, counted in `unit`.
+    pub fn done(&mut self, done: u64, total: u64, unit: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_style(style("{spinner} {elapsed:>4} {prefix} [{wide_bar}] {msg} {eta} left"));
+            bar.set_length(total);
+            bar.set_position(done);
+            bar.set_message(format!("{done} of {total} {unit}"));
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("templates are well formed")
 }
 
 impl Drop for Shown {
@@ -40,13 +53,13 @@ impl Drop for Shown {
 
 impl Progress for Shown {
     fn stage(&mut self, name: &str) {
-        self.stage = name.to_string();
         match &self.bar {
             Some(bar) => {
-                bar.set_prefix(self.stage.clone());
+                bar.set_style(style("{spinner} {elapsed:>4} {prefix} {wide_msg}"));
+                bar.set_prefix(name.to_string());
                 bar.set_message("");
             }
-            None => eprintln!("{name}"),
+            None => self.messages.stage(name),
         }
     }
 
@@ -56,10 +69,7 @@ impl Progress for Shown {
         }
     }
 
-    fn bytes(&mut self, bytes: u64) {
-        self.bytes += bytes;
-        if let Some(bar) = &self.bar {
-            bar.set_message(format!("{} MB", self.bytes / 1_000_000));
-        }
+    fn read(&mut self, done: u64, total: u64) {
+        self.done(done / 1_000_000, total / 1_000_000, "MB");
     }
 }

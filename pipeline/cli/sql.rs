@@ -1,9 +1,12 @@
 //! One-shot SQL over all tables and marts, in the form that the reader wants.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::json::WriterBuilder;
+use arrow::json::writer::{JsonArray, LineDelimited};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches_with_schema;
 use clap::ValueEnum;
@@ -11,7 +14,8 @@ use comfy_table::Table;
 use comfy_table::presets::ASCII_MARKDOWN;
 use datafusion::execution::context::SQLOptions;
 use datafusion::prelude::SessionContext;
-use std::sync::Arc;
+use futures::TryStreamExt;
+use parquet::arrow::ArrowWriter;
 
 use crate::delta;
 use crate::derived::storage::{stored_schema, to_stored};
@@ -34,53 +38,62 @@ pub enum Format {
     Parquet,
 }
 
-/// Runs one query, read-only, and writes its result.
-pub async fn query(ctx: &SessionContext, sql: &str, format: Format, out: &mut impl Write) -> Result<()> {
+/// Runs one query, read-only, and writes its result: row by row, but for tables, whose width all rows tell.
+pub async fn query(ctx: &SessionContext, sql: &str, format: Format, out: &mut (impl Write + Send)) -> Result<()> {
     let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    let frame = ctx.sql_with_options(sql, options).await?;
-    let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
-    let batches = frame.collect().await?;
-    // A sum or a count may come with another nullability than was planned; the rows' own schema is the truth.
-    let schema = batches.first().map_or(schema, RecordBatch::schema);
-    write(&schema, &batches, format, out)
-}
-
-fn write(schema: &SchemaRef, batches: &[RecordBatch], format: Format, out: &mut impl Write) -> Result<()> {
+    let mut rows = ctx.sql_with_options(sql, options).await?.execute_stream().await?;
+    let schema = rows.schema();
     match format {
-        Format::Table => writeln!(out, "{}", pretty_format_batches_with_schema(schema.clone(), batches)?)?,
-        Format::Markdown => writeln!(out, "{}", markdown(schema, batches)?)?,
+        Format::Table | Format::Markdown => {
+            let batches: Vec<RecordBatch> = rows.try_collect().await?;
+            // A sum or a count may come with another nullability than was planned; the rows' own schema is the truth.
+            let schema = batches.first().map_or(schema, RecordBatch::schema);
+            match format {
+                Format::Table => writeln!(out, "{}", pretty_format_batches_with_schema(schema, &batches)?)?,
+                _ => writeln!(out, "{}", markdown(&schema, &batches)?)?,
+            }
+        }
         Format::Csv => {
-            let schema = flat_schema(schema);
+            let schema = flat_schema(&schema);
             let mut writer = arrow::csv::WriterBuilder::new()
                 .with_header(true)
                 .with_timestamp_tz_format("%Y-%m-%dT%H:%M:%S%.6fZ".into())
                 .build(&mut *out);
-            if batches.is_empty() {
-                writer.write(&RecordBatch::new_empty(schema.clone()))?;
-            }
-            for batch in batches {
-                writer.write(&flat(batch, &schema)?)?;
+            writer.write(&RecordBatch::new_empty(schema.clone()))?;
+            while let Some(batch) = rows.try_next().await? {
+                writer.write(&flat(&batch, &schema)?)?;
             }
         }
         Format::Json => {
-            let mut writer = arrow::json::ArrayWriter::new(&mut *out);
-            writer.write_batches(&batches.iter().collect::<Vec<_>>())?;
+            let mut writer = json_writer().build::<_, JsonArray>(&mut *out);
+            while let Some(batch) = rows.try_next().await? {
+                writer.write(&batch)?;
+            }
             writer.finish()?;
             writeln!(out)?;
         }
         Format::Ndjson => {
-            let mut writer = arrow::json::LineDelimitedWriter::new(&mut *out);
-            writer.write_batches(&batches.iter().collect::<Vec<_>>())?;
+            let mut writer = json_writer().build::<_, LineDelimited>(&mut *out);
+            while let Some(batch) = rows.try_next().await? {
+                writer.write(&batch)?;
+            }
             writer.finish()?;
         }
         Format::Parquet => {
-            let schema = stored_schema(schema)?;
-            let stored: Vec<RecordBatch> =
-                batches.iter().map(|batch| to_stored(batch, &schema)).collect::<Result<_>>()?;
-            out.write_all(&delta::encode(&schema, stored)?.0)?;
+            let schema = stored_schema(&schema)?;
+            let mut writer = ArrowWriter::try_new(out, schema.clone(), Some(delta::writer_properties()))?;
+            while let Some(batch) = rows.try_next().await? {
+                writer.write(&to_stored(&batch, &schema)?)?;
+            }
+            writer.close()?;
         }
     }
     Ok(())
+}
+
+/// Every row has every key.
+fn json_writer() -> WriterBuilder {
+    WriterBuilder::new().with_explicit_nulls(true)
 }
 
 fn markdown(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Table> {
@@ -106,7 +119,8 @@ fn flat_schema(schema: &SchemaRef) -> SchemaRef {
         .iter()
         .map(|field| match field.data_type().is_nested() {
             true => Field::new(field.name(), DataType::Utf8, true),
-            false => field.as_ref().clone(),
+            // A sum may come with another nullability than was planned.
+            false => field.as_ref().clone().with_nullable(true),
         })
         .collect();
     Arc::new(Schema::new(fields))
@@ -144,8 +158,8 @@ mod tests {
     #[tokio::test]
     async fn each_format_shows_the_same_row() {
         assert_eq!(shown(SQL, Format::Csv).await, "one,text,nothing,list\n1,a|b,,\"[1, 2]\"\n");
-        assert_eq!(shown(SQL, Format::Json).await, "[{\"one\":1,\"text\":\"a|b\",\"list\":[1,2]}]\n");
-        assert_eq!(shown(SQL, Format::Ndjson).await, "{\"one\":1,\"text\":\"a|b\",\"list\":[1,2]}\n");
+        assert_eq!(shown(SQL, Format::Json).await, "[{\"one\":1,\"text\":\"a|b\",\"nothing\":null,\"list\":[1,2]}]\n");
+        assert_eq!(shown(SQL, Format::Ndjson).await, "{\"one\":1,\"text\":\"a|b\",\"nothing\":null,\"list\":[1,2]}\n");
         assert!(shown(SQL, Format::Markdown).await.contains("| 1   | a\\|b |"));
         assert!(shown(SQL, Format::Table).await.starts_with('+'));
     }

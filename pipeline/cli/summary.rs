@@ -1,21 +1,29 @@
 //! What a person wants to see at the end of a run, and the state of a lake.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
-use arrow::array::AsArray;
-use arrow::datatypes::Float64Type;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Float64Type, Int64Type};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use serde_json::json;
+use serde::Serialize;
 
+use crate::delta::Table;
 use crate::error::Result;
+use crate::identity::stage as identity;
+use crate::landing;
 use crate::landing::events::{DEAD_LETTERS, EVENTS};
+use crate::landing::ledger::{Counts, Entry};
 use crate::marts::Catalog;
-use crate::run::{Report, Tables};
+use crate::models;
+use crate::models::graph::Graph;
+use crate::run::report::instant;
+use crate::run::{Report, RunStatus};
 use crate::workspace::Workspace;
 
 /// Prints what a run did, where its outputs are, and three numbers worth knowing.
 pub async fn print(workspace: &Workspace, report: &Report, out: &mut impl Write) -> Result<()> {
-    if report.status == "nothing_new" {
+    if report.status == RunStatus::NothingNew {
         writeln!(out, "nothing new; {:.2} s", report.elapsed_time)?;
         return Ok(());
     }
@@ -36,14 +44,11 @@ pub async fn print(workspace: &Workspace, report: &Report, out: &mut impl Write)
         )?;
     }
     if report.args.build {
-        let of = |kind: &str| report.results.iter().filter(|line| line.unique_id.starts_with(kind)).count();
-        writeln!(
-            out,
-            "built       {} models, ran {} checks, published {} marts",
-            of("model."),
-            of("test."),
-            of("mart.")
-        )?;
+        let of = |kind| match report.outcomes(kind) {
+            (done, 0) => done.to_string(),
+            (done, failed) => format!("{done} ({failed} failed)"),
+        };
+        writeln!(out, "built       {} models, ran {} checks, published {} marts", of("model"), of("test"), of("mart"))?;
     }
     writeln!(out, "in          {:.2} s{}", report.elapsed_time, memory(report))?;
     if report.args.build {
@@ -58,7 +63,7 @@ pub async fn print(workspace: &Workspace, report: &Report, out: &mut impl Write)
 }
 
 fn memory(report: &Report) -> String {
-    report.peak_memory_bytes.map(|bytes| format!(", {} MB of memory at most", bytes >> 20)).unwrap_or_default()
+    report.peak_memory_bytes.map(|bytes| format!(", {} MiB of memory at most", bytes >> 20)).unwrap_or_default()
 }
 
 fn place(workspace: &Workspace) -> String {
@@ -89,11 +94,9 @@ async fn numbers(workspace: &Workspace, out: &mut impl Write) -> Result<()> {
     for sql in NUMBERS {
         let Ok(frame) = workspace.ctx.sql(sql).await else { continue };
         for batch in frame.collect().await? {
-            let texts = ArrayFormatter::try_new(batch.column(1), &FormatOptions::default())?;
-            let shares = batch.column(0).as_primitive::<Float64Type>();
-            for (row, share) in shares.iter().enumerate() {
+            for (share, text) in batch.column(0).as_primitive::<Float64Type>().iter().zip(texts(&batch, 1)?) {
                 if let Some(share) = share {
-                    writeln!(out, "  {:>5.1} % {}", share * 100.0, texts.value(row))?;
+                    writeln!(out, "  {:>5.1} % {text}", share * 100.0)?;
                 }
             }
         }
@@ -101,74 +104,142 @@ async fn numbers(workspace: &Workspace, out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
+/// What a lake holds, and how fresh it is.
+#[derive(Debug, Serialize)]
+struct LakeStatus {
+    /// Logical time, RFC 3339.
+    as_of: Option<String>,
+    /// When the newest batch was planned, RFC 3339.
+    last_batch_at: Option<String>,
+    batches: usize,
+    sources: BTreeMap<String, SourceStatus>,
+    dead_letters: Vec<Letters>,
+    tables: Vec<TableSize>,
+    marts: BTreeMap<String, MartStatus>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct SourceStatus {
+    #[serde(flatten)]
+    counts: Counts,
+    /// When its newest event occurred, RFC 3339.
+    newest_occurred_at: Option<String>,
+}
+
+/// Dead letters of one reason.
+#[derive(Debug, Serialize)]
+struct Letters {
+    reason: String,
+    count: i64,
+    /// Origin of one of them.
+    example: String,
+}
+
+#[derive(Debug, Serialize)]
+struct TableSize {
+    table: String,
+    rows: usize,
+    files: usize,
+    bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct MartStatus {
+    rows: usize,
+    path: String,
+    run_id: String,
+    as_of: Option<String>,
+}
+
 /// Prints freshness, batches, dead letters by reason with an example, and the sizes of tables.
-pub async fn status(workspace: &Workspace, tables: &Tables, as_json: bool, out: &mut impl Write) -> Result<()> {
-    let as_of = tables.as_of.and_then(chrono::DateTime::<chrono::Utc>::from_timestamp_micros);
-    let as_of = as_of.map(|time| time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
-    let landed = rows(
-        workspace,
-        "select count(distinct batch), coalesce(sum(rows_in), 0), coalesce(sum(landed), 0), \
-        coalesce(sum(duplicates), 0), coalesce(sum(dead_letters), 0) from batches",
-    )
-    .await?;
-    let letters =
-        rows(workspace, "select reason, count(*), min(origin) from dead_letters group by 1 order by 2 desc, 1").await?;
-    let catalog = Catalog::load(&workspace.lake).await?;
-    let mut sizes = Vec::new();
-    for (name, folder) in [("events", EVENTS), ("dead_letters", DEAD_LETTERS)] {
-        if let Some(table) = crate::delta::Table::open(&workspace.lake, folder).await? {
-            let files = table.files()?;
-            sizes.push((name, table.rows()?, files.len(), files.iter().map(|file| file.size).sum::<u64>()));
-        }
-    }
-    let landed = landed.first().cloned().unwrap_or_default();
+pub async fn status(workspace: &Workspace, as_of: Option<i64>, as_json: bool, out: &mut impl Write) -> Result<()> {
+    let status = lake_status(workspace, as_of).await?;
     if as_json {
-        let report = json!({
-            "as_of": as_of,
-            "batches": landed.first(), "rows_in": landed.get(1), "landed": landed.get(2),
-            "duplicates": landed.get(3), "dead_letters": landed.get(4),
-            "reasons": letters.iter().map(|row| json!({"reason": row[0], "count": row[1], "example": row[2]})).collect::<Vec<_>>(),
-            "tables": sizes.iter().map(|(name, rows, files, bytes)| json!({"table": name, "rows": rows, "files": files, "bytes": bytes})).collect::<Vec<_>>(),
-            "marts": catalog.marts.iter().map(|(name, mart)| json!({"mart": name, "rows": mart.rows, "path": mart.path, "run_id": mart.run_id, "as_of": mart.as_of})).collect::<Vec<_>>(),
-        });
-        writeln!(out, "{report}")?;
+        writeln!(out, "{}", serde_json::to_string(&status)?)?;
         return Ok(());
     }
-    writeln!(out, "as of       {}", as_of.as_deref().unwrap_or("never: nothing is landed"))?;
-    if let [batches, rows_in, landed, duplicates, dead] = landed.as_slice() {
+    writeln!(out, "as of       {}", status.as_of.as_deref().unwrap_or("never: nothing is landed"))?;
+    writeln!(out, "batches     {}, the last {}", status.batches, status.last_batch_at.as_deref().unwrap_or("never"))?;
+    for (name, SourceStatus { counts, newest_occurred_at }) in &status.sources {
+        let newest = newest_occurred_at.as_deref().unwrap_or("-");
+        let Counts { rows_in, landed, duplicates, dead_letters, .. } = counts;
         writeln!(
             out,
-            "batches     {batches}: {rows_in} rows in = {landed} landed + {duplicates} duplicates + {dead} dead letters"
+            "  {name:<18} {rows_in} rows in = {landed} landed + {duplicates} duplicates + {dead_letters} dead letters; \
+             newest event {newest}"
         )?;
     }
-    for row in &letters {
-        writeln!(out, "  {:<18} {:>10} dead letters, for example {}", row[0], row[1], row[2])?;
+    for letters in &status.dead_letters {
+        writeln!(out, "  {:<18} {:>10} dead letters, for example {}", letters.reason, letters.count, letters.example)?;
     }
-    for (name, rows, files, bytes) in &sizes {
-        writeln!(out, "{name:<12} {rows:>14} rows  {files} files, {} KB", bytes / 1000)?;
+    writeln!(out, "tables")?;
+    for TableSize { table, rows, files, bytes } in &status.tables {
+        writeln!(out, "  {table:<20} {rows:>12} rows  {files} files, {} KB", bytes / 1000)?;
     }
-    for (name, mart) in &catalog.marts {
-        writeln!(
-            out,
-            "  {name:<18} {:>10} rows  {} (as of {})",
-            mart.rows,
-            mart.path,
-            mart.as_of.as_deref().unwrap_or("-")
-        )?;
+    writeln!(out, "marts")?;
+    for (name, mart) in &status.marts {
+        let as_of = mart.as_of.as_deref().unwrap_or("-");
+        writeln!(out, "  {name:<20} {:>12} rows  {} (as of {as_of})", mart.rows, mart.path)?;
     }
     Ok(())
 }
 
-/// The rows of a query as text.
-async fn rows(workspace: &Workspace, sql: &str) -> Result<Vec<Vec<String>>> {
-    let mut rows = Vec::new();
-    for batch in workspace.ctx.sql(sql).await?.collect().await? {
-        let options = FormatOptions::default();
-        let columns = batch.columns().iter().map(|array| ArrayFormatter::try_new(array, &options));
-        let columns: Vec<ArrayFormatter<'_>> = columns.collect::<Result<_, _>>()?;
-        rows.extend(
-            (0..batch.num_rows()).map(|row| columns.iter().map(|column| column.value(row).to_string()).collect()),
-        );
+async fn lake_status(workspace: &Workspace, as_of: Option<i64>) -> Result<LakeStatus> {
+    let entries = Entry::load_all(&workspace.lake, landing::last_batch(workspace).await?).await?;
+    let mut sources: BTreeMap<String, SourceStatus> = BTreeMap::new();
+    for (source, counts) in entries.iter().flat_map(|entry| &entry.sources) {
+        sources.entry(source.clone()).or_default().counts.add(counts);
     }
-    Ok(rows)
+    for batch in rows(workspace, "select source, cast(max(occurred_at) as bigint) from events group by source").await? {
+        let newest = batch.column(1).as_primitive::<Int64Type>();
+        for (row, source) in texts(&batch, 0)?.into_iter().enumerate() {
+            sources.entry(source).or_default().newest_occurred_at = Some(instant(newest.value(row)));
+        }
+    }
+    let mut dead_letters = Vec::new();
+    let by_reason = "select reason, count(*), min(origin) from dead_letters group by 1 order by 2 desc, 1";
+    for batch in rows(workspace, by_reason).await? {
+        let counts = batch.column(1).as_primitive::<Int64Type>().values();
+        let named = texts(&batch, 0)?.into_iter().zip(texts(&batch, 2)?).zip(counts);
+        dead_letters.extend(named.map(|((reason, example), count)| Letters { reason, count: *count, example }));
+    }
+    let marts = Catalog::load(&workspace.lake).await?.marts.into_iter().map(|(name, mart)| {
+        (name, MartStatus { rows: mart.rows, path: mart.path, run_id: mart.run_id, as_of: mart.as_of })
+    });
+    Ok(LakeStatus {
+        as_of: as_of.map(instant),
+        last_batch_at: entries.iter().map(|entry| entry.planned_at).max().map(instant),
+        batches: entries.len(),
+        sources,
+        dead_letters,
+        tables: sizes(workspace).await?,
+        marts: marts.collect(),
+    })
+}
+
+/// The tables that lie in the lake, in the order in which data meets them.
+async fn sizes(workspace: &Workspace) -> Result<Vec<TableSize>> {
+    let graph = Graph::load(&workspace.ctx, &workspace.project.folder.join("queries"))?;
+    let mut places = vec![("events".to_string(), EVENTS.to_string()), ("dead_letters".into(), DEAD_LETTERS.into())];
+    places.extend(identity::TABLES.map(|name| (name.to_string(), identity::folder(name))));
+    places.extend(graph.models.iter().map(|model| (model.name.clone(), models::folder(&model.name))));
+    let mut sizes = Vec::new();
+    for (table, folder) in places {
+        if let Some(stored) = Table::open(&workspace.lake, &folder).await? {
+            let files = stored.files()?;
+            let bytes = files.iter().map(|file| file.size).sum();
+            sizes.push(TableSize { table, rows: stored.rows()?, files: files.len(), bytes });
+        }
+    }
+    Ok(sizes)
+}
+
+async fn rows(workspace: &Workspace, sql: &str) -> Result<Vec<RecordBatch>> {
+    Ok(workspace.ctx.sql(sql).await?.collect().await?)
+}
+
+/// A column as text.
+fn texts(batch: &RecordBatch, column: usize) -> Result<Vec<String>> {
+    let texts = ArrayFormatter::try_new(batch.column(column), &FormatOptions::default())?;
+    Ok((0..batch.num_rows()).map(|row| texts.value(row).to_string()).collect())
 }

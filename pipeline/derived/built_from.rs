@@ -1,6 +1,7 @@
 //! Which derived tables are stale, and why: each carries a record of what it was built from.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -9,6 +10,37 @@ use sha2::{Digest, Sha256};
 pub const BUILT_FROM: &str = "wayline.builtFrom";
 /// Raised when the functions or the storage of models change so that tables must be built again.
 const GENERATION: u32 = 1;
+
+/// Why a table must be built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stale {
+    /// It is not there yet.
+    NeverBuilt,
+    /// Its statement is another one, or wayline builds otherwise than it did.
+    ChangedStatement,
+    /// Settings that it reads have changed; their tables.
+    ChangedSettings(Vec<String>),
+    /// Tables that it reads have changed.
+    NewData(Vec<String>),
+}
+
+impl Stale {
+    /// Whether the table's definition has changed, and not just what it is made of.
+    pub fn is_modified(&self) -> bool {
+        !matches!(self, Self::NewData(_))
+    }
+}
+
+impl fmt::Display for Stale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NeverBuilt => f.write_str("never built"),
+            Self::ChangedStatement => f.write_str("changed SQL"),
+            Self::ChangedSettings(tables) => write!(f, "changed configuration: {}", tables.join(", ")),
+            Self::NewData(tables) => write!(f, "new data: {}", tables.join(", ")),
+        }
+    }
+}
 
 /// What a table was, or would be, built from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,18 +70,18 @@ impl BuiltFrom {
     }
 
     /// Why a table built from `before` must be built again; `None` when it need not.
-    pub fn why_stale(&self, before: Option<&Self>, is_setting: impl Fn(&str) -> bool) -> Option<String> {
-        let Some(before) = before else { return Some("never built".into()) };
+    pub fn why_stale(&self, before: Option<&Self>, is_setting: impl Fn(&str) -> bool) -> Option<Stale> {
+        let Some(before) = before else { return Some(Stale::NeverBuilt) };
         if before.statement != self.statement {
-            return Some("changed SQL".into());
+            return Some(Stale::ChangedStatement);
         }
         let changed = |(name, fingerprint): &(&String, &String)| before.reads.get(*name) != Some(fingerprint);
-        let changed: Vec<&str> = self.reads.iter().filter(changed).map(|(name, _)| name.as_str()).collect();
-        let (settings, data): (Vec<&str>, Vec<&str>) = changed.into_iter().partition(|name| is_setting(name));
+        let changed = self.reads.iter().filter(changed).map(|(name, _)| name.clone());
+        let (settings, data): (Vec<String>, Vec<String>) = changed.partition(|name| is_setting(name));
         match (settings.is_empty(), data.is_empty()) {
             (true, true) => None,
-            (false, _) => Some(format!("changed configuration: {}", settings.join(", "))),
-            (true, false) => Some(format!("new data: {}", data.join(", "))),
+            (false, _) => Some(Stale::ChangedSettings(settings)),
+            (true, false) => Some(Stale::NewData(data)),
         }
     }
 }
@@ -74,9 +106,13 @@ mod tests {
             BuiltFrom::now(sql, &reads, &prints(events, settings)).why_stale(Some(&before), |name| name == "settings")
         };
         assert_eq!(why("select 1", "1", "a"), None);
-        assert_eq!(why("select 2", "1", "a").unwrap(), "changed SQL");
-        assert_eq!(why("select 1", "2", "a").unwrap(), "new data: events");
-        assert_eq!(why("select 1", "2", "b").unwrap(), "changed configuration: settings");
-        assert_eq!(before.why_stale(None, |_| false).unwrap(), "never built");
+        let why = |sql, events, settings| {
+            let stale = why(sql, events, settings).unwrap();
+            (stale.to_string(), stale.is_modified())
+        };
+        assert_eq!(why("select 2", "1", "a"), ("changed SQL".into(), true));
+        assert_eq!(why("select 1", "2", "a"), ("new data: events".into(), false));
+        assert_eq!(why("select 1", "2", "b"), ("changed configuration: settings".into(), true));
+        assert_eq!(before.why_stale(None, |_| false), Some(Stale::NeverBuilt));
     }
 }

@@ -3,7 +3,7 @@
 mod built_from;
 pub mod storage;
 
-pub use built_from::{BUILT_FROM, BuiltFrom};
+pub use built_from::{BUILT_FROM, BuiltFrom, Stale};
 
 use arrow::datatypes::SchemaRef;
 

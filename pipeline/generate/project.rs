@@ -2,25 +2,27 @@
 
 use std::path::Path;
 
-use super::{FILE_PREFIX, Options};
+use super::{FILE_PREFIX, Options, Summary, generate};
 use crate::config::FILE_NAME;
 use crate::error::{Context, Error, Result};
 
 /// Folder beside `wayline.toml` that the files lie in.
 pub const LANDING_ZONE: &str = "landing-zone";
 
-/// Writes `wayline.toml` into `folder`, for files that lie in its folder [`LANDING_ZONE`].
+/// Generates events into the folder [`LANDING_ZONE`] of `folder` as [`generate`] does, then writes `wayline.toml`.
 ///
-/// The file is complete: `wayline run` needs nothing else. Columns that it does not map become an event's properties.
-/// Errors: a project that is there already; whatever the file system says.
-pub fn project(folder: &Path, options: &Options) -> Result<()> {
+/// The project is complete: `wayline run` needs nothing else. Columns that it does not map become an event's
+/// properties. Errors: a project that is there already, and those of [`generate`]; one that was cut short has no
+/// `wayline.toml` yet, and its files must be removed first.
+pub fn project(folder: &Path, options: &Options, progress: impl FnMut(u64)) -> Result<Summary> {
     let path = folder.join(FILE_NAME);
     if path.exists() {
         return Err(Error::invalid(format!("{} is there already", path.display()))
             .hint("choose another folder, or remove the file"));
     }
-    std::fs::create_dir_all(folder).context(format!("while making {}", folder.display()))?;
-    std::fs::write(&path, configuration(options)).context(format!("while writing {}", path.display()))
+    let summary = generate(options, &folder.join(LANDING_ZONE), progress)?;
+    std::fs::write(&path, configuration(options)).context(format!("while writing {}", path.display()))?;
+    Ok(summary)
 }
 
 fn configuration(options: &Options) -> String {

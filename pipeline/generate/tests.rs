@@ -325,8 +325,8 @@ fn options_out_of_range_are_refused() {
 fn the_project_is_a_configuration_that_finds_the_files_and_is_not_overwritten() {
     let options = Options { compression: Compression::Gzip, ..some(10) };
     let folder = tempfile::tempdir().unwrap();
-    generate(&options, &folder.path().join(LANDING_ZONE), |_| {}).unwrap();
-    project(folder.path(), &options).unwrap();
+    let summary = project(folder.path(), &options, |_| {}).unwrap();
+    assert_eq!(summary.events, 10);
 
     let config = Project::load(folder.path()).unwrap().config;
     let source = &config.sources[0];
@@ -342,6 +342,6 @@ fn the_project_is_a_configuration_that_finds_the_files_and_is_not_overwritten() 
         assert!(known.contains(step), "{step}");
     }
 
-    let error = project(folder.path(), &options).unwrap_err();
+    let error = project(folder.path(), &options, |_| {}).unwrap_err();
     assert!(error.to_string().contains("is there already"), "{error}");
 }

@@ -8,21 +8,24 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use datafusion::datasource::TableProvider;
 use datafusion::datasource::empty::EmptyTable;
+use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt;
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use uuid::Uuid;
 
 use super::{Links, Resolution, Rules, identity_key_udf, resolve, tables};
-use crate::delta::{PartWriter, Table};
-use crate::derived::{self, BuiltFrom};
+use crate::delta::{Part, PartWriter, Table};
+use crate::derived::{self, BuiltFrom, Stale};
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
+use crate::identifiers::Blocked;
 use crate::workspace::Workspace;
 
 /// The identity tables, by name.
 pub const TABLES: [&str; 3] = ["identity_map", "identity_links", "identity_refusals"];
 
 /// What a resolution came to.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Resolved {
     /// Why it was done.
     pub reason: String,
@@ -39,7 +42,7 @@ pub struct Resolved {
 }
 
 /// Folder of an identity table in the lake.
-fn folder(name: &str) -> String {
+pub fn folder(name: &str) -> String {
     format!("identity/{name}")
 }
 
@@ -61,9 +64,11 @@ pub fn fingerprints(workspace: &Workspace, events: &str) -> Result<BTreeMap<Stri
 pub async fn why_stale(workspace: &Workspace, events: &str) -> Result<Option<String>> {
     let table = Table::open(&workspace.lake, &folder(TABLES[2])).await?;
     let before = derived::built_from(table.as_ref())?;
-    Ok(built_from(workspace, events)?.why_stale(before.as_ref(), |_| false).map(|reason| match reason.as_str() {
-        "changed SQL" => "changed configuration: identity".to_string(),
-        _ => reason,
+    let stale = built_from(workspace, events)?.why_stale(before.as_ref(), |_| false);
+    Ok(stale.map(|stale| match stale {
+        // The statement is made of the configuration.
+        Stale::ChangedStatement => Stale::ChangedSettings(vec!["identity".into()]).to_string(),
+        stale => stale.to_string(),
     }))
 }
 
@@ -94,21 +99,22 @@ pub async fn run(workspace: &Workspace, events: &str, reason: String) -> Result<
     let links = collect(workspace).await?;
     failpoint("resolve.collected");
     let rules = Rules::from(&workspace.project.config.identity);
-    let resolved = tokio::task::spawn_blocking(move || resolve(links, &rules)).await;
-    let resolution = Arc::new(resolved.map_err(|error| Error::internal(error.to_string()))?);
+    let resolution = tokio::task::spawn_blocking(move || Ok(resolve(links, &rules))).await;
+    let resolution = Arc::new(finished(resolution)?);
     let built_from = built_from(workspace, events)?;
-    replace(workspace, TABLES[0], tables::identity_map_schema(), tables::identity_map(resolution.clone()), &built_from)
-        .await?;
-    replace(
-        workspace,
-        TABLES[1],
-        tables::identity_links_schema(),
-        tables::identity_links(resolution.clone()),
-        &built_from,
-    )
-    .await?;
-    let refusals = tables::identity_refusals(resolution.clone());
-    replace(workspace, TABLES[2], tables::identity_refusals_schema(), refusals, &built_from).await?;
+    // Encoding is what takes time, so the tables are written side by side; they are committed one after another, since
+    // the last of them tells whether all are there.
+    let written = [
+        write(workspace, TABLES[0], tables::identity_map_schema(), tables::identity_map(resolution.clone())),
+        write(workspace, TABLES[1], tables::identity_links_schema(), tables::identity_links(resolution.clone())),
+        write(workspace, TABLES[2], tables::identity_refusals_schema(), tables::identity_refusals(resolution.clone())),
+    ];
+    for written in written {
+        let Written { name, schema, parts } = finished(written.await)?;
+        let folder = folder(name);
+        let table = Table::open(&workspace.lake, &folder).await?;
+        derived::replace(&workspace.lake, &folder, table.as_ref(), schema, parts, &built_from, "resolve").await?;
+    }
     Ok(summary(&resolution, reason, started))
 }
 
@@ -123,36 +129,57 @@ fn summary(resolution: &Resolution, reason: String, started: Instant) -> Resolve
     }
 }
 
-/// Streams two columns of the events through the collector.
+/// Sends two columns of the events through collectors, one per partition of the scan, and merges what they saw.
 async fn collect(workspace: &Workspace) -> Result<Links> {
     let frame = workspace.ctx.table("events").await?.select_columns(&["identifiers", "occurred_at"])?;
-    let mut stream = frame.execute_stream().await?;
+    let mut collectors = JoinSet::new();
+    for stream in frame.execute_stream_partitioned().await? {
+        collectors.spawn(collect_stream(stream, workspace.blocked.clone()));
+    }
+    let mut links = Links::new();
+    while let Some(collected) = collectors.join_next().await {
+        links.merge(finished(collected)?)?;
+    }
+    Ok(links)
+}
+
+async fn collect_stream(mut stream: SendableRecordBatchStream, blocked: Arc<Blocked>) -> Result<Links> {
     let mut links = Links::new();
     while let Some(batch) = stream.try_next().await? {
         links.add(
             batch.column(0).as_list::<i32>(),
             batch.column(1).as_primitive::<TimestampMicrosecondType>(),
-            &workspace.blocked,
+            &blocked,
         )?;
     }
     Ok(links)
 }
 
-async fn replace(
-    workspace: &Workspace,
-    name: &str,
+/// The files of an identity table, not committed yet.
+struct Written {
+    name: &'static str,
     schema: SchemaRef,
-    batches: impl Iterator<Item = RecordBatch>,
-    built_from: &BuiltFrom,
-) -> Result<()> {
-    let folder = folder(name);
-    let table = Table::open(&workspace.lake, &folder).await?;
+    parts: Vec<Part>,
+}
+
+/// Begins to write the files of an identity table.
+fn write(
+    workspace: &Workspace,
+    name: &'static str,
+    schema: SchemaRef,
+    batches: impl Iterator<Item = RecordBatch> + Send + 'static,
+) -> JoinHandle<Result<Written>> {
     let file = format!("part-{}", Uuid::new_v4().simple());
-    let mut writer = PartWriter::new(workspace.lake.clone(), folder.clone(), file, schema.clone());
-    for batch in batches {
-        writer.write(&batch).await?;
-    }
-    let parts = writer.finish().await?;
-    derived::replace(&workspace.lake, &folder, table.as_ref(), schema, parts, built_from, "resolve").await?;
-    Ok(())
+    let mut writer = PartWriter::new(workspace.lake.clone(), folder(name), file, schema.clone());
+    tokio::spawn(async move {
+        for batch in batches {
+            writer.write(&batch).await?;
+        }
+        Ok(Written { name, schema, parts: writer.finish().await? })
+    })
+}
+
+/// What a task came to.
+fn finished<T>(task: std::result::Result<Result<T>, JoinError>) -> Result<T> {
+    task.map_err(|error| Error::internal(format!("a step of resolving stopped: {error}")))?
 }

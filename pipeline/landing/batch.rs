@@ -35,15 +35,21 @@ struct Work {
     mapped: Mapped,
 }
 
-/// Reads every file of the manifest. `progress` is told the bytes of each file as it ends.
+/// Reads every file of the manifest. `progress` is told the bytes done and in all as each file ends.
 ///
 /// Errors: a file out of reach ([`crate::error::Kind::Unavailable`]), a mapping that names what does not exist.
 pub async fn stage(
     workspace: &Workspace,
     listed: &[(Arc<Source>, Listed)],
     manifest: &Manifest,
-    progress: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Staged> {
+    let total = manifest.files.iter().map(|file| file.size).sum();
+    let mut done = 0;
+    let mut progress = |bytes| {
+        done += bytes;
+        progress(done, total);
+    };
     let mut staged =
         Staged { events: Vec::new(), dead_letters: DeadLetters::new(), counts: BTreeMap::new(), files: Vec::new() };
     for (number, (source, listing)) in listed.iter().enumerate() {
@@ -54,7 +60,7 @@ pub async fn stage(
             .filter_map(|planned| Some((planned, listing.files.get(&planned.path)?.clone())))
             .collect();
         if !files.is_empty() {
-            stage_source(workspace, number, source, listing, files, manifest, &mut staged, progress).await?;
+            stage_source(workspace, number, source, listing, files, manifest, &mut staged, &mut progress).await?;
         }
     }
     Ok(staged)

@@ -44,7 +44,7 @@ use crate::workspace::Workspace;
 pub const APPLICATION: &str = "wayline.landing";
 
 /// What a landing came to.
-#[derive(Debug, Clone, Default, serde::Serialize)]
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct Landed {
     /// Numbers of the batches that were landed.
     pub batches: Vec<i64>,
@@ -72,9 +72,9 @@ pub async fn last_batch(workspace: &Workspace) -> Result<i64> {
     }
 }
 
-/// Lands everything that is new, batch by batch, first what an earlier run left unfinished.
-pub async fn land(workspace: &Workspace, progress: &mut dyn FnMut(u64)) -> Result<Landed> {
-    let mut landed = Landed::default();
+/// Lands everything that is new, batch by batch, first what an earlier run left unfinished. `landed` tells what was
+/// landed, also when an error ends it; `progress` is told bytes done and bytes in all of each batch.
+pub async fn land(workspace: &Workspace, landed: &mut Landed, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
     let last = last_batch(workspace).await?;
     let mut entries = Entry::load_all(&workspace.lake, last).await?;
     let mut listed = Vec::new();
@@ -89,7 +89,7 @@ pub async fn land(workspace: &Workspace, progress: &mut dyn FnMut(u64)) -> Resul
     let mut number = last + 1;
     loop {
         failpoint("land.plan");
-        let Some(manifest) = next_manifest(workspace, &listed, &entries, number).await? else { return Ok(landed) };
+        let Some(manifest) = next_manifest(workspace, &listed, &entries, number).await? else { return Ok(()) };
         failpoint("land.manifest");
         let entry = land_batch(workspace, &listed, &manifest, progress).await?;
         tracing::info!(batch = number, files = manifest.files.len(), "landed");
@@ -147,7 +147,7 @@ async fn land_batch(
     workspace: &Workspace,
     listed: &[(Arc<Source>, Listed)],
     manifest: &Manifest,
-    progress: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Entry> {
     let lake = &workspace.lake;
     let events_table = Table::open(lake, EVENTS).await?;

@@ -12,6 +12,8 @@ use crate::error::{Context, Error, Result};
 static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/queries");
 /// Folder of checks inside a `queries/` folder.
 const CHECKS: &str = "checks";
+/// Selects the models whose SQL or settings changed since they were built, and those never built.
+pub const MODIFIED: &str = "state:modified";
 
 /// One `.sql` file.
 #[derive(Debug, Clone)]
@@ -70,23 +72,24 @@ impl Graph {
     }
 
     /// Names of the models that a selector picks: `name`, `+name` (with all it reads), `name+` (with all that reads it),
-    /// `tag:word`; several are joined by a blank or a comma.
-    pub fn select(&self, selector: &str) -> Result<BTreeSet<String>> {
+    /// `tag:word`, `state:modified` (those in `modified`, of which there may be none); several are joined by a blank or
+    /// a comma.
+    pub fn select(&self, selector: &str, modified: &BTreeSet<String>) -> Result<BTreeSet<String>> {
         let mut selected = BTreeSet::new();
         for part in selector.split([' ', ',']).filter(|part| !part.is_empty()) {
             let upstream = part.starts_with('+');
             let downstream = part.ends_with('+');
             let core = part.trim_matches('+');
             let picked: Vec<_> = match core.split_once(':') {
+                _ if core == MODIFIED => self.models.iter().filter(|model| modified.contains(&model.name)).collect(),
                 Some(("tag", tag)) => self.models.iter().filter(|m| m.header.tags.iter().any(|t| t == tag)).collect(),
                 Some((method, _)) => {
-                    return Err(
-                        Error::invalid(format!("selector method `{method}:` is not known")).hint("write tag:WORD")
-                    );
+                    return Err(Error::invalid(format!("selector `{method}:…` is not known"))
+                        .hint("write tag:WORD or state:modified"));
                 }
                 None => self.models.iter().filter(|model| model.name == core).collect(),
             };
-            if picked.is_empty() {
+            if picked.is_empty() && core != MODIFIED {
                 let nearest = self
                     .models
                     .iter()
@@ -297,12 +300,17 @@ mod tests {
             ("cc.sql", "select * from bb"),
         ])
         .unwrap();
-        let picked = |selector: &str| graph.select(selector).unwrap().into_iter().collect::<Vec<_>>();
+        let modified = BTreeSet::from(["bb".to_string()]);
+        let picked = |selector: &str| graph.select(selector, &modified).unwrap().into_iter().collect::<Vec<_>>();
         assert_eq!(picked("bb"), ["bb"]);
         assert_eq!(picked("+bb"), ["aa", "bb"]);
         assert_eq!(picked("bb+"), ["bb", "cc"]);
         assert_eq!(picked("+bb+"), ["aa", "bb", "cc"]);
         assert_eq!(picked("tag:mine cc"), ["aa", "cc"]);
-        assert!(graph.select("path_edge").unwrap_err().remedy().is_some());
+        assert_eq!(picked("state:modified"), ["bb"]);
+        assert_eq!(picked("state:modified+"), ["bb", "cc"]);
+        assert!(graph.select("state:modified", &BTreeSet::new()).unwrap().is_empty());
+        assert!(graph.select("path_edge", &modified).unwrap_err().remedy().is_some());
+        assert!(graph.select("state:new", &modified).is_err());
     }
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use self::graph::{Graph, Model};
 use self::header::Build;
 use crate::delta::Table;
-use crate::derived::{self, Built, BuiltFrom};
+use crate::derived::{self, Built, BuiltFrom, Stale};
 use crate::error::{Error, Result};
 use crate::workspace::Workspace;
 
@@ -66,7 +66,7 @@ pub struct Planned {
     /// The model.
     pub model: Model,
     /// Why it is built; `None` leaves it as it is.
-    pub reason: Option<String>,
+    pub reason: Option<Stale>,
     built_from: BuiltFrom,
     table: Option<Table>,
 }
@@ -133,15 +133,31 @@ pub async fn plan(
     Ok(planned)
 }
 
+/// Names of the models that a selector picks ([`Graph::select`]); asks which are modified only if the selector does.
+pub async fn select(
+    workspace: &Workspace,
+    graph: &Graph,
+    fingerprints: &BTreeMap<String, String>,
+    settings: &BTreeSet<String>,
+    selector: &str,
+) -> Result<BTreeSet<String>> {
+    let mut modified = BTreeSet::new();
+    if selector.contains(graph::MODIFIED) {
+        let planned = plan(workspace, graph, fingerprints, settings, None).await?.into_iter();
+        let is_modified = |step: &Planned| step.reason.as_ref().is_some_and(Stale::is_modified);
+        modified.extend(planned.filter(is_modified).map(|step| step.model.name));
+    }
+    graph.select(selector, &modified)
+}
+
 /// Builds what is stale: in waves of models that do not read each other, as many at a time as there are threads.
 /// `progress` is told each name.
 pub async fn build(
     workspace: &Workspace,
     planned: Vec<Planned>,
-    fingerprints: &BTreeMap<String, String>,
+    outcome: &mut Outcome,
     mut progress: impl FnMut(&str),
-) -> Result<Outcome> {
-    let mut outcome = Outcome { fingerprints: fingerprints.clone(), ..Outcome::default() };
+) -> Result<()> {
     let threads = workspace.project.config.engine.thread_count();
     let mut waiting = planned;
     while !waiting.is_empty() {
@@ -191,7 +207,7 @@ pub async fn build(
             match built {
                 Ok(is_built) => {
                     if is_built {
-                        line.message = step.reason.unwrap_or_default();
+                        line.message = step.reason.map(|reason| reason.to_string()).unwrap_or_default();
                         tracing::info!(model = name, rows = line.rows, seconds = line.execution_time, "built");
                         outcome.results.push(line);
                     }
@@ -205,7 +221,7 @@ pub async fn build(
             }
         }
     }
-    Ok(outcome)
+    Ok(())
 }
 
 /// Makes a model's rows available to those that read it; says what was built.
@@ -244,12 +260,13 @@ pub async fn provider(workspace: &Workspace, model: &str) -> Result<Option<std::
     }
 }
 
-/// Runs the rules of each model, and each check, unless they passed on the same tables before. Models that fail one are
-/// not sound any more.
+/// Runs the rules of models, and checks, unless they passed on the same tables before: those for which `is_due` of the
+/// models that fail with them. Models that fail one are not sound any more.
 pub async fn check(
     workspace: &Workspace,
     graph: &Graph,
     outcome: &mut Outcome,
+    is_due: impl Fn(&BTreeSet<String>) -> bool,
     mut progress: impl FnMut(&str),
 ) -> Result<()> {
     let kept = workspace.lake.get(CHECKED).await?;
@@ -263,7 +280,7 @@ pub async fn check(
                 name: format!("{}.{rule}", model.name),
                 sql: rule.query(&model.name),
                 on: outcome.fingerprints[&model.name].clone(),
-                fails: vec![model.name.clone()],
+                fails: BTreeSet::from([model.name.clone()]),
             });
         }
     }
@@ -273,10 +290,10 @@ pub async fn check(
             name: check.name.clone(),
             sql: check.sql.clone(),
             on: BuiltFrom::now(&check.sql, &check.reads, &outcome.fingerprints).fingerprint(),
-            fails: check.reads.clone(),
+            fails: check.reads.iter().cloned().collect(),
         });
     }
-    due.retain(|due| passed.get(&due.name) != Some(&due.on));
+    due.retain(|due| is_due(&due.fails) && passed.get(&due.name) != Some(&due.on));
     let mut failed = BTreeSet::new();
     let threads = workspace.project.config.engine.thread_count();
     let mut lines = futures::stream::iter(due)
@@ -311,7 +328,7 @@ struct Due {
     /// Fingerprint of what it runs on.
     on: String,
     /// Models that are not sound if it fails.
-    fails: Vec<String>,
+    fails: BTreeSet<String>,
 }
 
 /// Registers all models for reading: tables as they were built last, views over them. What was never built, or reads

@@ -1,0 +1,174 @@
+//! The main job: land, resolve, build, check, publish. Safe to repeat at any time; without news it writes nothing.
+
+pub mod report;
+mod run_results;
+pub mod tables;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use self::report::{Job, instant};
+pub use self::report::{Report, RunStatus};
+pub use self::tables::{Tables, register_everything};
+use self::tables::{models_of_runs, register_run_results, register_tables, with_run_results};
+use crate::error::Result;
+use crate::identity::stage as identity;
+use crate::landing;
+use crate::marts::{self, Edition};
+use crate::models::graph::Graph;
+use crate::models::{self, Outcome, Planned};
+use crate::workspace::Workspace;
+
+/// What to do.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Options {
+    /// Name of the command, for the report.
+    pub command: String,
+    /// Logical time in microseconds since 1970; by default the newest event.
+    pub as_of: Option<i64>,
+    /// Models to build, as a selector; by default all.
+    pub select: Option<String>,
+    /// Whether to land.
+    pub land: bool,
+    /// Whether to resolve, build, check and publish.
+    pub build: bool,
+}
+
+/// Receives what a person watching may want to see.
+pub trait Progress {
+    /// A stage begins.
+    fn stage(&mut self, name: &str);
+    /// A step of the stage begins.
+    fn step(&mut self, name: &str);
+    /// `done` of the `total` bytes of a batch's files are read.
+    fn read(&mut self, done: u64, total: u64);
+}
+
+/// Runs a job. Its report is written if something was done, also when an error ended it.
+pub async fn run(workspace: &Workspace, options: Options, progress: &mut dyn Progress) -> Result<Report> {
+    let mut job = Job::begin(options);
+    let outcome = stages(workspace, &mut job, progress).await;
+    let report = job.report(outcome.as_ref().err());
+    if !job.is_idle() {
+        let saved = report.save(&workspace.lake).await;
+        // The error that ended the run says more than one of writing that down.
+        outcome.and(saved)?;
+    } else {
+        outcome?;
+    }
+    Ok(report)
+}
+
+async fn stages(workspace: &Workspace, job: &mut Job, progress: &mut dyn Progress) -> Result<()> {
+    let graph = Graph::load(&workspace.ctx, &workspace.project.folder.join("queries"))?;
+    if job.options.land {
+        let begun = Instant::now();
+        progress.stage("land");
+        let landed = landing::land(workspace, &mut job.landed, &mut |done, total| progress.read(done, total)).await;
+        job.spent("land", begun);
+        landed?;
+    }
+    if job.options.build {
+        build(workspace, &graph, job, progress).await?;
+    }
+    Ok(())
+}
+
+/// Everything after landing.
+async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &mut dyn Progress) -> Result<()> {
+    let tables = register_tables(workspace, job.options.as_of).await?;
+    job.as_of = tables.as_of;
+    let events = tables.fingerprints["events"].clone();
+    if let Some(reason) = identity::why_stale(workspace, &events).await? {
+        let begun = Instant::now();
+        progress.stage("resolve");
+        job.identity = Some(identity::run(workspace, &events, reason).await?);
+        identity::register(workspace).await?;
+        job.spent("resolve", begun);
+    }
+
+    // Models that tell of runs are built last, so that they can tell of this one.
+    let of_runs = models_of_runs(graph);
+    let planned = plan(workspace, graph, tables, job.options.select.as_deref()).await?;
+    let mut outcome = Outcome { fingerprints: planned.fingerprints, ..Outcome::default() };
+    let (late, early): (Vec<Planned>, Vec<Planned>) =
+        planned.steps.into_iter().partition(|step| of_runs.contains(&step.model.name));
+    for (steps, is_late) in [(early, false), (late, true)] {
+        if is_late && steps.iter().any(|step| step.reason.is_some()) {
+            job.results.clone_from(&outcome.results);
+            register_run_results(workspace, Some(job.report(None)))?;
+        }
+        let begun = Instant::now();
+        if !is_late {
+            progress.stage("build");
+        }
+        models::build(workspace, steps, &mut outcome, |name| progress.step(name)).await?;
+        job.spent("build", begun);
+
+        let begun = Instant::now();
+        if !is_late {
+            progress.stage("check");
+        }
+        let is_due = |names: &BTreeSet<String>| names.iter().any(|name| of_runs.contains(name)) == is_late;
+        models::check(workspace, graph, &mut outcome, is_due, |name| progress.step(name)).await?;
+        job.spent("check", begun);
+    }
+
+    let begun = Instant::now();
+    progress.stage("publish");
+    let edition = Edition { run_id: job.run_id.clone(), as_of: job.as_of.map(instant) };
+    let published = marts::publish(workspace, graph, &outcome, &edition, |name| progress.step(name)).await?;
+    job.spent("publish", begun);
+    job.results = outcome.results;
+    job.results.extend(published);
+    Ok(())
+}
+
+/// What a run would do: files to land by source, and each stale model with its reason. Nothing is written.
+pub async fn dry_run(workspace: &Workspace, options: &Options) -> Result<Vec<(String, String, String)>> {
+    let mut steps = Vec::new();
+    let mut tables = register_tables(workspace, options.as_of).await?;
+    if options.land {
+        for (source, path, bytes) in landing::pending(workspace).await? {
+            steps.push(("land".to_string(), format!("{source}: {path}"), format!("{bytes} bytes")));
+        }
+        if !steps.is_empty() {
+            for table in ["events", "dead_letters", "batches"] {
+                tables.fingerprints.insert(table.into(), "after landing".into());
+            }
+            tables.fingerprints.extend(identity::fingerprints(workspace, "after landing")?);
+        }
+    }
+    if options.build {
+        let events = tables.fingerprints["events"].clone();
+        if let Some(reason) = identity::why_stale(workspace, &events).await? {
+            steps.push(("resolve".into(), "identity".into(), reason));
+        }
+        let graph = Graph::load(&workspace.ctx, &workspace.project.folder.join("queries"))?;
+        for step in plan(workspace, &graph, tables, options.select.as_deref()).await?.steps {
+            if let Some(reason) = step.reason {
+                steps.push(("build".into(), step.model.name, reason.to_string()));
+            }
+        }
+    }
+    Ok(steps)
+}
+
+/// What a run will build.
+struct Plan {
+    steps: Vec<Planned>,
+    /// Fingerprints of the tables that are there before anything is built.
+    fingerprints: BTreeMap<String, String>,
+}
+
+async fn plan(workspace: &Workspace, graph: &Graph, tables: Tables, selector: Option<&str>) -> Result<Plan> {
+    let fingerprints = with_run_results(tables.fingerprints, graph, &models_of_runs(graph));
+    let selected = match selector {
+        Some(selector) => Some(models::select(workspace, graph, &fingerprints, &tables.settings, selector).await?),
+        None => None,
+    };
+    let steps = models::plan(workspace, graph, &fingerprints, &tables.settings, selected.as_ref()).await?;
+    Ok(Plan { steps, fingerprints })
+}

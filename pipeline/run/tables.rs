@@ -1,0 +1,151 @@
+//! The tables that models and queries read, registered with the session.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
+use datafusion::datasource::empty::EmptyTable;
+use sha2::{Digest, Sha256};
+
+use super::report::{Report, micros};
+use super::run_results::{RUN_RESULTS, RunResults};
+use crate::delta::Table;
+use crate::error::Result;
+use crate::identity::stage as identity;
+use crate::landing;
+use crate::landing::events::{DEAD_LETTER_SCHEMA, DEAD_LETTERS, EVENT_SCHEMA, EVENTS};
+use crate::landing::ledger::{Counts, Entry};
+use crate::marts::Catalog;
+use crate::models;
+use crate::models::graph::{Graph, Model};
+use crate::models::settings;
+use crate::workspace::Workspace;
+
+/// What is known of the registered tables.
+pub struct Tables {
+    /// Fingerprint by table.
+    pub fingerprints: BTreeMap<String, String>,
+    /// Names of the settings tables.
+    pub settings: BTreeSet<String>,
+    /// Logical time.
+    pub as_of: Option<i64>,
+}
+
+/// Registers landed, identity, settings and system tables, and returns their fingerprints.
+pub async fn register_tables(workspace: &Workspace, as_of: Option<i64>) -> Result<Tables> {
+    let last = landing::last_batch(workspace).await?;
+    let entries = Entry::load_all(&workspace.lake, last).await?;
+    let newest = entries.iter().filter_map(|entry| entry.newest_occurred_at).max();
+    let as_of = as_of.or(newest);
+
+    register_delta(workspace, "events", EVENTS, &EVENT_SCHEMA).await?;
+    register_delta(workspace, "dead_letters", DEAD_LETTERS, &DEAD_LETTER_SCHEMA).await?;
+    register_batch(workspace, "batches", batches(&entries)?)?;
+    register_run_results(workspace, None)?;
+    let mut fingerprints = settings::register(&workspace.ctx, &workspace.project.config, as_of)?;
+    let settings = fingerprints.keys().cloned().collect();
+    let landed = format!("batch {last}");
+    for table in ["events", "dead_letters", "batches"] {
+        fingerprints.insert(table.into(), landed.clone());
+    }
+    fingerprints.extend(identity::fingerprints(workspace, &landed)?);
+    identity::register(workspace).await?;
+    Ok(Tables { fingerprints, settings, as_of })
+}
+
+/// Registers every table and model for reading; models that were never built are left out. The logical time is by
+/// default that of the last run that published.
+pub async fn register_everything(workspace: &Workspace, as_of: Option<i64>) -> Result<Tables> {
+    let as_of = match as_of {
+        Some(as_of) => Some(as_of),
+        None => Catalog::load(&workspace.lake).await?.as_of.as_deref().and_then(micros),
+    };
+    let tables = register_tables(workspace, as_of).await?;
+    let graph = Graph::load(&workspace.ctx, &workspace.project.folder.join("queries"))?;
+    models::register(workspace, &graph).await?;
+    Ok(tables)
+}
+
+async fn register_delta(workspace: &Workspace, name: &str, folder: &str, schema: &SchemaRef) -> Result<()> {
+    let provider: Arc<dyn TableProvider> = match Table::open(&workspace.lake, folder).await? {
+        Some(table) => table.provider(&workspace.lake, folder)?,
+        None => Arc::new(EmptyTable::new(schema.clone())),
+    };
+    register(workspace, name, provider)
+}
+
+fn register_batch(workspace: &Workspace, name: &str, batch: RecordBatch) -> Result<()> {
+    register(workspace, name, Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
+}
+
+/// Registers `run_results`, with the run at hand if its row is wanted.
+pub(super) fn register_run_results(workspace: &Workspace, current: Option<Report>) -> Result<()> {
+    register(workspace, RUN_RESULTS, Arc::new(RunResults::new(workspace.lake.clone(), current)))
+}
+
+fn register(workspace: &Workspace, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
+    workspace.ctx.deregister_table(name)?;
+    workspace.ctx.register_table(name, table)?;
+    Ok(())
+}
+
+/// One row per batch and source.
+fn batches(entries: &[Entry]) -> Result<RecordBatch> {
+    let rows: Vec<_> = entries
+        .iter()
+        .flat_map(|entry| entry.sources.iter().map(move |(name, counts)| (entry, name, counts)))
+        .collect();
+    let numbers = |pick: fn(&Counts) -> u64| -> ArrayRef {
+        Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, _, counts)| pick(counts).cast_signed())))
+    };
+    let planned = TimestampMicrosecondArray::from_iter_values(rows.iter().map(|(entry, _, _)| entry.planned_at));
+    Ok(RecordBatch::try_from_iter([
+        ("batch", Arc::new(Int64Array::from_iter_values(rows.iter().map(|(entry, _, _)| entry.batch))) as ArrayRef),
+        ("source", Arc::new(StringArray::from_iter_values(rows.iter().map(|(_, name, _)| name)))),
+        ("planned_at", Arc::new(planned.with_timezone("UTC"))),
+        ("files", numbers(|counts| counts.files)),
+        ("bytes", numbers(|counts| counts.bytes)),
+        ("rows_in", numbers(|counts| counts.rows_in)),
+        ("landed", numbers(|counts| counts.landed)),
+        ("duplicates", numbers(|counts| counts.duplicates)),
+        ("dead_letters", numbers(|counts| counts.dead_letters)),
+    ])?)
+}
+
+/// Names of the models that tell of runs: those that read `run_results`, and those that read such.
+pub(super) fn models_of_runs(graph: &Graph) -> BTreeSet<String> {
+    let mut names = BTreeSet::from([RUN_RESULTS.to_string()]);
+    // Models stand behind those that they read.
+    for model in &graph.models {
+        if reads_any(model, &names) {
+            names.insert(model.name.clone());
+        }
+    }
+    names
+}
+
+/// Whether a model or check reads one of these tables.
+fn reads_any(model: &Model, names: &BTreeSet<String>) -> bool {
+    model.reads.iter().any(|read| names.contains(read))
+}
+
+/// Adds the fingerprint of `run_results`. It alone would never be up to date, so it is as fresh as everything else: its
+/// fingerprint is made of all others and of all statements.
+pub(super) fn with_run_results(
+    mut fingerprints: BTreeMap<String, String>,
+    graph: &Graph,
+    of_runs: &BTreeSet<String>,
+) -> BTreeMap<String, String> {
+    let mut hasher = Sha256::new();
+    for (name, fingerprint) in &fingerprints {
+        hasher.update(format!("{name}={fingerprint}\n"));
+    }
+    for model in graph.models.iter().filter(|model| !reads_any(model, of_runs)) {
+        hasher.update(&model.sql);
+    }
+    fingerprints.insert(RUN_RESULTS.into(), hex::encode(&hasher.finalize()[..16]));
+    fingerprints
+}
