@@ -20,6 +20,7 @@ mod run_starts;
 mod single_phase;
 mod split;
 mod starts;
+mod statistics;
 mod switches;
 mod timeline;
 
@@ -50,6 +51,10 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         Arc::new(run_ids::RunIds::default().into()),
         Arc::new(run_starts::RunStarts::default().into()),
         Arc::new(split::SplitAt::default().into()),
+        Arc::new(statistics::DifferenceInterval::default().into()),
+        Arc::new(statistics::SampleRatioP::default().into()),
+        Arc::new(statistics::TwoProportionTest::default().into()),
+        Arc::new(statistics::WilsonInterval::default().into()),
         Arc::new(switches::ChannelSwitches::default().into()),
     ]
 }
