@@ -357,6 +357,33 @@ impl TextColumn {
     }
 }
 
+/// A text per row, or one for all.
+pub(crate) struct Texts {
+    column: TextColumn,
+    is_constant: bool,
+}
+
+impl Texts {
+    /// Reads a text argument; a constant is read once.
+    pub(crate) fn of_argument(function: &str, argument: &ColumnarValue) -> Result<Self> {
+        let (array, is_constant) = match argument {
+            ColumnarValue::Array(array) => (Arc::clone(array), false),
+            ColumnarValue::Scalar(scalar) => (scalar.to_array()?, true),
+        };
+        Ok(Self { column: TextColumn::of_array(function, &array)?, is_constant })
+    }
+
+    /// The text of a row; `None` for null.
+    pub(crate) fn get(&self, row: usize) -> Option<&str> {
+        self.column.get(if self.is_constant { 0 } else { row })
+    }
+
+    /// Whether all rows share one text.
+    pub(crate) fn is_constant(&self) -> bool {
+        self.is_constant
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::array::{

@@ -4,6 +4,7 @@
 //! Times are microseconds, UTC; lists of one customer or journey are parallel: element `i` of each describes event `i`.
 
 mod arguments;
+mod attribution;
 mod cells;
 mod content_id;
 mod count;
@@ -13,6 +14,7 @@ mod gap_starts;
 mod journey_starts;
 mod list_any;
 mod list_sum;
+mod moments;
 mod path;
 mod path_edges;
 mod run_ids;
@@ -35,6 +37,7 @@ pub use single_phase::single_phase_first;
 /// Every scalar function.
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     vec![
+        Arc::new(attribution::AttributionWeights::default().into()),
         Arc::new(cells::JourneyCells::default().into()),
         Arc::new(content_id::ContentId::default().into()),
         Arc::new(count::CountDistinct::default().into()),
