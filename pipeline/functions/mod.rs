@@ -11,6 +11,7 @@ mod count;
 mod elements;
 mod funnel;
 mod gap_starts;
+mod goal_touches;
 mod journey_starts;
 mod list_any;
 mod list_sum;
@@ -45,6 +46,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         Arc::new(funnel::JourneyFunnel::default().into()),
         Arc::new(funnel::JourneyFunnelPositions::default().into()),
         Arc::new(gap_starts::GapStarts::default().into()),
+        Arc::new(goal_touches::GoalTouches::default().into()),
         Arc::new(journey_starts::JourneyStarts::default().into()),
         Arc::new(list_any::ListAny::default().into()),
         Arc::new(list_sum::ListSum::default().into()),
