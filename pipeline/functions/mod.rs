@@ -18,6 +18,7 @@ mod list_sum;
 mod moments;
 mod path;
 mod path_edges;
+mod path_slice;
 mod run_ids;
 mod run_starts;
 mod single_phase;
@@ -53,6 +54,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         Arc::new(path::PathCollapse::default().into()),
         Arc::new(path::PathText::default().into()),
         Arc::new(path_edges::PathEdges::default().into()),
+        Arc::new(path_slice::PathSlice::default().into()),
         Arc::new(run_ids::RunIds::default().into()),
         Arc::new(run_starts::RunStarts::default().into()),
         Arc::new(split::SplitAt::default().into()),
