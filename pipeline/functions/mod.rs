@@ -19,6 +19,7 @@ mod moments;
 mod path;
 mod path_edges;
 mod path_slice;
+mod retention;
 mod run_ids;
 mod run_starts;
 mod single_phase;
@@ -68,7 +69,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
 
 /// Every aggregate function.
 pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
-    vec![Arc::new(timeline::Timeline::default().into())]
+    vec![Arc::new(retention::Retention::default().into()), Arc::new(timeline::Timeline::default().into())]
 }
 
 /// Registers every function with a session.
