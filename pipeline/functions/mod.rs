@@ -69,7 +69,11 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
 
 /// Every aggregate function.
 pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
-    vec![Arc::new(retention::Retention::default().into()), Arc::new(timeline::Timeline::default().into())]
+    vec![
+        Arc::new(retention::Retention::default().into()),
+        Arc::new(timeline::Path::default().into()),
+        Arc::new(timeline::Timeline::default().into()),
+    ]
 }
 
 /// Registers every function with a session.

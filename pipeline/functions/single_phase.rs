@@ -1,7 +1,7 @@
 //! A physical optimizer rule: aggregates that keep every event are computed in one phase.
 //!
 //! DataFusion aggregates twice: each partition on its own, then, after an exchange by group, their states. That pays
-//! where a state is smaller than its rows. The state of `timeline` is all of its rows, nested, and costs several
+//! where a state is smaller than its rows. The state of `timeline` and of `path` is all of their rows, nested, and costs several
 //! copies more than an exchange of the plain rows. The rule must run before the one that adds exchanges
 //! ([`single_phase_first`] puts it there), which then adds the exchange below the only aggregate.
 
@@ -15,7 +15,7 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 
-use super::timeline::Timeline;
+use super::timeline::{Path, Timeline};
 
 /// DataFusion's physical optimizer rules, after the rule of this module.
 pub fn single_phase_first() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
@@ -24,7 +24,7 @@ pub fn single_phase_first() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>
     rules
 }
 
-/// Computes `timeline` in one phase.
+/// Computes `timeline` and `path` in one phase.
 #[derive(Debug)]
 struct SinglePhase;
 
@@ -55,7 +55,10 @@ fn in_one_phase(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<AggregateExec>> 
         return Ok(None);
     };
     let keeps_events = |aggregate: &AggregateExec| {
-        aggregate.aggr_expr().iter().any(|call| call.fun().inner().downcast_ref::<Timeline>().is_some())
+        aggregate.aggr_expr().iter().any(|call| {
+            let function = call.fun().inner();
+            function.downcast_ref::<Timeline>().is_some() || function.downcast_ref::<Path>().is_some()
+        })
     };
     let is_two_phases = *last.mode() == AggregateMode::FinalPartitioned && *first.mode() == AggregateMode::Partial;
     if !is_two_phases || last.group_expr().is_empty() || !keeps_events(first) {

@@ -19,6 +19,7 @@
 mod accumulate;
 mod columns;
 mod events;
+mod path;
 
 use std::sync::{Arc, LazyLock};
 
@@ -30,8 +31,9 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDFImpl, Documentation, GroupsAccumulator, Signature, Volatility,
 };
 
-use self::accumulate::{SingleTimeline, Timelines, event_fields};
+use self::accumulate::{Shape, SingleTimeline, Timelines};
 use self::columns::stored_type;
+pub use self::path::Path;
 use super::arguments::{expect_count, is_text, list_type, time_type};
 use super::document;
 
@@ -103,7 +105,7 @@ impl AggregateUDFImpl for Timeline {
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        let events = list_type(DataType::Struct(event_fields(args.return_type())?));
+        let events = list_type(DataType::Struct(Shape::of_result(args.return_type())?.event_fields()?));
         Ok(vec![Arc::new(Field::new(format_state_name(args.name, "events"), events, true))])
     }
 

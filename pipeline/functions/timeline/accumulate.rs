@@ -1,4 +1,4 @@
-//! The accumulators of `timeline`: of many groups, and of one.
+//! The accumulators of `timeline` and `path`: of many groups, and of one.
 //!
 //! A state is a list of structs, one per event, in the order of arrival: states merge in any order, and each event is
 //! sorted once, where the result is made.
@@ -9,31 +9,72 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, StructArray};
 use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer};
 use datafusion::arrow::compute::{cast, filter, nullif};
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, TimestampMicrosecondType};
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 use datafusion::scalar::ScalarValue;
 
-use super::super::arguments::{Lists, element_type, item_field, to_times};
+use super::super::arguments::{Lists, element_type, item_field, time_type, to_times};
+use super::super::moments::to_moments;
 use super::columns::column_of;
 use super::events::{Events, Grouped, Order};
 
-/// The fields of one event in a state: those of the result without their lists.
-pub(super) fn event_fields(result: &DataType) -> Result<Fields> {
-    let DataType::Struct(fields) = result else {
-        return exec_err!("timeline: expected to return a struct, not {result}");
-    };
-    let event_field = |field: &FieldRef| match element_type(field.data_type()) {
-        Some(element) => Ok(Field::new(field.name(), element.clone(), true)),
-        None => exec_err!("timeline: expected field {} to be a list", field.name()),
-    };
-    fields.iter().map(event_field).collect()
+/// What a function makes of the events of a group.
+#[derive(Debug, Clone)]
+pub(super) enum Shape {
+    /// `timeline`: a struct of lists with these fields: times, event ids, then the values.
+    Timeline(Fields),
+    /// `path`: one list with this item: the values.
+    Path(FieldRef),
 }
 
-/// The timelines of many groups.
+impl Shape {
+    /// The shape that a function returns.
+    pub(super) fn of_result(result: &DataType) -> Result<Self> {
+        match result {
+            DataType::Struct(fields) => Ok(Self::Timeline(fields.clone())),
+            DataType::List(item) => Ok(Self::Path(Arc::clone(item))),
+            other => exec_err!("expected to return a struct or a list, not {other}"),
+        }
+    }
+
+    fn function(&self) -> &'static str {
+        match self {
+            Self::Timeline(_) => "timeline",
+            Self::Path(_) => "path",
+        }
+    }
+
+    /// How many fields of an event are keys, which are never null: the time, and the event id of a timeline.
+    fn key_count(&self) -> usize {
+        match self {
+            Self::Timeline(_) => 2,
+            Self::Path(_) => 1,
+        }
+    }
+
+    /// The fields of one event in a state: the keys, then the values.
+    pub(super) fn event_fields(&self) -> Result<Fields> {
+        match self {
+            Self::Timeline(fields) => {
+                let event_field = |field: &FieldRef| match element_type(field.data_type()) {
+                    Some(element) => Ok(Field::new(field.name(), element.clone(), true)),
+                    None => exec_err!("timeline: expected field {} to be a list", field.name()),
+                };
+                fields.iter().map(event_field).collect()
+            }
+            Self::Path(item) => {
+                let value = Field::new("value", item.data_type().clone(), true);
+                Ok(Fields::from(vec![Field::new("time", time_type(), true), value]))
+            }
+        }
+    }
+}
+
+/// The events of many groups, on their way into what their function returns.
 #[derive(Debug)]
 pub(super) struct Timelines {
-    result_fields: Fields,
+    shape: Shape,
     event_fields: Fields,
     events: Events,
 }
@@ -45,31 +86,33 @@ struct Input {
 }
 
 impl Timelines {
-    /// Without events, returning the given struct of lists.
+    /// Without events, returning the given type.
     pub(super) fn returning(result: &DataType) -> Result<Self> {
-        let event_fields = event_fields(result)?;
-        let DataType::Struct(result_fields) = result else {
-            return exec_err!("timeline: expected to return a struct, not {result}");
-        };
-        let events = Events::new(event_fields.iter().skip(2).map(|field| field.data_type()))?;
-        Ok(Self { result_fields: result_fields.clone(), event_fields, events })
+        let shape = Shape::of_result(result)?;
+        let event_fields = shape.event_fields()?;
+        let values = event_fields.iter().skip(shape.key_count()).map(|field| field.data_type());
+        let events = Events::new(shape.function(), shape.key_count() > 1, values)?;
+        Ok(Self { shape, event_fields, events })
+    }
+
+    /// The columns of the events that are the arguments of a call.
+    fn columns(&self, arguments: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
+        match &self.shape {
+            Shape::Timeline(_) => timeline_columns(arguments),
+            Shape::Path(_) => {
+                let times = to_moments("path", &arguments[0])?.reinterpret_cast::<TimestampMicrosecondType>();
+                Ok(vec![Arc::new(times.with_timezone("UTC")), Arc::clone(&arguments[1])])
+            }
+        }
     }
 
     /// Reads the arguments of a call.
-    fn input(arguments: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Input> {
-        let values = arguments[2].as_struct();
-        let times = to_times("timeline", &arguments[0])?.with_timezone("UTC");
-        let mut columns: Vec<ArrayRef> = vec![Arc::new(times), Arc::clone(&arguments[1])];
-        match values.nulls() {
-            None => columns.extend(values.columns().iter().cloned()),
-            Some(nulls) => {
-                let is_null = BooleanArray::new(!nulls.inner(), None);
-                for column in values.columns() {
-                    columns.push(nullif(column, &is_null)?);
-                }
-            }
+    fn input(&self, arguments: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Input> {
+        let columns = self.columns(arguments)?;
+        let mut keys = columns[0].logical_nulls();
+        if self.shape.key_count() > 1 {
+            keys = NullBuffer::union(keys.as_ref(), columns[1].logical_nulls().as_ref());
         }
-        let keys = NullBuffer::union(columns[0].logical_nulls().as_ref(), columns[1].logical_nulls().as_ref());
         let passed = filter.map(|filter| match filter.nulls() {
             Some(nulls) => NullBuffer::new(filter.values() & nulls.inner()),
             None => NullBuffer::new(filter.values().clone()),
@@ -89,13 +132,23 @@ impl Timelines {
         self.events.append(&columns, selected_groups)
     }
 
-    /// Events as the result: a struct of lists, which share their offsets.
-    fn to_result(&self, grouped: Grouped) -> Result<StructArray> {
-        let lists = grouped.columns.into_iter().map(|values| -> Result<ArrayRef> {
+    /// Events as the result: a list, or a struct of lists, which share their offsets.
+    fn to_result(&self, grouped: Grouped) -> Result<ArrayRef> {
+        let Grouped { offsets, mut columns } = grouped;
+        let list = |values: ArrayRef| -> Result<ArrayRef> {
             let item = item_field(values.data_type().clone());
-            Ok(Arc::new(ListArray::try_new(item, grouped.offsets.clone(), values, None)?))
-        });
-        Ok(StructArray::try_new(self.result_fields.clone(), lists.collect::<Result<_>>()?, None)?)
+            Ok(Arc::new(ListArray::try_new(item, offsets.clone(), values, None)?))
+        };
+        match &self.shape {
+            Shape::Timeline(fields) => {
+                let lists = columns.into_iter().map(list).collect::<Result<_>>()?;
+                Ok(Arc::new(StructArray::try_new(fields.clone(), lists, None)?))
+            }
+            Shape::Path(_) => match columns.pop() {
+                Some(values) => list(values),
+                None => exec_err!("path: the events have no values"),
+            },
+        }
     }
 
     /// Events as a state: a list of structs.
@@ -111,6 +164,23 @@ impl Timelines {
     }
 }
 
+/// Times, event ids and values of the arguments of `timeline`.
+fn timeline_columns(arguments: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
+    let values = arguments[2].as_struct();
+    let times = to_times("timeline", &arguments[0])?.with_timezone("UTC");
+    let mut columns: Vec<ArrayRef> = vec![Arc::new(times), Arc::clone(&arguments[1])];
+    match values.nulls() {
+        None => columns.extend(values.columns().iter().cloned()),
+        Some(nulls) => {
+            let is_null = BooleanArray::new(!nulls.inner(), None);
+            for column in values.columns() {
+                columns.push(nullif(column, &is_null)?);
+            }
+        }
+    }
+    Ok(columns)
+}
+
 impl GroupsAccumulator for Timelines {
     fn update_batch(
         &mut self,
@@ -120,12 +190,12 @@ impl GroupsAccumulator for Timelines {
         total_num_groups: usize,
     ) -> Result<()> {
         self.events.grow_groups(total_num_groups);
-        self.append(Self::input(values, opt_filter)?, group_indices.iter().copied())
+        self.append(self.input(values, opt_filter)?, group_indices.iter().copied())
     }
 
     fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
         self.events.grow_groups(total_num_groups);
-        let lists = Lists::of_array("timeline", &values[0])?;
+        let lists = Lists::of_array(self.shape.function(), &values[0])?;
         let columns = lists.values.as_struct().columns().to_vec();
         let is_selected = lists
             .nulls
@@ -137,7 +207,7 @@ impl GroupsAccumulator for Timelines {
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
         let grouped = self.events.emit(emit_to, Order::Time)?;
-        Ok(Arc::new(self.to_result(grouped)?))
+        self.to_result(grouped)
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
@@ -147,14 +217,14 @@ impl GroupsAccumulator for Timelines {
 
     /// Each row becomes a state of one event, or null when it does not count.
     fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        let input = Self::input(values, opt_filter)?;
+        let input = self.input(values, opt_filter)?;
         let rows = input.columns[0].len();
         let mut columns = Vec::with_capacity(input.columns.len());
         for (index, (column, field)) in input.columns.iter().zip(&self.event_fields).enumerate() {
             let stored = field.data_type();
             columns.push(match column.data_type() == stored {
                 true => Arc::clone(column),
-                false if index < 2 => cast(column, stored)?,
+                false if index < self.shape.key_count() => cast(column, stored)?,
                 false => {
                     let mut stored = column_of(stored)?;
                     stored.append(column)?;
@@ -171,7 +241,7 @@ impl GroupsAccumulator for Timelines {
     }
 }
 
-/// The timeline of one group: of a query without `group by`, or of a window.
+/// The events of one group: of a query without `group by`, or of a window.
 #[derive(Debug)]
 pub(super) struct SingleTimeline {
     timelines: Timelines,
@@ -211,7 +281,7 @@ impl Accumulator for SingleTimeline {
     /// Leaves the events where they are: a window asks again after each of its rows.
     fn evaluate(&mut self) -> Result<ScalarValue> {
         let grouped = self.timelines.events.peek(Order::Time)?;
-        Ok(ScalarValue::Struct(Arc::new(self.timelines.to_result(grouped)?)))
+        ScalarValue::try_from_array(&self.timelines.to_result(grouped)?, 0)
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
@@ -228,7 +298,7 @@ impl Accumulator for SingleTimeline {
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::array::{Decimal128Array, StringArray, TimestampMicrosecondArray};
-    use datafusion::arrow::datatypes::{Decimal128Type, TimestampMicrosecondType};
+    use datafusion::arrow::datatypes::Decimal128Type;
     use datafusion::logical_expr::AggregateUDFImpl;
     use proptest::prelude::*;
 

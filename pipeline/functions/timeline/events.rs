@@ -13,7 +13,7 @@ use super::columns::{Column, Ids, Primitives, column_of, times_column};
 /// The order of the events of a group on their way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
-    /// By time, event id and, for events that share both, the values: the result.
+    /// By time, event id where events have one and, for events that share these, the values: the result.
     Time,
     /// As they arrived: a state, sorted where it ends up.
     Arrival,
@@ -22,15 +22,17 @@ pub(super) enum Order {
 /// Events grouped: group `i` owns the elements from `offsets[i]` to `offsets[i + 1]`.
 pub(super) struct Grouped {
     pub offsets: OffsetBuffer<i32>,
-    /// Times, event ids, then the values.
+    /// Times, event ids where events have them, then the values.
     pub columns: Vec<ArrayRef>,
 }
 
 /// Events of many groups.
 #[derive(Debug)]
 pub(super) struct Events {
+    /// The function whose events they are, for its errors.
+    function: &'static str,
     times: Primitives<TimestampMicrosecondType>,
-    ids: Ids,
+    ids: Option<Ids>,
     values: Vec<Box<dyn Column>>,
     /// The group of each event.
     groups: Vec<u32>,
@@ -38,26 +40,30 @@ pub(super) struct Events {
 }
 
 impl Events {
-    /// No events, with values of the given stored types.
-    pub(super) fn new<'a>(value_types: impl Iterator<Item = &'a DataType>) -> Result<Self> {
+    /// No events, with values of the given stored types, and with or without event ids.
+    pub(super) fn new<'a>(
+        function: &'static str,
+        has_ids: bool,
+        value_types: impl Iterator<Item = &'a DataType>,
+    ) -> Result<Self> {
         Ok(Self {
+            function,
             times: times_column(),
-            ids: Ids::default(),
+            ids: has_ids.then(Ids::default),
             values: value_types.map(column_of).collect::<Result<_>>()?,
             groups: Vec::new(),
             group_count: 0,
         })
     }
 
-    /// Appends events: `columns` are times and event ids, both without nulls, then the values.
+    /// Appends events: `columns` are times and, where events have them, ids, both without nulls, then the values.
     pub(super) fn append(&mut self, columns: &[ArrayRef], groups: impl Iterator<Item = usize>) -> Result<()> {
         self.groups.extend(groups.map(|group| group as u32));
         if u32::try_from(self.groups.len()).is_err() {
-            return resources_err!("timeline: more than 4 billion events in one partition; raise target_partitions");
+            let function = self.function;
+            return resources_err!("{function}: more than 4 billion events in one partition; raise target_partitions");
         }
-        self.times.append(&columns[0])?;
-        self.ids.append(&columns[1])?;
-        for (column, array) in self.values.iter_mut().zip(&columns[2..]) {
+        for (column, array) in self.columns().zip(columns) {
             column.append(array)?;
         }
         Ok(())
@@ -81,7 +87,7 @@ impl Events {
             false => (0..self.groups.len() as u32).filter(|&row| self.groups[row as usize] >= emitted as u32).collect(),
         };
         // Column by column, so that never more than one is held twice.
-        let mut columns = Vec::with_capacity(2 + self.values.len());
+        let mut columns = Vec::new();
         for column in self.columns() {
             columns.push(column.gather(&rows)?);
             column.keep(&kept);
@@ -101,13 +107,15 @@ impl Events {
     /// Bytes allocated.
     pub(super) fn size(&self) -> usize {
         let values: usize = self.values.iter().map(|column| size_of_val(&**column) + column.size()).sum();
-        self.times.size() + self.ids.size() + values + self.groups.capacity() * size_of::<u32>()
+        let ids = self.ids.as_ref().map_or(0, Column::size);
+        self.times.size() + ids + values + self.groups.capacity() * size_of::<u32>()
     }
 
     fn columns(&mut self) -> impl Iterator<Item = &mut (dyn Column + 'static)> {
         let Self { times, ids, values, .. } = self;
-        let keys: [&mut (dyn Column + 'static); 2] = [times, ids];
-        keys.into_iter().chain(values.iter_mut().map(|column| &mut **column))
+        let times: &mut (dyn Column + 'static) = times;
+        let ids = ids.iter_mut().map(|ids| ids as &mut (dyn Column + 'static));
+        std::iter::once(times).chain(ids).chain(values.iter_mut().map(|column| &mut **column))
     }
 
     /// The rows of the first groups, group after group, and where each group begins and ends among them.
@@ -132,7 +140,8 @@ impl Events {
             offsets[group + 1] += offsets[group];
         }
         let row_count = i32::try_from(offsets[group_count]).map_err(|_| {
-            resources_datafusion_err!("timeline: more than 2 billion events in one result; raise target_partitions")
+            let function = self.function;
+            resources_datafusion_err!("{function}: more than 2 billion events in one result; raise target_partitions")
         })?;
         let mut rows = vec![0u32; row_count as usize];
         let mut next = offsets.clone();
@@ -172,6 +181,7 @@ impl Events {
     /// The order of two events of one time. Ids are unique by contract; if not, the values decide, not the arrival.
     fn compare_ties(&self, left: u32, right: u32) -> Ordering {
         let by_value = || self.values.iter().map(|column| column.compare(left, right)).find(|order| order.is_ne());
-        self.ids.compare(left, right).then_with(|| by_value().unwrap_or(Ordering::Equal))
+        let by_id = self.ids.as_ref().map_or(Ordering::Equal, |ids| ids.compare(left, right));
+        by_id.then_with(|| by_value().unwrap_or(Ordering::Equal))
     }
 }
