@@ -1,5 +1,5 @@
 //! DataFusion functions: the words of journey SQL. One function is one file; a new one adds its `mod` line and a line
-//! in [`scalar_functions`] or [`aggregate_functions`].
+//! in [`scalar_functions`], [`aggregate_functions`] or [`window_functions`].
 //!
 //! Times are microseconds, UTC; lists of one customer or journey are parallel: element `i` of each describes event `i`.
 
@@ -22,6 +22,7 @@ mod path_slice;
 mod retention;
 mod run_ids;
 mod run_starts;
+mod sessionize;
 mod single_phase;
 mod split;
 mod starts;
@@ -32,7 +33,7 @@ mod timeline;
 use std::sync::Arc;
 
 use datafusion::execution::context::SessionContext;
-use datafusion::logical_expr::{AggregateUDF, DocSection, Documentation, ScalarUDF};
+use datafusion::logical_expr::{AggregateUDF, DocSection, Documentation, ScalarUDF, WindowUDF};
 
 pub use content_id::{content_hash, content_id};
 pub use single_phase::single_phase_first;
@@ -76,6 +77,11 @@ pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     ]
 }
 
+/// Every window function.
+pub fn window_functions() -> Vec<Arc<WindowUDF>> {
+    vec![Arc::new(sessionize::Sessionize::default().into())]
+}
+
 /// Registers every function with a session.
 pub fn register_all(ctx: &SessionContext) {
     for function in scalar_functions() {
@@ -83,6 +89,9 @@ pub fn register_all(ctx: &SessionContext) {
     }
     for function in aggregate_functions() {
         ctx.register_udaf(function.as_ref().clone());
+    }
+    for function in window_functions() {
+        ctx.register_udwf(function.as_ref().clone());
     }
 }
 
@@ -113,7 +122,10 @@ mod tests {
         let aggregates = aggregate_functions().into_iter().map(|function| {
             (function.name().to_owned(), function.aliases().to_vec(), function.documentation().cloned())
         });
-        scalars.chain(aggregates).collect()
+        let windows = window_functions().into_iter().map(|function| {
+            (function.name().to_owned(), function.aliases().to_vec(), function.documentation().cloned())
+        });
+        scalars.chain(aggregates).chain(windows).collect()
     }
 
     #[test]
@@ -173,6 +185,9 @@ mod tests {
         }
         for function in aggregate_functions() {
             assert_eq!(state.aggregate_functions().get(function.name()), Some(&function));
+        }
+        for function in window_functions() {
+            assert_eq!(state.window_functions().get(function.name()), Some(&function));
         }
     }
 }

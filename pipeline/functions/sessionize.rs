@@ -1,0 +1,355 @@
+//! `sessionize`: the number of the session that a row belongs to.
+//!
+//! Usage: `sessionize(ts, gap) over (partition by … order by ts)`
+//! - `ts`: timestamp of any unit and zone, date or whole number
+//! - `gap`: constant: interval, duration, text such as `'30 minutes'`, or whole microseconds; for whole-number times a
+//!   whole number in their unit. How long a session may rest: a gap that equals it does not end the session
+//!
+//! Returns: `Int64` from 1 within each partition; null where `ts` is null, and such a row does not take part.
+//! Order:   that of `ts`, always: the rows of a partition are put in order here, at no cost where they are, so that the
+//!          answer holds on engines that lose or mistake a declared order. A window without `order by` is refused, as
+//!          elsewhere it would mean another thing. What else stands in the `order by`, and the frame, change nothing.
+//! Ties:    rows of equal `ts` belong to one session.
+//! Memory:  8 bytes per row of a partition; 24 more where the partition is not in order.
+//! Errors:  at planning: a gap that is not constant, null, negative or of months; other types; no `order by`.
+//! Source:  `sessionize` of DuckDB's `behavioral` extension, which leaves the order to the window.
+
+use std::sync::{Arc, LazyLock};
+
+use datafusion::arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use datafusion::common::{Result, exec_err, plan_err};
+use datafusion::logical_expr::function::{
+    ExpressionArgs, PartitionEvaluatorArgs, WindowFunctionSimplification, WindowUDFFieldArgs,
+};
+use datafusion::logical_expr::{Documentation, Expr, PartitionEvaluator, Signature, Volatility, WindowUDFImpl};
+use datafusion::physical_expr::utils::collect_columns;
+use datafusion::physical_plan::PhysicalExpr;
+
+use super::arguments::{Spans, expect_count};
+use super::document;
+use super::moments::{coerce_moment, coerce_span_between, to_moments};
+
+// ---------------------------------------------------------------------------------------------------------------
+// The sessions of one partition
+// ---------------------------------------------------------------------------------------------------------------
+
+/// Numbers the sessions of the rows whose time `is_known`, from 1; the others get 0.
+fn number_sessions(times: &[i64], is_known: impl Fn(usize) -> bool, gap: i64) -> Vec<i64> {
+    let mut numbers = vec![0; times.len()];
+    let mut session = 0;
+    let mut previous = None;
+    for (row, &time) in times.iter().enumerate().filter(|(row, _)| is_known(*row)) {
+        match previous {
+            Some(previous) if time < previous => return number_unordered(times, is_known, gap, numbers),
+            Some(previous) if time.saturating_sub(previous) <= gap => {}
+            _ => session += 1,
+        }
+        numbers[row] = session;
+        previous = Some(time);
+    }
+    numbers
+}
+
+fn number_unordered(times: &[i64], is_known: impl Fn(usize) -> bool, gap: i64, mut numbers: Vec<i64>) -> Vec<i64> {
+    let mut order: Vec<(i64, usize)> =
+        times.iter().enumerate().filter(|(row, _)| is_known(*row)).map(|(row, &time)| (time, row)).collect();
+    order.sort_unstable();
+    let mut session = 0;
+    let mut previous = None;
+    for (time, row) in order {
+        if previous.is_none_or(|previous| time.saturating_sub(previous) > gap) {
+            session += 1;
+        }
+        numbers[row] = session;
+        previous = Some(time);
+    }
+    numbers
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// The evaluator
+// ---------------------------------------------------------------------------------------------------------------
+
+/// Numbers the sessions of a partition at once. A bounded evaluation would have to trust the declared order.
+#[derive(Debug)]
+struct Sessions {
+    gap: i64,
+}
+
+impl PartitionEvaluator for Sessions {
+    fn evaluate_all(&mut self, values: &[ArrayRef], _num_rows: usize) -> Result<ArrayRef> {
+        let times = to_moments("sessionize", &values[0])?;
+        let nulls = times.nulls().filter(|nulls| nulls.null_count() > 0);
+        let numbers = number_sessions(times.values(), |row| nulls.is_none_or(|nulls| nulls.is_valid(row)), self.gap);
+        Ok(Arc::new(Int64Array::new(numbers.into(), nulls.cloned())))
+    }
+}
+
+/// The value of the gap, which must not depend on a row.
+fn constant_gap(gap: &Arc<dyn PhysicalExpr>) -> Result<i64> {
+    if !collect_columns(gap).is_empty() {
+        return plan_err!("sessionize: expected gap to be constant, got {gap}");
+    }
+    let one_row = RecordBatchOptions::new().with_row_count(Some(1));
+    let one_row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &one_row)?;
+    match Spans::of_argument("sessionize", &gap.evaluate(&one_row)?)?.get(0) {
+        Some(gap) => Ok(gap),
+        None => plan_err!("sessionize: expected a gap, such as interval '30 minutes', got null"),
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// The function
+// ---------------------------------------------------------------------------------------------------------------
+
+/// The function `sessionize`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Sessionize {
+    signature: Signature,
+}
+
+impl Default for Sessionize {
+    fn default() -> Self {
+        Self { signature: Signature::user_defined(Volatility::Immutable) }
+    }
+}
+
+impl WindowUDFImpl for Sessionize {
+    fn name(&self) -> &str {
+        "sessionize"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        expect_count(self.name(), types, 2)?;
+        let times = coerce_moment(self.name(), "ts", &types[0])?;
+        let gap = coerce_span_between(self.name(), "gap", &times, &types[1])?;
+        Ok(vec![times, gap])
+    }
+
+    fn field(&self, field_args: WindowUDFFieldArgs) -> Result<FieldRef> {
+        Ok(Arc::new(Field::new(field_args.name(), DataType::Int64, true)))
+    }
+
+    /// Only the times need a column per row.
+    fn expressions(&self, expr_args: ExpressionArgs) -> Vec<Arc<dyn PhysicalExpr>> {
+        expr_args.input_exprs().iter().take(1).cloned().collect()
+    }
+
+    fn partition_evaluator(&self, args: PartitionEvaluatorArgs) -> Result<Box<dyn PartitionEvaluator>> {
+        match args.input_exprs() {
+            [_, gap] => Ok(Box::new(Sessions { gap: constant_gap(gap)? })),
+            others => exec_err!("sessionize: expected 2 arguments, got {}", others.len()),
+        }
+    }
+
+    /// Refuses a window without `order by`, the one place that sees it; nothing is simplified.
+    fn simplify(&self) -> Option<WindowFunctionSimplification> {
+        Some(Box::new(|call, _| {
+            if call.params.order_by.is_empty() {
+                return plan_err!("sessionize: expected an order by in the window; write over (… order by ts)");
+            }
+            Ok(Expr::from(call))
+        }))
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
+            document(
+                "Returns the number of a row's session within its partition, from 1: a new one begins when the time \
+                 since the row before is longer than the gap. Rows of equal time share their session; null where ts is \
+                 null.",
+                "sessionize(ts, gap)",
+                "select customer_id, occurred_at, sessionize(occurred_at, interval '30 minutes') \
+                 over (partition by customer_id order by occurred_at) as session_number from events;",
+                &[
+                    ("ts", "Timestamp, date or whole number."),
+                    (
+                        "gap",
+                        "Constant: an interval or whole microseconds; in the unit of ts where it is a whole number.",
+                    ),
+                ],
+            )
+        });
+        Some(&DOCUMENTATION)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use datafusion::arrow::array::{AsArray, TimestampMicrosecondArray};
+    use datafusion::arrow::datatypes::Int64Type;
+    use datafusion::datasource::MemTable;
+    use datafusion::prelude::{SessionConfig, SessionContext};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::functions::elements::testing::{error_of, rows_of};
+    use crate::functions::register_all;
+
+    /// The sessions by counting, for each time, the gaps before it among the distinct times.
+    fn naive(times: &[Option<i64>], gap: i64) -> Vec<Option<i64>> {
+        let mut sorted: Vec<i64> = times.iter().flatten().copied().collect();
+        sorted.sort();
+        sorted.dedup();
+        let number =
+            |time: i64| 1 + sorted.windows(2).filter(|pair| pair[1] <= time && pair[1] - pair[0] > gap).count() as i64;
+        times.iter().map(|time| time.map(number)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_of_rows_gives_the_sessions_of_a_naive_count(
+            times in prop::collection::vec(prop::option::weighted(0.9, -60i64..60), 0..40),
+            is_sorted in any::<bool>(),
+            gap in 0i64..12,
+        ) {
+            let mut times = times;
+            if is_sorted {
+                times.sort();
+            }
+            let array: ArrayRef = Arc::new(Int64Array::from(times.clone()));
+            let found = Sessions { gap }.evaluate_all(&[array], times.len()).unwrap();
+            prop_assert_eq!(found.as_primitive::<Int64Type>().iter().collect::<Vec<_>>(), naive(&times, gap));
+        }
+    }
+
+    #[test]
+    fn a_gap_that_equals_the_limit_does_not_end_a_session() {
+        let numbers = |gap| number_sessions(&[0, 60, 121, 121], |_| true, gap);
+        assert_eq!(numbers(60), [1, 1, 2, 2]);
+        assert_eq!(numbers(61), [1, 1, 1, 1]);
+        assert_eq!(numbers(0), [1, 2, 3, 3]);
+    }
+
+    #[test]
+    fn times_at_the_ends_of_the_range_do_not_overflow() {
+        assert_eq!(number_sessions(&[i64::MIN, i64::MAX], |_| true, 1), [1, 2]);
+        assert_eq!(number_sessions(&[i64::MAX, i64::MIN], |_| true, i64::MAX), [1, 1]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// Through the engine, with small batches in several partitions and a few customers.
+        #[test]
+        fn sql_gives_the_sessions_of_each_partition(
+            rows in prop::collection::vec((0i64..4, prop::option::weighted(0.9, 0i64..200)), 1..60),
+            cut in 1usize..9,
+        ) {
+            let schema = Arc::new(Schema::new(vec![
+                Field::new("row", DataType::Int64, false),
+                Field::new("customer", DataType::Int64, false),
+                Field::new("ts", DataType::Timestamp(datafusion::arrow::datatypes::TimeUnit::Microsecond, None), true),
+            ]));
+            let numbered: Vec<(i64, i64, Option<i64>)> =
+                rows.iter().enumerate().map(|(row, (customer, ts))| (row as i64, *customer, *ts)).collect();
+            let batches: Vec<Vec<RecordBatch>> = numbered.chunks(cut).map(|rows| {
+                let columns: Vec<ArrayRef> = vec![
+                    Arc::new(rows.iter().map(|row| Some(row.0)).collect::<Int64Array>()),
+                    Arc::new(rows.iter().map(|row| Some(row.1)).collect::<Int64Array>()),
+                    Arc::new(rows.iter().map(|row| row.2).collect::<TimestampMicrosecondArray>()),
+                ];
+                vec![RecordBatch::try_new(Arc::clone(&schema), columns).unwrap()]
+            }).collect();
+            let found = tokio::runtime::Runtime::new().unwrap().block_on(async {
+                let ctx = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(3).with_batch_size(4));
+                register_all(&ctx);
+                ctx.register_table("events", Arc::new(MemTable::try_new(schema, batches).unwrap())).unwrap();
+                let sql = "select row, sessionize(ts, 20) over (partition by customer order by ts desc) as a, \
+                           sessionize(ts, 20) over (partition by customer order by row) as b from events";
+                let mut found = HashMap::new();
+                for batch in ctx.sql(sql).await.unwrap().collect().await.unwrap() {
+                    let column = |index: usize| batch.column(index).as_primitive::<Int64Type>().clone();
+                    for ((row, a), b) in column(0).iter().zip(&column(1)).zip(&column(2)) {
+                        assert_eq!(a, b);
+                        found.insert(row.unwrap(), a);
+                    }
+                }
+                found
+            });
+            for customer in 0..4 {
+                let of_customer: Vec<_> = numbered.iter().filter(|row| row.1 == customer).collect();
+                let times: Vec<Option<i64>> = of_customer.iter().map(|row| row.2).collect();
+                for (row, expected) in of_customer.iter().zip(naive(&times, 20)) {
+                    prop_assert_eq!(found[&row.0], expected);
+                }
+            }
+        }
+    }
+
+    const EVENTS: &str =
+        "(values ('a', 0), ('a', 31), ('a', 30), ('a', 62), ('b', 5), ('a', null)) as events(customer, minute)";
+
+    async fn sessions(ts: &str, gap: &str) -> Vec<String> {
+        let sql = format!(
+            "select customer, minute, sessionize({ts}, {gap}) over (partition by customer order by minute) as session \
+             from {EVENTS} order by customer, minute nulls last"
+        );
+        rows_of(&sql).await
+    }
+
+    #[tokio::test]
+    async fn times_and_gaps_of_every_kind_are_read() {
+        let expected = ["a | 0 | 1", "a | 30 | 1", "a | 31 | 1", "a | 62 | 2", "a |  | ", "b | 5 | 1"];
+        let micros = "to_timestamp_micros(minute * 60000000)";
+        for (ts, gap) in [
+            (micros.to_owned(), "interval '30 minutes'"),
+            (micros.to_owned(), "'30 minutes'"),
+            (micros.to_owned(), "1800000000"),
+            (micros.to_owned(), "1000000 * 1800"),
+            (micros.to_owned(), "arrow_cast(1800, 'Duration(s)')"),
+            (format!("arrow_cast({micros}, 'Timestamp(ns, \"+02:00\")')"), "interval '30 minutes'"),
+            (format!("arrow_cast({micros}, 'Timestamp(s)')"), "interval '30 minutes'"),
+            ("arrow_cast(arrow_cast(minute, 'Int32'), 'Date32')".to_owned(), "interval '30 days'"),
+            ("arrow_cast(arrow_cast(minute, 'Int32'), 'Date64')".to_owned(), "interval '30 days'"),
+            ("minute".to_owned(), "30"),
+            ("arrow_cast(minute, 'UInt16')".to_owned(), "30"),
+        ] {
+            assert_eq!(sessions(&ts, gap).await, expected, "{ts}, {gap}");
+        }
+    }
+
+    #[tokio::test]
+    async fn wrong_calls_are_refused() {
+        for (call, message) in [
+            ("sessionize(minute) over (order by minute)", "expected 2 arguments, got 1"),
+            (
+                "sessionize(customer, 5) over (order by minute)",
+                "expected ts to be a timestamp, a date or a whole number, got Utf8",
+            ),
+            (
+                "sessionize(minute, interval '1 minute') over (order by minute)",
+                "expected gap to be a whole number as the times are",
+            ),
+            ("sessionize(minute, minute) over (order by minute)", "expected gap to be constant, got minute"),
+            (
+                "sessionize(minute, null) over (order by minute)",
+                "expected a gap, such as interval '30 minutes', got null",
+            ),
+            ("sessionize(minute, -1) over (order by minute)", "must not be negative"),
+            ("sessionize(now(), interval '1 month') over (order by minute)", "months has no fixed length"),
+            ("sessionize(minute, 5) over (partition by customer)", "expected an order by in the window"),
+            ("sessionize(minute, 5) over ()", "expected an order by in the window"),
+        ] {
+            let error = error_of(&format!("select {call} from {EVENTS}")).await;
+            assert!(error.contains("sessionize: ") && error.contains(message), "{call}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn wrong_gaps_are_refused_before_anything_runs() {
+        let ctx = SessionContext::new();
+        register_all(&ctx);
+        for call in ["sessionize(minute, minute) over (order by minute)", "sessionize(minute, 5) over ()"] {
+            let plan = ctx.sql(&format!("select {call} from {EVENTS}")).await.unwrap().create_physical_plan().await;
+            assert!(plan.is_err(), "{call}");
+        }
+    }
+}
