@@ -211,9 +211,10 @@ pub struct Identity {
     pub blocked: Vec<String>,
     /// Kinds from the strongest to the weakest: an event belongs to the customer of its strongest identifier.
     pub priority: Vec<String>,
-    /// An identifier linked with more identifiers than this is shared: all its links are refused. 0 is no limit.
+    /// An identifier linked with more identifiers of stronger kinds than this is shared (a kiosk's cookie, `info@shop`):
+    /// all its links are refused. 0 is no limit.
     pub max_links: usize,
-    /// Most identifiers that one customer may have. 0 is no limit.
+    /// Most identifiers that one customer may have; a link that would make more is refused. 0 is no limit.
     pub max_identifiers: usize,
 }
 

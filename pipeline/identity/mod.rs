@@ -32,7 +32,10 @@ use resolve::{Caps, Refusal, Rule};
 pub struct Rules {
     /// Most distinct values of a kind that one customer may have. Of several broken limits the first by kind is named.
     pub limits: BTreeMap<String, usize>,
-    /// Most distinct identifiers that one may be linked with; beyond it all its links are refused. `None`: no limit.
+    /// Kinds from the strongest to the weakest; those not named follow by name.
+    pub priority: Vec<String>,
+    /// Most distinct identifiers of stronger kinds that one may be linked with; beyond it all its links are refused.
+    /// `None`: no limit.
     pub max_links: Option<usize>,
     /// Most identifiers of a customer. `None`: no limit.
     pub max_identifiers: Option<usize>,
@@ -44,6 +47,7 @@ impl From<&config::Identity> for Rules {
         let limit = |most: usize| (most > 0).then_some(most);
         Self {
             limits: identity.limits.clone(),
+            priority: identity.priority.clone(),
             max_links: limit(identity.max_links),
             max_identifiers: limit(identity.max_identifiers),
         }
@@ -76,8 +80,8 @@ pub struct ResolvedIdentifier<'a> {
 
 /// Resolves identifiers to customers.
 ///
-/// First all links of identifiers with more than `max_links` neighbours are refused (rule `max_links`). The others are
-/// followed by (first seen, hashes of their ends), unless the customer would break a limit (rule `limit:<kind>`) or
+/// First all links of identifiers with more than `max_links` neighbours of stronger kinds are refused (rule `max_links`).
+/// The others are followed by (first seen, hashes of their ends), unless the customer would break a limit (rule `limit:<kind>`) or
 /// have too many identifiers (rule `max_identifiers`). A customer is named by its earliest identifier: by first seen,
 /// then by hash.
 ///
@@ -87,9 +91,16 @@ pub fn resolve(links: Links, rules: &Rules) -> Resolution {
     let collected = links.collect();
     let number = |kind: &String| collected.kinds.binary_search(kind).ok().and_then(|kind| u16::try_from(kind).ok());
     let limits = rules.limits.iter().filter_map(|(kind, most)| Some((number(kind)?, *most))).collect();
-    let caps = Caps { limits, max_links: rules.max_links, max_identifiers: rules.max_identifiers };
+    let ranks = ranks(&collected.kinds, &rules.priority);
+    let caps = Caps { limits, ranks, max_links: rules.max_links, max_identifiers: rules.max_identifiers };
     let outcome = resolve::resolve(&collected.identifiers, &collected.links, &caps);
     Resolution { collected, customers: outcome.customers, refusals: outcome.refusals }
+}
+
+/// Rank of each of these kinds, which are in the order of their names: 0 is the strongest.
+fn ranks(kinds: &[String], priority: &[String]) -> Vec<usize> {
+    let named = |kind: &String| priority.iter().position(|named| named == kind);
+    kinds.iter().enumerate().map(|(number, kind)| named(kind).unwrap_or(priority.len() + number)).collect()
 }
 
 impl Resolution {
@@ -160,7 +171,9 @@ impl Resolution {
     /// What broke the rule, as in `identity_refusals.detail`.
     fn rule_detail(&self, rule: Rule) -> String {
         match rule {
-            Rule::MaxLinks { kind, links } => format!("{} was seen with {links} other identifiers", self.kind(kind)),
+            Rule::MaxLinks { kind, links } => {
+                format!("{} was seen with {links} identifiers of stronger kinds", self.kind(kind))
+            }
             Rule::Limit { kind, values } => format!("the customer would have {values} values of {}", self.kind(kind)),
             Rule::MaxIdentifiers { identifiers } => format!("the customer would have {identifiers} identifiers"),
         }
@@ -190,6 +203,11 @@ mod tests {
             links.add_event(identifiers, *time, &Blocked::default()).unwrap();
         }
         resolve(links, rules)
+    }
+
+    /// The kinds in their usual order, and no limits.
+    fn by_priority() -> Rules {
+        Rules { priority: config::Identity::default().priority, ..Rules::default() }
     }
 
     /// Customers as their identifiers in order, each customer as `kind:value …`.
@@ -242,7 +260,7 @@ mod tests {
     fn a_kiosk_with_ten_thousand_logins_fuses_nobody() {
         let login =
             |number: i64| event(&format!("device_id:kiosk user_id:u{number} email:u{number}@example.com"), number);
-        let rules = Rules { max_links: Some(50), ..Rules::default() };
+        let rules = Rules { max_links: Some(50), ..by_priority() };
         let resolution = resolved(&(0..10_000).map(login).collect::<Vec<_>>(), &rules);
         assert_eq!(resolution.customer_count(), 10_001);
         assert_eq!(resolution.refusal_counts(), BTreeMap::from([("max_links".to_string(), 20_000)]));
@@ -251,9 +269,26 @@ mod tests {
     }
 
     #[test]
+    fn a_login_that_sees_a_new_cookie_every_week_stays_one_customer_with_one_id() {
+        let visit = |week: i64| event(&format!("user_id:ann anonymous_id:cookie-{week}"), week);
+        let weeks: Vec<_> = (0..60).map(visit).collect();
+        let rules = Rules::from(&config::Identity::default());
+        for count in [1, 49, 50, 51, 60] {
+            let resolution = resolved(&weeks[..count], &rules);
+            assert_eq!(
+                customer_of(&resolution, "user_id:ann"),
+                content_id("user_id", "ann").min(content_id("anonymous_id", "cookie-0"))
+            );
+            assert!(!resolution.refusal_counts().contains_key("max_links"), "{count} weeks");
+        }
+        // Beyond the size of a customer the newest cookies are refused, and the customer keeps what it has.
+        assert_eq!(resolved(&weeks, &rules).refusal_counts(), BTreeMap::from([("max_identifiers".to_string(), 11)]));
+    }
+
+    #[test]
     fn one_mailbox_on_many_people_is_set_apart() {
         let order = |number: i64| event(&format!("user_id:u{number} email:info@shop.example"), number);
-        let rules = Rules { max_links: Some(50), ..Rules::default() };
+        let rules = Rules { max_links: Some(50), ..by_priority() };
         let resolution = resolved(&(0..51).map(order).collect::<Vec<_>>(), &rules);
         assert_eq!(resolution.customer_count(), 52);
         let resolution = resolved(&(0..50).map(order).collect::<Vec<_>>(), &rules);
@@ -305,7 +340,7 @@ mod tests {
             limit in prop::option::of(1usize..3),
         ) {
             let limits = limit.map(|most| ("email".to_string(), most)).into_iter().collect();
-            let rules = Rules { limits, max_links, max_identifiers };
+            let rules = Rules { limits, max_links, max_identifiers, ..by_priority() };
             let mut shuffled: Vec<_> = events.iter().zip(&shuffle).collect();
             shuffled.sort_by_key(|(_, place)| **place);
             let shuffled: Vec<Event> = shuffled.into_iter().map(|(event, _)| event.clone()).collect();

@@ -1,8 +1,9 @@
 //! From links to customers: connected components that no shared identifier can fuse.
 //!
 //! Two guards, in this order:
-//! 1. An identifier with more distinct neighbours than `max_links` is shared (a kiosk, `info@shop`): all its links are
-//!    refused, and it stays a customer of its own.
+//! 1. An identifier with more distinct neighbours of stronger kinds than `max_links` is shared (a kiosk, `info@shop`):
+//!    all its links are refused, and it stays a customer of its own. Neighbours of weaker kinds do not count: a login
+//!    sees a new cookie every week and is none the less one person's.
 //! 2. The other links are followed from the oldest to the newest, ties by the hashes of their ends. A link is refused
 //!    when the customer it would make had more identifiers than `max_identifiers`, or more values of a kind than that
 //!    kind's limit. So of two logins joined by a cookie the link that came last goes, and both logins stay.
@@ -12,6 +13,8 @@
 //!
 //! Time: linear in identifiers and links but for two sorts, which only guard 2 needs. Memory: about 16 bytes per
 //! identifier and 16 per link, 4 per identifier and limited kind; while sorting 16 more per identifier.
+
+use std::cmp::Ordering;
 
 use rayon::prelude::*;
 
@@ -41,7 +44,9 @@ pub(super) struct Link {
 pub(super) struct Caps {
     /// Most values per customer of a kind; of several broken limits the first is named.
     pub(super) limits: Vec<(u16, usize)>,
-    /// Most distinct neighbours of an identifier.
+    /// Rank of each kind by its number, the strongest first; no two are equal.
+    pub(super) ranks: Vec<usize>,
+    /// Most distinct neighbours of stronger kinds of an identifier.
     pub(super) max_links: Option<usize>,
     /// Most identifiers of a customer.
     pub(super) max_identifiers: Option<usize>,
@@ -60,7 +65,7 @@ pub(super) struct Refusal {
 /// Why a link was not followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rule {
-    /// An identifier of this kind has so many links.
+    /// An identifier of this kind is linked with so many of stronger kinds.
     MaxLinks { kind: u16, links: u32 },
     /// The customer would have so many values of this kind.
     Limit { kind: u16, values: u32 },
@@ -79,7 +84,7 @@ pub(super) struct Outcome {
 
 /// Follows the links as far as the caps allow. A link of an identifier with itself says nothing and is passed over.
 pub(super) fn resolve(identifiers: &[Identifier], links: &[Link], caps: &Caps) -> Outcome {
-    let (mut proposals, mut refusals) = refuse_shared(identifiers, links, caps.max_links);
+    let (mut proposals, mut refusals) = refuse_shared(identifiers, links, caps);
     let mut components = Components::new(identifiers, caps);
     if components.depend_on_order() {
         put_in_order(&mut proposals, identifiers);
@@ -102,23 +107,24 @@ struct Proposal {
 }
 
 /// Sets the links of shared identifiers apart.
-fn refuse_shared(
-    identifiers: &[Identifier],
-    links: &[Link],
-    max_links: Option<usize>,
-) -> (Vec<Proposal>, Vec<Refusal>) {
+fn refuse_shared(identifiers: &[Identifier], links: &[Link], caps: &Caps) -> (Vec<Proposal>, Vec<Refusal>) {
     let links = links.iter().filter(|link| link.a != link.b);
-    let Some(most) = max_links else { return (links.map(Proposal::from).collect(), Vec::new()) };
-    let mut neighbours = vec![0u32; identifiers.len()];
+    let Some(most) = caps.max_links else { return (links.map(Proposal::from).collect(), Vec::new()) };
+    let kind = |end: u32| identifiers[end as usize].kind;
+    let rank = |end: u32| caps.ranks[usize::from(kind(end))];
+    let mut stronger = vec![0u32; identifiers.len()];
     for link in links.clone() {
-        neighbours[link.a as usize] += 1;
-        neighbours[link.b as usize] += 1;
+        match rank(link.a).cmp(&rank(link.b)) {
+            Ordering::Less => stronger[link.b as usize] += 1,
+            Ordering::Greater => stronger[link.a as usize] += 1,
+            Ordering::Equal => {}
+        }
     }
     let (mut proposals, mut refusals) = (Vec::new(), Vec::new());
     for link in links {
         // The end with more neighbours is named; of two with equally many the one whose kind comes last.
         let (links, kind) = [link.a, link.b]
-            .map(|end| (neighbours[end as usize], identifiers[end as usize].kind))
+            .map(|end| (stronger[end as usize], kind(end)))
             .into_iter()
             .max()
             .expect("a link has two ends");
@@ -301,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_link_of_an_identifier_with_itself_says_nothing() {
-        let caps = Caps { max_links: Some(1), ..Caps::default() };
+        let caps = Caps { max_links: Some(1), ranks: vec![0], ..Caps::default() };
         let outcome = resolve(&identifiers(2), &[link(0, 0, 0), link(0, 1, 0), link(1, 1, 0)], &caps);
         assert_eq!(outcome, Outcome { customers: vec![0, 0], refusals: vec![] });
     }
@@ -332,29 +338,52 @@ mod tests {
 
     #[test]
     fn the_cap_on_links_is_met_before_any_link_is_followed() {
-        // 0 has three neighbours; 1 and 2 know each other without it.
+        // 0 has three stronger neighbours; 1 and 2 know each other without it.
         let links = [link(0, 1, 0), link(0, 2, 1), link(0, 3, 2), link(1, 2, 3)];
-        let caps = Caps { max_links: Some(2), ..Caps::default() };
-        let outcome = resolve(&identifiers(4), &links, &caps);
+        let mut identifiers = identifiers(4);
+        identifiers[0].kind = 1;
+        let caps = Caps { max_links: Some(2), ranks: vec![0, 1], ..Caps::default() };
+        let outcome = resolve(&identifiers, &links, &caps);
         assert_eq!(outcome.customers, [0, 1, 1, 3]);
-        let rule = Rule::MaxLinks { kind: 0, links: 3 };
+        let rule = Rule::MaxLinks { kind: 1, links: 3 };
         let refused: Vec<_> = outcome.refusals.iter().map(|refusal| (refusal.a, refusal.b, refusal.rule)).collect();
         assert_eq!(refused, [(0, 1, rule), (0, 2, rule), (0, 3, rule)]);
+    }
+
+    #[test]
+    fn neighbours_of_weaker_kinds_and_of_its_own_make_nothing_shared() {
+        let links = [link(0, 1, 0), link(0, 2, 1), link(0, 3, 2)];
+        for ranks in [vec![0, 1], vec![1, 0]] {
+            let mut identifiers = identifiers(4);
+            let caps = Caps { max_links: Some(2), ranks, ..Caps::default() };
+            assert_eq!(resolve(&identifiers, &links, &caps).customers, [0, 0, 0, 0], "all of one kind");
+            identifiers[0].kind = 1;
+            let is_strongest = caps.ranks[1] == 0;
+            assert_eq!(resolve(&identifiers, &links, &caps).refusals.is_empty(), is_strongest);
+        }
     }
 
     /// The same rules, written for reading: customers are sets that are searched from end to end.
     fn oracle(identifiers: &[Identifier], links: &[Link], caps: &Caps) -> Outcome {
         let links: Vec<_> = links.iter().filter(|link| link.a != link.b).collect();
-        let neighbours = |end: u32| links.iter().filter(|link| link.a == end || link.b == end).count();
         let hash = |position: u32| identifiers[position as usize].hash;
         let kind = |position: u32| identifiers[position as usize].kind;
+        let is_stronger = |other: u32, end: u32| caps.ranks[kind(other) as usize] < caps.ranks[kind(end) as usize];
+        let stronger = |end: u32| {
+            let others = links.iter().filter_map(|link| match (link.a == end, link.b == end) {
+                (true, _) => Some(link.b),
+                (_, true) => Some(link.a),
+                _ => None,
+            });
+            others.filter(|other| is_stronger(*other, end)).count()
+        };
         let mut refusals = Vec::new();
         let mut refuse = |link: &Link, rule| {
             refusals.push(Refusal { a: link.a.min(link.b), b: link.a.max(link.b), first_seen: link.first_seen, rule });
         };
         let mut followed = Vec::new();
         for link in &links {
-            let (links, kind) = (neighbours(link.a), kind(link.a)).max((neighbours(link.b), kind(link.b)));
+            let (links, kind) = (stronger(link.a), kind(link.a)).max((stronger(link.b), kind(link.b)));
             match caps.max_links {
                 Some(most) if links > most => refuse(link, Rule::MaxLinks { kind, links: links as u32 }),
                 _ => followed.push(*link),
@@ -430,10 +459,11 @@ mod tests {
     prop_compose! {
         fn any_caps()(
             limits in prop::collection::btree_map(0u16..3, 0usize..4, 0..3),
+            ranks in Just(vec![0usize, 1, 2]).prop_shuffle(),
             max_links in prop::option::of(0usize..6),
             max_identifiers in prop::option::of(0usize..10),
         ) -> Caps {
-            Caps { limits: limits.into_iter().collect(), max_links, max_identifiers }
+            Caps { limits: limits.into_iter().collect(), ranks, max_links, max_identifiers }
         }
     }
 

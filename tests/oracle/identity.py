@@ -71,13 +71,14 @@ class Identity:
             self.customer[identifier] = content_id(*elder)
 
     def resolve(self):
-        neighbours = defaultdict(set)
-        for a, b in self.links:
-            neighbours[a].add(b)
-            neighbours[b].add(a)
+        stronger = defaultdict(set)  # the neighbours of stronger kinds; only those make an identifier shared
+        for pair in self.links:
+            strong, weak = sorted(pair, key=lambda identifier: self.rank(identifier[0]))
+            if self.rank(strong[0]) < self.rank(weak[0]):
+                stronger[weak].add(strong)
         ordered = sorted(self.links.items(), key=lambda entry: (entry[1]["first"], *map(lambda i: digest(*i), entry[0])))
         for (a, b), link in ordered:
-            crowded = max(len(neighbours[a]), len(neighbours[b])) > self.max_links
+            crowded = max(len(stronger[a]), len(stronger[b])) > self.max_links
             rule = "max_links" if crowded else self.join(a, b)
             if rule:
                 self.refusals.append((a, b, link["first"], rule))
@@ -96,15 +97,15 @@ class Identity:
             self.members[member] = together
         return None
 
-    def customer_of(self, event):
-        def strength(identifier):
-            kind, value = identifier
-            known = kind in self.priority
-            return (0, self.priority.index(kind), "", value.encode()) if known else (1, 0, kind, value.encode())
+    def rank(self, kind):
+        """Kinds in the order of the priority, the strongest first; those it does not name follow by name."""
+        return (0, self.priority.index(kind), "") if kind in self.priority else (1, 0, kind)
 
+    def customer_of(self, event):
         if not event["identifiers"]:
             return content_id("event", event["event_id"])
-        return self.customer[min(event["identifiers"], key=strength)]
+        strongest = min(event["identifiers"], key=lambda found: (self.rank(found[0]), found[1].encode()))
+        return self.customer[strongest]
 
     def tables(self):
         return {
