@@ -1,6 +1,7 @@
-//! `journey_funnel` and `journey_funnel_positions`: how far a journey gets in a funnel, and with which touches.
+//! `journey_funnel`, `journey_funnel_positions` and `journey_funnel_last_entry`: how far a journey gets in a funnel, with
+//! which touches, and when it entered last.
 //!
-//! Usage: `journey_funnel(times, touchpoints, channels, steps, window)`, `journey_funnel_positions(…)` alike
+//! Usage: `journey_funnel(times, touchpoints, channels, steps, window)`, the others alike
 //! - `times`: list of timestamps of any unit, in journey order; a touch whose time is null does not count
 //! - `touchpoints`, `channels`: lists of text, one element per time
 //! - `steps`: list of 1 to 32 texts, a constant or a column. A step is `*` (any touch), `touchpoint`,
@@ -12,7 +13,9 @@
 //! Returns: `journey_funnel`: `Int32`, the furthest step reached, in order, within the window; 0 for none.
 //!          `journey_funnel_positions`: list of `Int32`, the positions (from 1) of the touches of the witness, one per
 //!          step reached: the chain that reached the furthest step first, and of those the one that began last.
-//!          Both null when an argument is null.
+//!          `journey_funnel_last_entry`: `Int32`, the position of the newest touch that serves step 1, null for none.
+//!          While its window is open the journey can still get further; after that it cannot.
+//!          All null when an argument is null.
 //! Ties:    touches of equal time are taken in journey order. One touch serves one step of a chain only.
 //! Memory:  4 bytes per text element, 8 bytes per touch that serves a step of the journey in hand.
 //! Errors:  an argument of another type, at planning; lists that differ in length, a wrong step, a negative window.
@@ -175,7 +178,65 @@ impl ScalarUDFImpl for JourneyFunnelPositions {
 }
 
 // ---------------------------------------------------------------------------------------------------------------
-// What the two share
+// journey_funnel_last_entry
+// ---------------------------------------------------------------------------------------------------------------
+
+/// The function `journey_funnel_last_entry`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct JourneyFunnelLastEntry {
+    signature: Signature,
+}
+
+impl Default for JourneyFunnelLastEntry {
+    fn default() -> Self {
+        Self { signature: Signature::user_defined(Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for JourneyFunnelLastEntry {
+    fn name(&self) -> &str {
+        "journey_funnel_last_entry"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        coerce(self.name(), types)
+    }
+
+    fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Int32)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let mut entries = Int32Builder::with_capacity(args.number_rows);
+        for_each_journey(self.name(), &args, |chains| {
+            entries.append_option(chains.and_then(Chains::last_entry).map(|touch| touch as i32 + 1));
+            Ok(())
+        })?;
+        Ok(ColumnarValue::Array(Arc::new(entries.finish())))
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
+            document(
+                "Returns the position, from 1, of the newest touch of a journey that serves step 1 of a funnel; of a \
+                 journey that reaches the last step, the newest up to there. A window counted from it tells until when \
+                 the journey can still get further. Null when no touch serves step 1 or an argument is null.",
+                "journey_funnel_last_entry(times, touchpoints, channels, steps, window)",
+                "select journey_funnel_last_entry([timestamp '2026-01-01', timestamp '2026-01-02'], \
+                 ['product_view', 'product_view'], ['web', 'store'], ['product_view', 'purchase'], interval '7 days');",
+                &ARGUMENTS,
+            )
+        });
+        Some(&DOCUMENTATION)
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// What they share
 // ---------------------------------------------------------------------------------------------------------------
 
 fn coerce(function: &str, types: &[DataType]) -> Result<Vec<DataType>> {
@@ -413,7 +474,7 @@ mod tests {
             ("[now()], ['a'], ['w'], ['a', null], 1", "step 2 is null"),
             ("[now()], ['a'], ['w'], ['a|'], 1", "step 1 ('a|') has an empty alternative"),
         ] {
-            for function in ["journey_funnel", "journey_funnel_positions"] {
+            for function in ["journey_funnel", "journey_funnel_positions", "journey_funnel_last_entry"] {
                 let error = error_of(&format!("select {function}({arguments})")).await;
                 assert!(error.contains(&format!("{function}: ")) && error.contains(message), "{arguments}: {error}");
             }

@@ -7,6 +7,7 @@ mod arguments;
 mod attribution;
 mod cells;
 mod content_id;
+mod content_number;
 mod count;
 mod elements;
 mod funnel;
@@ -44,9 +45,11 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         Arc::new(attribution::AttributionWeights::default().into()),
         Arc::new(cells::JourneyCells::default().into()),
         Arc::new(content_id::ContentId::default().into()),
+        Arc::new(content_number::ContentNumber::default().into()),
         Arc::new(count::CountDistinct::default().into()),
         Arc::new(count::CountSwitches::default().into()),
         Arc::new(funnel::JourneyFunnel::default().into()),
+        Arc::new(funnel::JourneyFunnelLastEntry::default().into()),
         Arc::new(funnel::JourneyFunnelPositions::default().into()),
         Arc::new(gap_starts::GapStarts::default().into()),
         Arc::new(goal_touches::GoalTouches::default().into()),

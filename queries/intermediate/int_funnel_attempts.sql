@@ -36,6 +36,7 @@ matched as (
 
     select
         funnels.funnel,
+        funnels.steps,
         funnels.step_count,
         funnels.attempt_window,
         journeys.*,
@@ -64,22 +65,40 @@ entered as (
 
 ),
 
+-- A newer entry opens a newer window, in which the attempt can still get further.
+with_window as (
+
+    select
+        *,
+        times[
+            journey_funnel_last_entry(
+                times,
+                touchpoints,
+                channels,
+                steps,
+                attempt_window
+            )
+        ] + attempt_window as closes_at
+    from entered
+
+),
+
 with_outcome as (
 
     select
-        entered.*,
+        with_window.*,
         case
-            when entered.furthest_step = entered.step_count then 'converted'
+            when with_window.furthest_step = with_window.step_count
+                then 'converted'
             when
-                entered.state = 'open'
-                and as_of.as_of <= entered.entered_at + entered.attempt_window
+                with_window.state = 'open'
+                and as_of.as_of <= with_window.closes_at
                 then 'open'
-            when entered.ended_at > entered.entered_at + entered.attempt_window
-                then 'timed_out'
+            when with_window.ended_at > with_window.closes_at then 'timed_out'
             else 'left'
         end as outcome
     from as_of
-    cross join entered
+    cross join with_window
 
 ),
 

@@ -13,6 +13,8 @@ settings as (
     select
         settings.session_timeout,
         settings.journey_timeout,
+        as_of.as_of,
+        as_of.as_of + interval '1 microsecond' as later,
         as_of.as_of - settings.journey_timeout as silent_before
     from settings
     cross join as_of
@@ -79,11 +81,39 @@ summarised as (
         ) as journey_count,
         list_sum(arrow_cast(is_goals, 'List(Int64)')) as converted_count,
         list_sum("values") as value_total,
-        run_starts(times, settings.journey_timeout) as run_starts,
         times[1] as first_seen_at,
-        times[-1] as last_seen_at
+        times[-1] as last_seen_at,
+        -- The times up to as-of, and the first in any case.
+        case
+            when times[-1] <= settings.as_of then times
+            else
+                array_slice(
+                    times,
+                    1,
+                    greatest(
+                        cast(
+                            array_position(
+                                array_sort(array_append(times, settings.later)),
+                                settings.later
+                            ) as bigint
+                        ) - 1,
+                        1
+                    )
+                )
+        end as times_so_far,
+        settings.journey_timeout
     from settings
     cross join timelines
+
+),
+
+with_runs as (
+
+    select
+        *,
+        run_starts(times_so_far, journey_timeout) as run_starts,
+        times_so_far[-1] as last_seen_so_far
+    from summarised
 
 ),
 
@@ -93,14 +123,14 @@ with_state as (
     select
         *,
         case
-            when last_seen_at < silent_before then 'dormant'
+            when last_seen_so_far < silent_before then 'dormant'
             when cardinality(run_starts) = 1 and first_seen_at >= silent_before
                 then 'new'
             when cardinality(run_starts) > 1 and run_starts[-1] >= silent_before
                 then 'resurrected'
             else 'returning'
         end as lifecycle_state
-    from summarised
+    from with_runs
 
 ),
 

@@ -45,8 +45,7 @@ with_sessions as (
             'is_goals', is_goals,
             'times', times
         ) as timeline,
-        journey_starts(times, is_goals, settings.journey_timeout) as starts,
-        times[-1] as last_seen_at
+        journey_starts(times, is_goals, settings.journey_timeout) as starts
     from settings
     cross join timelines
 
@@ -57,7 +56,6 @@ cut as (
     select
         customer_id,
         silent_before,
-        last_seen_at,
         unnest(split_at(timeline, starts)) as journey
     from with_sessions
 
@@ -68,7 +66,6 @@ opened as (
     select
         customer_id,
         silent_before,
-        last_seen_at,
         journey['event_ids'] as event_ids,
         journey['session_ids'] as session_ids,
         journey['touchpoints'] as touchpoints,
@@ -83,7 +80,6 @@ opened as (
 
 ),
 
--- What comes after the last touch of a journey that has not converted, came after the timeout.
 journeys as (
 
     select
@@ -91,8 +87,7 @@ journeys as (
         customer_id,
         case
             when is_converted then 'converted'
-            when ended_at < silent_before or ended_at < last_seen_at
-                then 'expired'
+            when ended_at < silent_before then 'expired'
             else 'open'
         end as state,
         channels[1] as entry_channel,

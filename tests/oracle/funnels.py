@@ -55,7 +55,9 @@ def attempts(journeys, funnels, as_of):
 
 def attempt(funnel, journey, touches, chain, as_of):
     entered = touches[chain[0]]["occurred_at"]
-    closes = entered + funnel["window"]
+    # As long as the window of the newest entry is open, the attempt can still get further.
+    entries = [touch["occurred_at"] for touch in touches if matches(funnel["steps"][0], touch)]
+    closes = max(entries) + funnel["window"]
     if len(chain) == len(funnel["steps"]):
         outcome = "converted"
     elif as_of <= closes and journey["state"] == "open":

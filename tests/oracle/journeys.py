@@ -129,11 +129,9 @@ def build_journeys(touches, settings, as_of):
             **ends(journey),
             "touches": journey,
         })
-    latest = {journey["customer_id"]: journey["journey_id"] for journey in journeys}
     for journey in journeys:
         silent = as_of - journey["ended_at"] > settings.journey_timeout
-        followed = latest[journey["customer_id"]] != journey["journey_id"]
-        journey["state"] = "converted" if journey["is_converted"] else "expired" if silent or followed else "open"
+        journey["state"] = "converted" if journey["is_converted"] else "expired" if silent else "open"
     return journeys
 
 
@@ -172,6 +170,7 @@ def customer_rows(touches, journeys, identity, settings, as_of):
 
 
 def lifecycle(times, timeout, as_of):
+    times = [time for time in times if time <= as_of] or times[:1]
     run_starts = [times[0]] + [b for a, b in zip(times, times[1:]) if b - a > timeout]
     if as_of - times[-1] > timeout:
         return "dormant"

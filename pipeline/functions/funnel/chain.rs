@@ -120,6 +120,11 @@ impl Chains {
         }
         touches.into_iter().take(self.furthest)
     }
+
+    /// The number of the newest touch that opened a chain: none that is under way began later.
+    pub(super) fn last_entry(&self) -> Option<u32> {
+        (self.open & 1 == 1).then(|| self.links[self.newest[0].last as usize].touch)
+    }
 }
 
 #[cfg(test)]
@@ -207,6 +212,21 @@ mod tests {
     fn the_witness_is_the_first_arrival_and_of_those_the_latest_entry() {
         // The chain from A2 arrives at B3 first; A4 B5 arrives later and changes nothing.
         assert_eq!(abc("A1 A2 B3 A4 B5"), (2, vec![2, 3]));
+    }
+
+    #[test]
+    fn the_last_entry_is_the_newest_touch_of_step_one() {
+        let last_entry = |stream: &str| {
+            let mut chains = Chains::new();
+            chains.begin(3, 10);
+            for (number, (steps, time)) in parse(stream).into_iter().enumerate() {
+                chains.touch(number as u32 + 1, time, steps);
+            }
+            chains.last_entry()
+        };
+        assert_eq!(last_entry("A1 A8"), Some(2));
+        assert_eq!(last_entry("A1 B2 A20 X21"), Some(3));
+        assert_eq!(last_entry("X1 B2"), None);
     }
 
     #[test]
