@@ -33,7 +33,7 @@ pub struct Mart {
     pub description: String,
     /// Columns that tell one row from another.
     pub grain: Vec<String>,
-    /// Columns in order.
+    /// Columns in order; that of a mart by day stands in the paths of its files and not in the files.
     pub columns: Vec<MartColumn>,
     /// Rows in all files.
     pub rows: usize,

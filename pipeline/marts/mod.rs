@@ -1,14 +1,16 @@
 //! Marts: models as plain Parquet at stable paths, replaced file by file in one step each.
 //!
 //! A mart is flat: list, struct and map columns of its model are left out. Its rows are sorted by day and grain, so that
-//! equal tables give equal files. Nothing but published files ever lies under `marts/`; a file is first written beside
-//! it and then moved.
+//! equal tables give equal files. A mart by day follows the Hive convention: its day stands in the path of each file and
+//! not in the file, and readers of the folder get it as a column. Nothing but published files ever lies under `marts/`; a
+//! file is first written beside it and then moved, and one that the catalog does not name is removed.
 
 mod catalog;
 
 pub use catalog::{CATALOG, Catalog, Mart, MartColumn};
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -41,8 +43,9 @@ pub struct Edition {
     pub as_of: Option<String>,
 }
 
-/// Publishes every sound model that is published at all and whose published files are not up to date; removes marts that
-/// no model makes any more. Writes nothing when all is up to date.
+/// Publishes every sound model that is published at all and whose published files are not up to date or not all there;
+/// removes the files of marts that no model makes any more, and those that a run cut short left behind. Writes nothing
+/// when all is up to date.
 pub async fn publish(
     workspace: &Workspace,
     graph: &Graph,
@@ -52,29 +55,33 @@ pub async fn publish(
 ) -> Result<Vec<NodeResult>> {
     let mut catalog = Catalog::load(&workspace.lake).await?;
     let before = catalog.clone();
-    let mut results = Vec::new();
+    let found = files(&workspace.lake).await?;
     let mut due = Vec::new();
     for model in graph.models.iter().filter(|model| model.header.publish != Publish::No) {
         let Some(fingerprint) = outcome.fingerprints.get(&model.name) else { continue };
-        let is_current = catalog.marts.get(&model.name).is_some_and(|mart| mart.fingerprint == *fingerprint);
+        let is_current = catalog
+            .marts
+            .get(&model.name)
+            .is_some_and(|mart| mart.fingerprint == *fingerprint && mart.files.keys().all(|path| found.contains(path)));
         if !is_current && outcome.sound.contains(&model.name) {
-            due.push((model.clone(), fingerprint.clone(), catalog.marts.get(&model.name).cloned()));
+            due.push((model.clone(), fingerprint.clone()));
         }
     }
     let threads = workspace.project.config.engine.thread_count();
-    let mut published = futures::stream::iter(due)
-        .map(|(model, fingerprint, previous)| {
+    let mut published = futures::stream::iter(due.into_iter().enumerate())
+        .map(|(place, (model, fingerprint))| {
             progress(&model.name);
             let (workspace, edition) = (workspace.clone(), edition.clone());
             tokio::spawn(async move {
                 let started = Instant::now();
-                let mart = publish_model(&workspace, &model, &fingerprint, &edition, previous.as_ref()).await;
-                (result("mart", &model.name, Status::Success, started, String::new()), model.name, mart)
+                let mart = publish_model(&workspace, &model, &fingerprint, &edition).await;
+                (place, result("mart", &model.name, Status::Success, started, String::new()), model.name, mart)
             })
         })
-        .buffered(threads);
+        .buffer_unordered(threads);
+    let mut results = Vec::new();
     while let Some(done) = published.next().await {
-        let (mut line, name, mart) =
+        let (place, mut line, name, mart) =
             done.map_err(|error| Error::internal(format!("a publication stopped: {error}")))?;
         match mart {
             Ok(mart) => {
@@ -83,36 +90,29 @@ pub async fn publish(
             }
             Err(error) => (line.status, line.message) = (Status::Error, error.to_string()),
         }
-        results.push(line);
+        results.push((place, line));
     }
     drop(published);
-    let gone: Vec<String> = catalog
-        .marts
-        .keys()
-        .filter(|name| graph.model(name).is_none_or(|model| model.header.publish == Publish::No))
-        .cloned()
-        .collect();
-    for name in gone {
-        if let Some(mart) = catalog.marts.remove(&name) {
-            remove(&workspace.lake, mart.files.keys()).await?;
-        }
-    }
+    catalog.marts.retain(|name, _| graph.model(name).is_some_and(|model| model.header.publish != Publish::No));
     if catalog != before {
         catalog.run_id = edition.run_id.clone();
         catalog.as_of = edition.as_of.clone();
         failpoint("publish.catalog");
         catalog.save(&workspace.lake).await?;
     }
-    Ok(results)
+    let named: BTreeSet<&String> = catalog.marts.values().flat_map(|mart| mart.files.keys()).collect();
+    remove(&workspace.lake, found.iter().filter(|path| !named.contains(path))).await?;
+    results.sort_by_key(|(place, _)| *place);
+    Ok(results.into_iter().map(|(_, line)| line).collect())
 }
 
-async fn publish_model(
-    workspace: &Workspace,
-    model: &Model,
-    fingerprint: &str,
-    edition: &Edition,
-    previous: Option<&Mart>,
-) -> Result<Mart> {
+/// Every file under `marts/`, by its path in the lake.
+async fn files(lake: &Lake) -> Result<BTreeSet<String>> {
+    let listed = lake.list(MARTS).await?;
+    Ok(listed.iter().filter_map(|file| lake.relative(&file.location)).collect())
+}
+
+async fn publish_model(workspace: &Workspace, model: &Model, fingerprint: &str, edition: &Edition) -> Result<Mart> {
     let frame = workspace.ctx.table(model.name.as_str()).await?;
     let flat: Vec<_> =
         frame.schema().fields().iter().filter(|field| is_flat(field)).map(|field| ident(field.name())).collect();
@@ -131,10 +131,6 @@ async fn publish_model(
     let schema = stored_schema(frame.schema().as_arrow())?;
     let frame = sorted(frame, day.into_iter().chain(model.header.grain.iter().map(String::as_str)), &schema)?;
     let files = write(&workspace.lake, &model.name, day, &schema, frame).await?;
-    if let Some(previous) = previous {
-        let obsolete: BTreeSet<_> = previous.files.keys().filter(|path| !files.contains_key(*path)).collect();
-        remove(&workspace.lake, obsolete).await?;
-    }
     Ok(Mart {
         path: match day {
             Some(day) => format!("{MARTS}/{}/{day}=*/part-0.parquet", model.name),
@@ -170,7 +166,7 @@ fn sorted<'a>(frame: DataFrame, keys: impl Iterator<Item = &'a str>, schema: &Sc
     Ok(frame.sort(keys)?)
 }
 
-/// Writes a sorted stream as one file, or as one file per day; returns the files by path.
+/// Writes a sorted stream as one file, or as one file per day without the column of the day; returns the files by path.
 async fn write(
     lake: &Lake,
     name: &str,
@@ -179,8 +175,11 @@ async fn write(
     frame: DataFrame,
 ) -> Result<BTreeMap<String, catalog::MartFile>> {
     let mut files = BTreeMap::new();
+    let kept: Vec<usize> =
+        (0..schema.fields().len()).filter(|at| Some(schema.field(*at).name().as_str()) != day).collect();
+    let in_file = Arc::new(schema.project(&kept)?);
     let mut open: Option<OpenFile> = match day {
-        None => Some(OpenFile::new(format!("{MARTS}/{name}.parquet"), schema)?),
+        None => Some(OpenFile::new(format!("{MARTS}/{name}.parquet"), &in_file)?),
         Some(_) => None,
     };
     let mut stream = frame.execute_stream().await?;
@@ -193,9 +192,9 @@ async fn write(
             }
             let file = match &mut open {
                 Some(file) => file,
-                None => open.insert(OpenFile::new(path, schema)?),
+                None => open.insert(OpenFile::new(path, &in_file)?),
             };
-            file.write(&rows)?;
+            file.write(&rows.project(&kept)?)?;
         }
     }
     if let Some(file) = open {

@@ -3,6 +3,9 @@
 Usage: open_elsewhere.py LAKE
 Prints JSON: {"marts": {name: {tool: [rows, sums]}}, "tables": {folder: [rows, sums]}}, where sums maps each number column to
 its sum as text with six digits after the point. The caller compares them with what `wayline sql` says.
+
+A mart is one file or, by day, a folder; both are read with each library's defaults, as somebody would who knows nothing
+of us. Every tool must see every column of the catalog, also the day that stands in the paths.
 """
 
 import json
@@ -14,7 +17,7 @@ import duckdb
 import polars
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
@@ -33,19 +36,34 @@ def of_arrow(table):
     return [table.num_rows, {name: shown(pc.sum(table[name]).as_py()) for name in number_columns(table.schema)}]
 
 
-def of_duckdb(glob, columns):
-    # A day's folder names its date; the column of that name is in the file too, so the path need not be read.
-    sums = ", ".join(f'sum("{name}")' for name in columns)
-    row = duckdb.sql(f"select count(*){', ' + sums if sums else ''} from read_parquet('{glob}', hive_partitioning = false)").fetchall()[0]
-    return [row[0], dict(zip(columns, map(shown, row[1:])))]
+def in_pyarrow(place):
+    # This is what pandas.read_parquet calls.
+    table = pq.read_table(place)
+    nested = [field.name for field in table.schema if pa.types.is_nested(field.type)]
+    assert not nested, f"{place} is not flat: {nested}"
+    return table.schema.names, of_arrow(table)
 
 
-def of_polars(glob, columns):
-    frame = polars.scan_parquet(glob, hive_partitioning=False).select(
-        polars.len().alias("rows"), *[polars.col(name).sum() for name in columns]
-    )
-    row = frame.collect().row(0)
-    return [row[0], dict(zip(columns, map(shown, row[1:])))]
+def in_duckdb(place, numbers):
+    glob = f"{place}/**/*.parquet" if place.is_dir() else str(place)
+    relation = duckdb.sql(f"select * from read_parquet('{glob}')")
+    sums = ", ".join(["count(*)", *(f'sum("{name}")' for name in numbers)])
+    row = relation.aggregate(sums).fetchall()[0]
+    return relation.columns, [row[0], dict(zip(numbers, map(shown, row[1:])))]
+
+
+def in_polars(place, numbers):
+    frame = polars.read_parquet(place)
+    return frame.columns, [frame.height, {name: shown(frame[name].sum()) for name in numbers}]
+
+
+def open_mart(place, wanted):
+    names, seen = in_pyarrow(place)
+    numbers = list(seen[1])
+    found = {"pyarrow": (names, seen), "duckdb": in_duckdb(place, numbers), "polars": in_polars(place, numbers)}
+    for tool, (names, _) in found.items():
+        assert sorted(names) == sorted(wanted), f"{place} in {tool} has {names}, expected {wanted}"
+    return {tool: seen for tool, (_, seen) in found.items()}
 
 
 def main():
@@ -53,15 +71,11 @@ def main():
     catalog = json.loads((lake / "catalog.json").read_text())
     marts = {}
     for name, mart in catalog["marts"].items():
-        glob = str(lake / mart["path"])
-        files = [str(lake / path) for path in mart["files"]]
-        if not files:
-            continue
-        table = ds.dataset(files, format="parquet").to_table()
-        columns = number_columns(table.schema)
-        nested = [field.name for field in table.schema if pa.types.is_nested(field.type)]
-        assert not nested, f"{name} is not flat: {nested}"
-        marts[name] = {"pyarrow": of_arrow(table), "duckdb": of_duckdb(glob, columns), "polars": of_polars(glob, columns)}
+        if mart["files"]:
+            place = lake / mart["path"].split("/", 2)[0] / mart["path"].split("/", 2)[1]
+            marts[name] = open_mart(place, [column["name"] for column in mart["columns"]])
+            # One of the files alone, as somebody opens a day.
+            pq.read_table(lake / next(iter(mart["files"])))
     tables = {}
     for folder in sorted(path.parent for path in lake.glob("*/*/_delta_log")):
         # pyarrow's own dataset reads the files that the log names, as most Python tools do.
