@@ -122,6 +122,11 @@ impl Table {
         self.delta.version().unwrap_or_default()
     }
 
+    /// Id that the table got when it was created.
+    pub fn id(&self) -> Result<String> {
+        Ok(self.delta.snapshot()?.metadata().id().to_string())
+    }
+
     /// Number of the last transaction of an application in this snapshot.
     pub async fn transaction(&self, application: &str) -> Result<Option<i64>> {
         Ok(self.delta.snapshot()?.transaction_version(&*self.delta.log_store(), application).await?)

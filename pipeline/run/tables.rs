@@ -41,17 +41,19 @@ pub async fn register_tables(workspace: &Workspace, as_of: Option<i64>) -> Resul
     let newest = entries.iter().filter_map(|entry| entry.newest_occurred_at).max();
     let as_of = as_of.or(newest);
 
-    register_delta(workspace, "events", EVENTS, &EVENT_SCHEMA).await?;
-    register_delta(workspace, "dead_letters", DEAD_LETTERS, &DEAD_LETTER_SCHEMA).await?;
+    let events = register_delta(workspace, "events", EVENTS, &EVENT_SCHEMA).await?;
+    let dead_letters = register_delta(workspace, "dead_letters", DEAD_LETTERS, &DEAD_LETTER_SCHEMA).await?;
     register_batch(workspace, "batches", batches(&entries)?)?;
     register_run_results(workspace, None)?;
     let mut fingerprints = settings::register(&workspace.ctx, &workspace.project.config, as_of)?;
     let settings = fingerprints.keys().cloned().collect();
-    let landed = format!("batch {last}");
-    for table in ["events", "dead_letters", "batches"] {
-        fingerprints.insert(table.into(), landed.clone());
-    }
-    fingerprints.extend(identity::fingerprints(workspace, &landed)?);
+    let events = landed_fingerprint(&events, &entries, |counts| counts.landed);
+    fingerprints.extend(identity::fingerprints(workspace, &events)?);
+    fingerprints.insert("events".into(), events);
+    let dead_letters = landed_fingerprint(&dead_letters, &entries, |counts| counts.dead_letters);
+    fingerprints.insert("dead_letters".into(), dead_letters);
+    let planned_at = entries.last().map_or(0, |entry| entry.planned_at);
+    fingerprints.insert("batches".into(), format!("batch {last} of {planned_at}"));
     identity::register(workspace).await?;
     Ok(Tables { fingerprints, settings, as_of })
 }
@@ -69,12 +71,22 @@ pub async fn register_everything(workspace: &Workspace, as_of: Option<i64>) -> R
     Ok(tables)
 }
 
-async fn register_delta(workspace: &Workspace, name: &str, folder: &str, schema: &SchemaRef) -> Result<()> {
-    let provider: Arc<dyn TableProvider> = match Table::open(&workspace.lake, folder).await? {
-        Some(table) => table.provider(&workspace.lake, folder)?,
-        None => Arc::new(EmptyTable::new(schema.clone())),
+/// Registers a landed table; returns its id, which is empty when it is not there yet.
+async fn register_delta(workspace: &Workspace, name: &str, folder: &str, schema: &SchemaRef) -> Result<String> {
+    let (provider, id): (Arc<dyn TableProvider>, String) = match Table::open(&workspace.lake, folder).await? {
+        Some(table) => (table.provider(&workspace.lake, folder)?, table.id()?),
+        None => (Arc::new(EmptyTable::new(schema.clone())), String::new()),
     };
-    register(workspace, name, provider)
+    register(workspace, name, provider)?;
+    Ok(id)
+}
+
+/// Fingerprint of a landed table: its id, since one that was landed anew counts its batches anew, and the last batch
+/// that added rows to it.
+fn landed_fingerprint(id: &str, entries: &[Entry], added: fn(&Counts) -> u64) -> String {
+    let has_added = |entry: &&Entry| entry.sources.values().any(|counts| added(counts) > 0);
+    let last = entries.iter().filter(has_added).map(|entry| entry.batch).max().unwrap_or(0);
+    format!("{id} batch {last}")
 }
 
 fn register_batch(workspace: &Workspace, name: &str, batch: RecordBatch) -> Result<()> {
