@@ -14,8 +14,7 @@ use crate::config::Project;
 use crate::error::{Context, Error, Result};
 use crate::generate;
 use crate::lake::Lock;
-use crate::models;
-use crate::models::graph::Graph;
+use crate::models::checks::Checked;
 use crate::run::{self, Options, Progress, RunStatus};
 use crate::workspace::Workspace;
 use crate::{landing, models::Status};
@@ -114,18 +113,16 @@ async fn job(global: &Global, options: Options, dry_run: bool) -> Result<ExitCod
     Ok(if report.status == RunStatus::Failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }
 
-/// Checks configuration, sources and data; runs every check again, whatever passed before, and writes nothing.
+/// Checks configuration, sources and data; runs every check again that has up-to-date tables to compare, and writes nothing.
 async fn check(global: &Global) -> Result<ExitCode> {
     let workspace = open(global)?;
     let mut out = Output::stdout();
     let sources = landing::check(&workspace).await?;
-    run::register_everything(&workspace, global.as_of).await?;
-    let graph = Graph::load(&workspace.ctx, &workspace.project.folder.join("queries"))?;
-    let results = models::run_all_checks(&workspace, &graph).await?;
+    let (graph, Checked { results, skipped }) = run::check(&workspace, global.as_of).await?;
     let failed: Vec<_> = results.iter().filter(|line| line.status != Status::Pass).collect();
     if global.json {
         let sources: Vec<_> = sources.iter().map(|(name, files)| json!({"source": name, "files": files})).collect();
-        writeln!(out, "{}", json!({"sources": sources, "results": results}))?;
+        writeln!(out, "{}", json!({"sources": sources, "results": results, "skipped": skipped}))?;
     } else {
         for (name, files) in &sources {
             writeln!(out, "source {name}: {files} files")?;
@@ -134,6 +131,13 @@ async fn check(global: &Global) -> Result<ExitCode> {
             writeln!(out, "{:?} {}: {}", line.status, line.unique_id, line.message)?;
         }
         writeln!(out, "{} models, {} checks run, {} failed", graph.models.len(), results.len(), failed.len())?;
+        if !skipped.is_empty() {
+            writeln!(
+                out,
+                "{} checks skipped, since models that they compare are outdated: wayline build",
+                skipped.len()
+            )?;
+        }
     }
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }

@@ -178,6 +178,14 @@ impl std::fmt::Display for Check {
 }
 
 impl Check {
+    /// The other model that the rule reads, if it reads one.
+    pub fn other_model(&self) -> Option<&str> {
+        match self {
+            Self::Relationships(_, model, _) => Some(model),
+            _ => None,
+        }
+    }
+
     /// A query over `model` that returns the rows (or keys) that break the rule.
     pub fn query(&self, model: &str) -> String {
         let quoted = |columns: &[String]| columns.iter().map(|column| quote(column)).collect::<Vec<_>>().join(", ");

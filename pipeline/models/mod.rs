@@ -1,6 +1,7 @@
 //! Models: SQL files that become tables, ordered by what they read and built when they are stale.
 
 pub mod build;
+pub mod checks;
 pub mod graph;
 pub mod header;
 pub mod settings;
@@ -8,10 +9,9 @@ pub mod settings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use arrow::util::pretty::pretty_format_batches;
 use datafusion::datasource::TableProvider;
-use futures::StreamExt;
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 
 use self::graph::{Graph, Model};
 use self::header::Build;
@@ -19,11 +19,6 @@ use crate::delta::Table;
 use crate::derived::{self, Built, BuiltFrom, Stale};
 use crate::error::{Error, Result};
 use crate::workspace::Workspace;
-
-/// Where the checks that passed are kept, with what they were run on.
-const CHECKED: &str = "models/checked.json";
-/// Offending rows shown of a failed check.
-const EXAMPLES: usize = 3;
 
 /// What became of a model or check in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +66,7 @@ pub struct Planned {
     table: Option<Table>,
 }
 
-/// The state of the models after a run: results, fingerprints, and which models may be published.
+/// The state of the models in a run: results, fingerprints, and which models may be published.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// Report lines in order.
@@ -80,7 +75,7 @@ pub struct Outcome {
     pub sound: BTreeSet<String>,
     /// Models that could not be built, and those that read them.
     pub missing: BTreeSet<String>,
-    /// Fingerprint of every table.
+    /// Fingerprint of every table as it is.
     pub fingerprints: BTreeMap<String, String>,
 }
 
@@ -133,6 +128,37 @@ pub async fn plan(
     Ok(planned)
 }
 
+/// Fingerprint that every table would have if all models were up to date, given those of the others.
+pub fn up_to_date(graph: &Graph, fingerprints: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut all = fingerprints.clone();
+    for model in &graph.models {
+        let fingerprint = BuiltFrom::now(&model.sql, &model.reads, &all).fingerprint();
+        all.insert(model.name.clone(), fingerprint);
+    }
+    all
+}
+
+/// Fingerprint that every table has, given those of the tables that are no models; none of models that were never
+/// built, and of views that read such.
+pub async fn as_built(
+    workspace: &Workspace,
+    graph: &Graph,
+    fingerprints: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>> {
+    let mut all = fingerprints.clone();
+    for model in &graph.models {
+        let built_from = if model.header.build == Build::Full {
+            derived::built_from(Table::open(&workspace.lake, &folder(&model.name)).await?.as_ref())?
+        } else if model.reads.iter().all(|read| all.contains_key(read)) {
+            Some(BuiltFrom::now(&model.sql, &model.reads, &all))
+        } else {
+            None
+        };
+        all.extend(built_from.map(|built_from| (model.name.clone(), built_from.fingerprint())));
+    }
+    Ok(all)
+}
+
 /// Names of the models that a selector picks ([`Graph::select`]); asks which are modified only if the selector does.
 pub async fn select(
     workspace: &Workspace,
@@ -150,7 +176,7 @@ pub async fn select(
     graph.select(selector, &modified)
 }
 
-/// Builds what is stale: in waves of models that do not read each other, as many at a time as there are threads.
+/// Builds what is stale, each model as soon as those that it reads are in place, as many at a time as there are threads.
 /// `progress` is told each name.
 pub async fn build(
     workspace: &Workspace,
@@ -159,69 +185,71 @@ pub async fn build(
     mut progress: impl FnMut(&str),
 ) -> Result<()> {
     let threads = workspace.project.config.engine.thread_count();
-    let mut waiting = planned;
-    while !waiting.is_empty() {
-        let names: BTreeSet<String> = waiting.iter().map(|step| step.model.name.clone()).collect();
-        let (ready, rest): (Vec<_>, Vec<_>) =
-            waiting.into_iter().partition(|step| !step.model.reads.iter().any(|read| names.contains(read)));
-        waiting = rest;
-        let mut wave = Vec::with_capacity(ready.len());
-        for step in ready {
-            match step.model.reads.iter().find(|read| outcome.missing.contains(*read)) {
-                Some(read) if step.reason.is_some() || step.model.header.build == Build::View => {
-                    if step.reason.is_some() {
-                        let message = format!("reads {read}, which could not be built");
-                        outcome.results.push(result(
-                            "model",
-                            &step.model.name,
-                            Status::Skipped,
-                            Instant::now(),
-                            message,
-                        ));
-                    }
-                    outcome.missing.insert(step.model.name);
-                }
-                _ => wave.push(step),
+    let mut open: BTreeSet<String> = planned.iter().map(|step| step.model.name.clone()).collect();
+    let mut waiting: Vec<(usize, Planned)> = planned.into_iter().enumerate().collect();
+    let mut lines = Vec::new();
+    let mut at_work = JoinSet::new();
+    while !open.is_empty() {
+        let mut at = 0;
+        while at < waiting.len() && at_work.len() < threads {
+            if waiting[at].1.model.reads.iter().any(|read| open.contains(read)) {
+                at += 1;
+                continue;
             }
+            let (number, step) = waiting.remove(at);
+            if let Some(line) = why_not(&step, &outcome.missing) {
+                lines.extend(line.map(|line| (number, line)));
+                open.remove(&step.model.name);
+                outcome.missing.insert(step.model.name);
+                at = 0;
+                continue;
+            }
+            progress(&step.model.name);
+            let workspace = workspace.clone();
+            at_work.spawn(async move {
+                let started = Instant::now();
+                let built = place(&workspace, &step).await;
+                let line = result("model", &step.model.name, Status::Success, started, String::new());
+                (number, step, built, line)
+            });
         }
-        let mut placed = futures::stream::iter(wave)
-            .map(|step| {
-                progress(&step.model.name);
-                let workspace = workspace.clone();
-                tokio::spawn(async move {
-                    let started = Instant::now();
-                    let built = place(&workspace, &step).await;
-                    let mut line = result("model", &step.model.name, Status::Success, started, String::new());
-                    (line.rows, line.bytes) = match &built {
-                        Ok(Some(built)) => (Some(built.rows), Some(built.bytes)),
-                        _ => (None, None),
-                    };
-                    (step, built.map(|built| built.is_some()), line)
-                })
-            })
-            .buffered(threads);
-        while let Some(done) = placed.next().await {
-            let (step, built, mut line) = done.map_err(|error| Error::internal(format!("a build stopped: {error}")))?;
-            let name = step.model.name;
-            outcome.fingerprints.insert(name.clone(), step.built_from.fingerprint());
-            match built {
-                Ok(is_built) => {
-                    if is_built {
-                        line.message = step.reason.map(|reason| reason.to_string()).unwrap_or_default();
-                        tracing::info!(model = name, rows = line.rows, seconds = line.execution_time, "built");
-                        outcome.results.push(line);
-                    }
-                    outcome.sound.insert(name);
+        let Some(done) = at_work.join_next().await else { continue };
+        let (number, step, built, mut line) =
+            done.map_err(|error| Error::internal(format!("a build stopped: {error}")))?;
+        let name = step.model.name;
+        open.remove(&name);
+        outcome.fingerprints.insert(name.clone(), step.built_from.fingerprint());
+        match built {
+            Ok(built) => {
+                if let Some(built) = built {
+                    (line.rows, line.bytes) = (Some(built.rows), Some(built.bytes));
+                    line.message = step.reason.map(|reason| reason.to_string()).unwrap_or_default();
+                    tracing::info!(model = name, rows = line.rows, seconds = line.execution_time, "built");
+                    lines.push((number, line));
                 }
-                Err(error) => {
-                    (line.status, line.message) = (Status::Error, error.to_string());
-                    outcome.results.push(line);
-                    outcome.missing.insert(name);
-                }
+                outcome.sound.insert(name);
+            }
+            Err(error) => {
+                (line.status, line.message) = (Status::Error, error.to_string());
+                lines.push((number, line));
+                outcome.missing.insert(name);
             }
         }
     }
+    lines.sort_by_key(|(number, _)| *number);
+    outcome.results.extend(lines.into_iter().map(|(_, line)| line));
     Ok(())
+}
+
+/// Whether a step cannot be taken, since it reads what is missing; with the report line of one that was to be built.
+fn why_not(step: &Planned, missing: &BTreeSet<String>) -> Option<Option<NodeResult>> {
+    let read = step.model.reads.iter().find(|read| missing.contains(*read))?;
+    let message = format!("reads {read}, which could not be built");
+    match (&step.reason, step.model.header.build) {
+        (Some(_), _) => Some(Some(result("model", &step.model.name, Status::Skipped, Instant::now(), message))),
+        (None, Build::View) => Some(None),
+        (None, Build::Full) => None,
+    }
 }
 
 /// Makes a model's rows available to those that read it; says what was built.
@@ -260,77 +288,6 @@ pub async fn provider(workspace: &Workspace, model: &str) -> Result<Option<std::
     }
 }
 
-/// Runs the rules of models, and checks, unless they passed on the same tables before: those for which `is_due` of the
-/// models that fail with them. Models that fail one are not sound any more.
-pub async fn check(
-    workspace: &Workspace,
-    graph: &Graph,
-    outcome: &mut Outcome,
-    is_due: impl Fn(&BTreeSet<String>) -> bool,
-    mut progress: impl FnMut(&str),
-) -> Result<()> {
-    let kept = workspace.lake.get(CHECKED).await?;
-    let mut passed: BTreeMap<String, String> =
-        kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-    let before = passed.clone();
-    let mut due = Vec::new();
-    for model in graph.models.iter().filter(|model| outcome.sound.contains(&model.name)) {
-        for rule in &model.header.checks {
-            due.push(Due {
-                name: format!("{}.{rule}", model.name),
-                sql: rule.query(&model.name),
-                on: outcome.fingerprints[&model.name].clone(),
-                fails: BTreeSet::from([model.name.clone()]),
-            });
-        }
-    }
-    let is_there = |read: &String| graph.model(read).is_none() || outcome.sound.contains(read);
-    for check in graph.checks.iter().filter(|check| check.reads.iter().all(is_there)) {
-        due.push(Due {
-            name: check.name.clone(),
-            sql: check.sql.clone(),
-            on: BuiltFrom::now(&check.sql, &check.reads, &outcome.fingerprints).fingerprint(),
-            fails: check.reads.iter().cloned().collect(),
-        });
-    }
-    due.retain(|due| is_due(&due.fails) && passed.get(&due.name) != Some(&due.on));
-    let mut failed = BTreeSet::new();
-    let threads = workspace.project.config.engine.thread_count();
-    let mut lines = futures::stream::iter(due)
-        .map(|due| {
-            progress(&due.name);
-            let workspace = workspace.clone();
-            tokio::spawn(async move { (run_check(&workspace, &due.name, &due.sql).await, due) })
-        })
-        .buffered(threads);
-    while let Some(done) = lines.next().await {
-        let (line, due) = done.map_err(|error| Error::internal(format!("a check stopped: {error}")))?;
-        if line.status == Status::Pass {
-            passed.insert(due.name, due.on);
-        } else {
-            passed.remove(&due.name);
-            failed.extend(due.fails);
-        }
-        outcome.results.push(line);
-    }
-    drop(lines);
-    outcome.sound.retain(|name| !failed.contains(name));
-    if passed != before {
-        workspace.lake.put(CHECKED, serde_json::to_vec_pretty(&passed)?.into()).await?;
-    }
-    Ok(())
-}
-
-/// A check that must run.
-struct Due {
-    name: String,
-    sql: String,
-    /// Fingerprint of what it runs on.
-    on: String,
-    /// Models that are not sound if it fails.
-    fails: BTreeSet<String>,
-}
-
 /// Registers all models for reading: tables as they were built last, views over them. What was never built, or reads
 /// such, is left out.
 pub async fn register(workspace: &Workspace, graph: &Graph) -> Result<()> {
@@ -346,47 +303,6 @@ pub async fn register(workspace: &Workspace, graph: &Graph) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Runs every rule and check whose tables are there, and keeps no record of it.
-pub async fn run_all_checks(workspace: &Workspace, graph: &Graph) -> Result<Vec<NodeResult>> {
-    let ctx = &workspace.ctx;
-    let mut results = Vec::new();
-    for model in &graph.models {
-        if ctx.table_exist(model.name.as_str())? {
-            for rule in &model.header.checks {
-                results.push(run_check(workspace, &format!("{}.{rule}", model.name), &rule.query(&model.name)).await);
-            }
-        }
-    }
-    for check in &graph.checks {
-        if check.reads.iter().all(|read| ctx.table_exist(read.as_str()).unwrap_or(false)) {
-            results.push(run_check(workspace, &check.name, &check.sql).await);
-        }
-    }
-    Ok(results)
-}
-
-/// Runs a query that must return no rows.
-pub async fn run_check(workspace: &Workspace, name: &str, sql: &str) -> NodeResult {
-    let started = Instant::now();
-    let offending = async {
-        let frame = workspace.ctx.sql(sql).await?;
-        let count = frame.clone().count().await?;
-        let examples = if count > 0 { frame.limit(0, Some(EXAMPLES))?.collect().await? } else { Vec::new() };
-        Ok::<_, Error>((count, examples))
-    };
-    match offending.await {
-        Ok((0, _)) => result("test", name, Status::Pass, started, String::new()),
-        Ok((count, examples)) => {
-            let shown = pretty_format_batches(&examples).map(|table| table.to_string()).unwrap_or_default();
-            let mut line =
-                result("test", name, Status::Fail, started, format!("{count} offending rows, for example\n{shown}"));
-            line.failures = Some(count);
-            line
-        }
-        Err(error) => result("test", name, Status::Error, started, error.to_string()),
-    }
 }
 
 /// A report line.

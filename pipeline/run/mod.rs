@@ -4,7 +4,7 @@ pub mod report;
 mod run_results;
 pub mod tables;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::identity::stage as identity;
 use crate::landing;
 use crate::marts::{self, Edition};
+use crate::models::checks::{self, Checked};
 use crate::models::graph::Graph;
 use crate::models::{self, Outcome, Planned};
 use crate::workspace::Workspace;
@@ -92,6 +93,7 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
     // Models that tell of runs are built last, so that they can tell of this one.
     let of_runs = models_of_runs(graph);
     let planned = plan(workspace, graph, tables, job.options.select.as_deref()).await?;
+    let up_to_date = models::up_to_date(graph, &planned.fingerprints);
     let mut outcome = Outcome { fingerprints: planned.fingerprints, ..Outcome::default() };
     let (late, early): (Vec<Planned>, Vec<Planned>) =
         planned.steps.into_iter().partition(|step| of_runs.contains(&step.model.name));
@@ -111,8 +113,8 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
         if !is_late {
             progress.stage("check");
         }
-        let is_due = |names: &BTreeSet<String>| names.iter().any(|name| of_runs.contains(name)) == is_late;
-        models::check(workspace, graph, &mut outcome, is_due, |name| progress.step(name)).await?;
+        let is_due = |reads: &[String]| reads.iter().any(|read| of_runs.contains(read)) == is_late;
+        checks::run_due(workspace, graph, &mut outcome, &up_to_date, is_due, |name| progress.step(name)).await?;
         job.spent("check", begun);
     }
 
@@ -154,6 +156,17 @@ pub async fn dry_run(workspace: &Workspace, options: &Options) -> Result<Vec<(St
         }
     }
     Ok(steps)
+}
+
+/// Runs the checks of all models as they are, whatever passed before, and writes nothing. Tables are registered by this.
+pub async fn check(workspace: &Workspace, as_of: Option<i64>) -> Result<(Graph, Checked)> {
+    let tables = register_everything(workspace, as_of).await?;
+    let graph = Graph::load(&workspace.ctx, &workspace.project.folder.join("queries"))?;
+    let fingerprints = with_run_results(tables.fingerprints, &graph, &models_of_runs(&graph));
+    let as_built = models::as_built(workspace, &graph, &fingerprints).await?;
+    let up_to_date = models::up_to_date(&graph, &fingerprints);
+    let checked = checks::run_all(workspace, &graph, &as_built, &up_to_date).await?;
+    Ok((graph, checked))
 }
 
 /// What a run will build.

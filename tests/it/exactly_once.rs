@@ -121,37 +121,6 @@ fn a_second_batch_killed_at_any_commit_leaves_the_first_alone_and_lands_once() {
 }
 
 #[test]
-fn a_run_killed_while_it_resolves_builds_or_publishes_ends_where_an_undisturbed_one_does() {
-    let marts = |house: &House| -> Vec<Vec<String>> {
-        ["customers", "sessions", "funnel_steps", "path_edges", "identity_map"]
-            .map(|mart| house.sql(&format!("select * from {mart} order by 1, 2, 3, 4")))
-            .into()
-    };
-    let undisturbed = house();
-    undisturbed.succeed(&["run"]);
-    let expected = marts(&undisturbed);
-    for failpoint in [
-        "resolve.collected",
-        "resolve.commit.before",
-        "resolve.commit.after_put",
-        "build.parts",
-        "build.commit.before",
-        "build.commit.after_put",
-        "publish.file.before",
-        "publish.file.after",
-        "publish.catalog",
-    ] {
-        let house = house();
-        house.die_at(failpoint, &["run"]);
-        house.succeed(&["run"]);
-        assert_eq!(marts(&house), expected, "after a kill at {failpoint}");
-        let catalog = std::fs::read_to_string(house.path().join("lake/catalog.json")).unwrap();
-        assert!(catalog.contains("\"drop_offs\""), "published after a kill at {failpoint}");
-        assert!(house.succeed(&["run"]).contains("nothing new"), "done after a kill at {failpoint}");
-    }
-}
-
-#[test]
 fn a_file_that_changed_while_its_batch_was_cut_short_is_planned_anew() {
     let house = house();
     house.die_at("land.part.close", &["land"]);

@@ -74,7 +74,16 @@ impl House {
 
     /// Runs with a fail point armed; the process must die there.
     pub fn die_at(&self, failpoint: &str, arguments: &[&str]) {
-        let output = self.command(arguments).env("FAILPOINTS", format!("{failpoint}=return")).output().unwrap();
+        self.die_at_time(failpoint, 1, arguments);
+    }
+
+    /// Runs with a fail point armed that is passed some times; the process must die there at the last of them.
+    pub fn die_at_time(&self, failpoint: &str, time: usize, arguments: &[&str]) {
+        let action = match time {
+            1 => format!("{failpoint}=return"),
+            _ => format!("{failpoint}={}*off->return", time - 1),
+        };
+        let output = self.command(arguments).env("FAILPOINTS", action).output().unwrap();
         assert_eq!(output.status.code(), Some(137), "{failpoint}: {}", String::from_utf8_lossy(&output.stderr));
     }
 

@@ -8,5 +8,6 @@ mod layers;
 mod outputs;
 mod queries;
 mod readme;
+mod rebuilt_safely;
 mod sample_projects;
 mod sqllogic;

@@ -1,0 +1,208 @@
+//! What is built from landed events: rebuilt when it must be and only then, published when it is sound and only then,
+//! and the same after a kill at any step as without.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::house::House;
+
+const PROJECT: &str = r#"
+[[sources]]
+name = "web"
+path = "landing-zone/*.jsonl"
+[sources.event]
+event_id    = "id"
+occurred_at = "ts"
+received_at = "ts"
+touchpoint  = "event"
+channel     = "'web'"
+identifiers = { user_id = "customer" }
+[journeys]
+goal = ["purchase"]
+[[funnels]]
+name = "shop"
+steps = ["view", "purchase"]
+window = "7d"
+"#;
+
+/// Three events on two days.
+const FIRST: &[u8] = br#"{"id":"a","ts":"2025-01-01T10:00:00Z","event":"view","customer":"u1"}
+{"id":"b","ts":"2025-01-01T10:05:00Z","event":"purchase","customer":"u1"}
+{"id":"c","ts":"2025-01-02T10:00:00Z","event":"view","customer":"u2"}
+"#;
+
+/// One that is known.
+const KNOWN: &[u8] = br#"{"id":"a","ts":"2025-01-01T10:00:00Z","event":"view","customer":"u1"}
+"#;
+
+/// A late event that begins an older session and so moves one to another day, and a newer one.
+const SECOND: &[u8] = br#"{"id":"d","ts":"2025-01-01T23:50:00Z","event":"view","customer":"u2"}
+{"id":"f","ts":"2025-01-02T00:10:00Z","event":"view","customer":"u2"}
+{"id":"e","ts":"2025-01-03T10:00:00Z","event":"view","customer":"u3"}
+"#;
+
+fn house() -> House {
+    House::new(PROJECT, &[("landing-zone/one.jsonl", FIRST)])
+}
+
+fn exists(house: &House, path: &str) -> bool {
+    house.path().join("lake").join(path).exists()
+}
+
+/// Names of the models that a build would touch.
+fn planned(house: &House) -> Vec<String> {
+    let plan = house.succeed(&["build", "--dry-run"]);
+    plan.lines().filter_map(|line| Some(line.strip_prefix("build")?.split_whitespace().next()?.to_string())).collect()
+}
+
+/// Every published file by its path, but for those that tell of runs and of the times of batches.
+fn published(house: &House) -> BTreeMap<String, Vec<u8>> {
+    let marts = house.path().join("lake/marts");
+    let mut found = BTreeMap::new();
+    read(&marts, &marts, &mut found);
+    found.retain(|path, _| path != "runs.parquet" && path != "data_quality.parquet");
+    found
+}
+
+fn read(root: &Path, folder: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read(root, &path, found);
+        } else {
+            let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+            found.insert(name, std::fs::read(path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_batch_of_nothing_but_known_events_rebuilds_what_tells_of_batches_alone() {
+    let house = house();
+    house.succeed(&["run"]);
+    house.write("landing-zone/two.jsonl", KNOWN);
+    house.succeed(&["land"]);
+    assert_eq!(planned(&house), ["data_quality", "runs"]);
+    house.write("landing-zone/three.jsonl", SECOND);
+    house.succeed(&["land"]);
+    assert!(planned(&house).contains(&"int_timelines".to_string()));
+}
+
+#[test]
+fn a_lake_whose_events_landed_anew_is_built_anew() {
+    let house = house();
+    house.succeed(&["run"]);
+    std::fs::remove_dir_all(house.path().join("lake/landing")).unwrap();
+    house.write("landing-zone/one.jsonl", SECOND);
+    house.succeed(&["run"]);
+    assert_eq!(house.sql("select sum(event_count) from customers"), ["3"]);
+    assert_eq!(house.sql("select count(*) from identity_map"), ["2"]);
+}
+
+#[test]
+fn checks_wait_until_the_models_that_they_compare_are_up_to_date() {
+    let house = house();
+    house.succeed(&["run"]);
+    assert!(!house.succeed(&["check"]).contains("skipped"));
+    house.write("landing-zone/two.jsonl", SECOND);
+    house.succeed(&["land"]);
+    let out = house.succeed(&["check"]);
+    assert!(out.contains("0 failed") && out.contains("checks skipped"), "{out}");
+    house.succeed(&["build", "-s", "sessions"]);
+    house.succeed(&["build", "-s", "+sessions"]);
+    house.succeed(&["run"]);
+    assert!(!house.succeed(&["check"]).contains("skipped"));
+}
+
+#[test]
+fn a_relationship_is_checked_again_when_the_other_model_changes() {
+    let house = house();
+    house.write("queries/parents.sql", b"select distinct touchpoint from events");
+    house.write(
+        "queries/children.sql",
+        b"-- checks: relationships(touchpoint, parents.touchpoint)\n-- publish: file\nselect touchpoint from events",
+    );
+    house.succeed(&["run"]);
+    assert!(exists(&house, "marts/children.parquet"));
+    house.write("queries/parents.sql", b"select distinct touchpoint from events where touchpoint <> 'view'");
+    // The child alone is built without the other, which then has nothing to say.
+    house.succeed(&["build", "-s", "children"]);
+    let stderr = house.fail(1, &["run"]);
+    assert!(stderr.contains("children.relationships(touchpoint, parents.touchpoint)"), "{stderr}");
+}
+
+#[test]
+fn what_was_built_from_a_model_that_failed_is_not_published() {
+    let house = house();
+    let base: &[u8] = b"-- checks: unique(touchpoint)\nselect touchpoint from events";
+    house.write("queries/base.sql", base);
+    house.write("queries/view_of_it.sql", b"-- build: view\nselect * from base");
+    house.write("queries/on_top.sql", b"-- publish: file\nselect count(*) as touchpoints from view_of_it");
+    house.write("queries/beside.sql", b"-- publish: file\nselect 1 as one");
+    house.fail(1, &["run"]);
+    assert!(exists(&house, "marts/beside.parquet") && exists(&house, "marts/sessions"));
+    assert!(!exists(&house, "marts/on_top.parquet"));
+    house.fail(1, &["run"]);
+    assert!(!exists(&house, "marts/on_top.parquet"), "nor by a second run, for which it is not stale");
+    house.write("queries/base.sql", b"-- checks: unique(touchpoint)\nselect distinct touchpoint from events");
+    house.succeed(&["run"]);
+    assert!(exists(&house, "marts/on_top.parquet"));
+}
+
+#[test]
+fn published_files_that_nothing_names_go_and_those_that_are_gone_come_back() {
+    let house = house();
+    house.succeed(&["run"]);
+    let before = published(&house);
+    let stray = "lake/marts/sessions/started_date=2020-01-01/part-0.parquet";
+    house.write(stray, &before["customers.parquet"]);
+    house.succeed(&["run"]);
+    assert_eq!(published(&house), before);
+    assert!(!house.path().join(stray).parent().unwrap().exists());
+    std::fs::remove_file(house.path().join("lake/marts/customers.parquet")).unwrap();
+    house.succeed(&["run"]);
+    assert_eq!(published(&house), before);
+    std::fs::remove_dir_all(house.path().join("lake/marts")).unwrap();
+    house.succeed(&["run"]);
+    assert_eq!(published(&house), before);
+    assert!(house.succeed(&["run"]).contains("nothing new"));
+}
+
+/// Fail points behind landing, and which time they are passed.
+const BUILDING: [(&str, usize); 13] = [
+    ("resolve.collected", 1),
+    ("resolve.commit.before", 1),
+    ("resolve.commit.after_put", 1),
+    ("resolve.commit.before", 2),
+    ("resolve.commit.after_put", 2),
+    ("resolve.commit.before", 3),
+    ("resolve.commit.after_put", 3),
+    ("build.parts", 1),
+    ("build.commit.before", 1),
+    ("build.commit.after_put", 3),
+    ("publish.file.before", 1),
+    ("publish.file.after", 5),
+    ("publish.catalog", 1),
+];
+
+#[test]
+fn a_run_killed_behind_landing_ends_where_an_undisturbed_one_does() {
+    let undisturbed = house();
+    undisturbed.succeed(&["run"]);
+    let first = published(&undisturbed);
+    undisturbed.write("landing-zone/two.jsonl", SECOND);
+    undisturbed.succeed(&["run"]);
+    let second = published(&undisturbed);
+    assert_ne!(first.keys().collect::<Vec<_>>(), second.keys().collect::<Vec<_>>(), "the late event adds a day");
+    for (failpoint, time) in BUILDING {
+        let house = house();
+        house.die_at_time(failpoint, time, &["run"]);
+        house.succeed(&["run"]);
+        assert_eq!(published(&house), first, "after a kill at {failpoint}, time {time}");
+        house.write("landing-zone/two.jsonl", SECOND);
+        house.die_at_time(failpoint, time, &["run"]);
+        house.succeed(&["run"]);
+        assert_eq!(published(&house), second, "after a kill of the second run at {failpoint}, time {time}");
+        assert!(house.succeed(&["run"]).contains("nothing new"), "done after a kill at {failpoint}");
+    }
+}
