@@ -1,11 +1,17 @@
 -- The sessions of a customer hold as many events, and as much value, as the customer has; those of all customers, as many
--- as there are events.
+-- as there are events. The journeys name each session for as many touches as it has, which a number made of its id tells.
 
 with
 
 sessions as (
 
-    select customer_id, touch_count, value from sessions
+    select session_id, customer_id, touch_count, value from sessions
+
+),
+
+journeys as (
+
+    select session_ids from journeys
 
 ),
 
@@ -74,6 +80,48 @@ compared_in_all as (
 
 ),
 
+numbers_in_sessions as (
+
+    select
+        coalesce(
+            sum(
+                cast(content_number(session_id, 0) as decimal(20, 0))
+                * cast(touch_count as decimal(10, 0))
+            ),
+            0
+        ) as number
+    from sessions
+
+),
+
+named_sessions as (
+
+    select unnest(session_ids) as session_id from journeys
+
+),
+
+numbers_in_journeys as (
+
+    select
+        coalesce(
+            sum(cast(content_number(session_id, 0) as decimal(20, 0))),
+            0
+        ) as number
+    from named_sessions
+
+),
+
+compared_in_journeys as (
+
+    select
+        '(session_ids of journeys)' as customer_id,
+        numbers_in_sessions.number as touches,
+        numbers_in_journeys.number as events
+    from numbers_in_sessions
+    cross join numbers_in_journeys
+
+),
+
 offending as (
 
     select * from compared
@@ -87,6 +135,17 @@ offending as (
     where
         touches <> events
         or value_of_touches <> value_of_events
+
+    union all
+
+    select
+        customer_id,
+        touches,
+        events,
+        null as value_of_touches,
+        null as value_of_events
+    from compared_in_journeys
+    where touches <> events
 
 )
 

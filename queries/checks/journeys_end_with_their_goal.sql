@@ -1,4 +1,4 @@
--- A goal is the last touch of a journey that has converted, and no journey has converted without one.
+-- A goal is the last touch of a journey that has converted, and no journey has converted without one; its state says so.
 
 with
 
@@ -12,6 +12,7 @@ journeys as (
 
     select
         journey_id,
+        state,
         touchpoints,
         channels,
         touch_count,
@@ -62,6 +63,17 @@ converted_without_goal as (
 
 ),
 
+wrong_states as (
+
+    select
+        journey_id,
+        exit_touchpoint as touchpoint,
+        touch_count as position
+    from journeys
+    where (state = 'converted') <> is_converted
+
+),
+
 offending as (
 
     select * from misplaced_goals
@@ -69,6 +81,10 @@ offending as (
     union all
 
     select * from converted_without_goal
+
+    union all
+
+    select * from wrong_states
 
 )
 
