@@ -205,7 +205,7 @@ pub struct EventMapping {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Identity {
-    /// Most distinct values of a kind that one customer may have.
+    /// Most distinct values of a kind that one customer may have. 0 is no limit.
     pub limits: BTreeMap<String, usize>,
     /// Values that identify nobody, added to the built-in list.
     pub blocked: Vec<String>,
@@ -507,6 +507,47 @@ fn check(config: &Config) -> Result<()> {
         return Err(Error::invalid("[journeys] timeout must be at least [sessions] timeout, and that above zero"));
     }
     config.engine.memory_bytes()?;
+    check_kinds(config)?;
+    check_steps(config)
+}
+
+/// Kinds of identifiers, wherever they are named. `event` names the customers of events that nothing identifies.
+fn check_kinds(config: &Config) -> Result<()> {
+    let of_sources = config.sources.iter().flat_map(|source| source.event.identifiers.keys());
+    let of_rules = config.identity.limits.keys().chain(&config.identity.priority).chain(&config.privacy.pseudonymize);
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    for kind in of_sources.chain(of_rules) {
+        if kind.is_empty() || !kind.chars().all(legal) || kind == "event" {
+            return Err(Error::invalid(format!("identifier kind `{kind}` is not of the form [a-z0-9_]+"))
+                .hint("write it like `user_id`; `event` is taken"));
+        }
+    }
+    Ok(())
+}
+
+/// What the steps of funnels say, and that a journey can get from each to the next.
+fn check_steps(config: &Config) -> Result<()> {
+    let goals = &config.journeys.goal;
+    let is_goal = |name: &str| {
+        let touchpoint = name.split_once(':').map(|(_, touchpoint)| touchpoint);
+        goals.iter().any(|goal| goal == name || Some(goal.as_str()) == touchpoint)
+    };
+    for Funnel { name, steps, .. } in &config.funnels {
+        for (number, step) in (1..).zip(steps) {
+            if step.split('|').any(|alternative| alternative.trim().is_empty()) {
+                return Err(Error::invalid(format!(
+                    "funnel `{name}`: step {number} (`{step}`) has an empty alternative"
+                ))
+                .hint("write touchpoint, channel:touchpoint, such alternatives joined by |, or *"));
+            }
+            if number < steps.len() && step.split('|').all(|alternative| is_goal(alternative.trim())) {
+                return Err(Error::invalid(format!(
+                    "funnel `{name}`: step {number} (`{step}`) is a goal and ends the journey, so no later step is reached"
+                ))
+                .hint("end the funnel there, or take it out of [journeys] goal"));
+            }
+        }
+    }
     Ok(())
 }
 
@@ -551,6 +592,13 @@ channel = "'web'"
             ("[sessions]\ntimeout = \"0s\"", "above zero"),
             ("[engine]\nmemory = \"much\"", "expected a size"),
             ("[[funnels]]\nname=\"f\"\nsteps=[]\nwindow=\"7d\"", "expected 1 to 32"),
+            ("[[funnels]]\nname=\"f\"\nsteps=[\"a|\"]\nwindow=\"7d\"", "step 1 (`a|`) has an empty alternative"),
+            (
+                "[journeys]\ngoal=[\"b\"]\n[[funnels]]\nname=\"f\"\nsteps=[\"a\",\"web:b\",\"c\"]\nwindow=\"7d\"",
+                "step 2 (`web:b`) is a goal and ends the journey",
+            ),
+            ("[identity]\nlimits={Email=1}", "kind `Email` is not of the form"),
+            ("[privacy]\npseudonymize=[\"event\"]", "kind `event` is not of the form"),
             ("[stages]\na=[\"x\"]\nb=[\"x\"]", "in stages `a` and `b`"),
             (
                 "[[sources]]\nname=\"../x\"\npath=\"x\"\n[sources.event]\noccurred_at=\"a\"\ntouchpoint=\"b\"\nchannel=\"c\"",

@@ -71,6 +71,16 @@ impl Error {
         self
     }
 
+    /// Adds the name that a wrong one may stand for, if one is near.
+    #[must_use]
+    pub fn hint_nearest<'a>(self, wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Self {
+        let similar = names.into_iter().map(|name| (strsim::jaro_winkler(wrong, name), name));
+        match similar.max_by(|a, b| a.0.total_cmp(&b.0)) {
+            Some((similarity, name)) if similarity > 0.75 => self.hint(format!("did you mean `{name}`?")),
+            _ => self,
+        }
+    }
+
     /// Adds the error that caused this one.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {

@@ -1,8 +1,9 @@
 //! Customers from identifiers.
 //!
 //! [`Links`] collects which identifiers were seen together; [`resolve()`] makes customers of them, as far as [`Rules`]
-//! allow; [`tables`] shows the result as `identity_map`, `identity_links` and `identity_refusals`. An event belongs to
-//! the customer of its strongest identifier, which [`identity_key_udf`] tells and `identity_map.identity_key` joins.
+//! allow; [`tables`] shows the result as `identity_map`, `identity_customers`, `identity_links` and `identity_refusals`. An
+//! event belongs to the customer of its strongest identifier, which [`identity_key_udf`] tells and
+//! `identity_map.identity_key` joins.
 //!
 //! The result depends on the set of events and the rules alone: not on the order of events, nor on batches or threads.
 
@@ -46,7 +47,7 @@ impl From<&config::Identity> for Rules {
     fn from(identity: &config::Identity) -> Self {
         let limit = |most: usize| (most > 0).then_some(most);
         Self {
-            limits: identity.limits.clone(),
+            limits: identity.limits.iter().filter_map(|(kind, most)| Some((kind.clone(), limit(*most)?))).collect(),
             priority: identity.priority.clone(),
             max_links: limit(identity.max_links),
             max_identifiers: limit(identity.max_identifiers),
@@ -314,9 +315,11 @@ mod tests {
 
     #[test]
     fn zero_in_the_configuration_is_no_limit() {
-        let identity = config::Identity { max_links: 0, max_identifiers: 7, ..config::Identity::default() };
+        let limits = BTreeMap::from([("email".to_string(), 0), ("phone".to_string(), 2)]);
+        let identity = config::Identity { limits, max_links: 0, max_identifiers: 7, ..config::Identity::default() };
         let rules = Rules::from(&identity);
         assert_eq!((rules.max_links, rules.max_identifiers), (None, Some(7)));
+        assert_eq!(rules.limits, BTreeMap::from([("phone".to_string(), 2)]));
     }
 
     prop_compose! {

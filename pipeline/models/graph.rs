@@ -7,13 +7,23 @@ use datafusion::prelude::SessionContext;
 use include_dir::{Dir, include_dir};
 
 use super::header::Header;
+use super::settings;
 use crate::error::{Context, Error, Result};
+use crate::identity::stage as identity;
 
 static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/queries");
 /// Folder of checks inside a `queries/` folder.
 const CHECKS: &str = "checks";
 /// Selects the models whose SQL or settings changed since they were built, and those never built.
 pub const MODIFIED: &str = "state:modified";
+
+/// Landed and system tables.
+const LANDED: [&str; 4] = ["events", "dead_letters", "batches", "run_results"];
+
+/// Names of the tables that are no models.
+fn given_tables() -> impl Iterator<Item = &'static str> {
+    LANDED.into_iter().chain(identity::TABLES).chain(settings::TABLES)
+}
 
 /// One `.sql` file.
 #[derive(Debug, Clone)]
@@ -63,6 +73,16 @@ impl Graph {
             }
         }
         let (checks, models): (Vec<_>, Vec<_>) = files.into_values().partition(|model: &Model| model.is_check);
+        let of_models = models.iter().map(|model| model.name.clone());
+        let names: BTreeSet<String> = given_tables().map(String::from).chain(of_models).collect();
+        for reader in models.iter().chain(&checks) {
+            let of_rules = reader.header.checks.iter().filter_map(|rule| rule.other_model());
+            let mut reads = reader.reads.iter().map(String::as_str).chain(of_rules);
+            if let Some(read) = reads.find(|read| !names.contains(*read)) {
+                let error = Error::invalid(format!("{}: reads `{read}`, which is no table or model", reader.origin));
+                return Err(error.hint_nearest(read, names.iter().map(String::as_str)));
+            }
+        }
         Ok(Self { models: order(models)?, checks })
     }
 
@@ -90,16 +110,8 @@ impl Graph {
                 None => self.models.iter().filter(|model| model.name == core).collect(),
             };
             if picked.is_empty() && core != MODIFIED {
-                let nearest = self
-                    .models
-                    .iter()
-                    .map(|m| (strsim::jaro_winkler(core, &m.name), &m.name))
-                    .max_by(|a, b| a.0.total_cmp(&b.0));
-                let error = Error::invalid(format!("selector `{part}` picks no model"));
-                return Err(match nearest {
-                    Some((similarity, name)) if similarity > 0.75 => error.hint(format!("did you mean `{name}`?")),
-                    _ => error,
-                });
+                let names = self.models.iter().map(|model| model.name.as_str());
+                return Err(Error::invalid(format!("selector `{part}` picks no model")).hint_nearest(core, names));
             }
             for model in picked {
                 selected.insert(model.name.clone());
@@ -171,6 +183,9 @@ fn insert(
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(legal) {
         return Err(Error::invalid(format!("{origin}: a model is named [a-z][a-z0-9_]*, not `{name}`")));
+    }
+    if !is_check && given_tables().any(|table| table == name) {
+        return Err(Error::invalid(format!("{origin}: `{name}` is a table of its own, no model can take its name")));
     }
     let header = Header::parse(sql).map_err(|error| error.context(&origin))?;
     let reads = tables_read(ctx, sql).map_err(|error| error.context(&origin))?;
@@ -283,6 +298,23 @@ mod tests {
         ])
         .unwrap_err();
         assert!(error.to_string().contains("first → second → third → first"), "{error}");
+    }
+
+    #[test]
+    fn what_is_read_must_be_there() {
+        let error = graph(&[("a_model.sql", "select * from sesions")]).unwrap_err();
+        assert!(error.to_string().contains("a_model.sql: reads `sesions`, which is no table or model"), "{error}");
+        assert_eq!(error.remedy(), Some("did you mean `sessions`?"));
+        assert!(graph(&[("checks/a_check.sql", "select * from nowhere")]).is_err());
+        assert!(graph(&[("a_model.sql", "-- checks: relationships(x, nowhere.x)\nselect 1 as x")]).is_err());
+    }
+
+    #[test]
+    fn no_model_takes_the_name_of_a_table_that_is_given() {
+        for name in ["events", "batches", "settings", "identity_map", "run_results"] {
+            let error = graph(&[(&format!("{name}.sql"), "select 1 as one")]).unwrap_err();
+            assert!(error.to_string().contains(&format!("`{name}` is a table of its own")), "{error}");
+        }
     }
 
     #[test]

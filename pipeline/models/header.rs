@@ -54,11 +54,11 @@ pub struct Header {
 
 impl Header {
     /// Reads the leading `--` lines of a model's SQL. A directive is `name: value` and may go on in following lines
-    /// that are indented further.
+    /// that are indented further. Behind the description a `word:` that is no directive is an error.
     pub fn parse(sql: &str) -> Result<Self> {
         let mut description = Vec::new();
         let mut directives: Vec<(String, String)> = Vec::new();
-        let mut is_continued = false;
+        let (mut is_continued, mut is_described) = (false, false);
         for line in sql.lines().map(str::trim_end).take_while(|line| line.starts_with("--")) {
             let text = &line[2..];
             let indent = text.len() - text.trim_start().len();
@@ -66,13 +66,17 @@ impl Header {
             match text.split_once(':') {
                 Some((name, value)) if DIRECTIVES.contains(&name) => {
                     directives.push((name.to_string(), value.trim().to_string()));
-                    is_continued = true;
+                    (is_continued, is_described) = (true, true);
                 }
-                _ if text.is_empty() => is_continued = false,
+                _ if text.is_empty() => (is_continued, is_described) = (false, true),
                 _ if is_continued && indent > 1 => {
                     let (_, value) = directives.last_mut().expect("a continued line follows a directive");
                     value.push(' ');
                     value.push_str(text);
+                }
+                Some((name, _)) if is_described && name.chars().all(|c| c.is_ascii_lowercase() || c == '_') => {
+                    let unknown = Error::invalid(format!("`{name}:` is no directive of a header"));
+                    return Err(unknown.hint_nearest(name, DIRECTIVES));
                 }
                 _ => {
                     is_continued = false;
@@ -128,11 +132,21 @@ fn publish(value: &str) -> Result<Publish> {
 }
 
 fn columns(value: &str) -> Vec<String> {
-    value.split(',').map(|column| column.trim().to_string()).filter(|column| !column.is_empty()).collect()
+    pieces(value, ',').map(str::to_string).collect()
 }
 
 fn checks(value: &str) -> Result<Vec<Check>> {
-    value.split(';').map(str::trim).filter(|check| !check.is_empty()).map(check).collect()
+    pieces(value, ';').map(check).collect()
+}
+
+/// The text between separators, trimmed, without empty pieces. A separator in single quotes separates nothing.
+fn pieces(value: &str, separator: char) -> impl Iterator<Item = &str> {
+    let mut is_quoted = false;
+    let cuts = move |c: char| {
+        is_quoted ^= c == '\'';
+        c == separator && !is_quoted
+    };
+    value.split(cuts).map(str::trim).filter(|piece| !piece.is_empty())
 }
 
 fn check(text: &str) -> Result<Check> {
@@ -152,7 +166,11 @@ fn check(text: &str) -> Result<Check> {
         "not_null" => Ok(Check::NotNull(arguments)),
         "accepted_values" => {
             let column = arguments.remove(0);
-            let values = arguments.iter().map(|value| value.trim_matches('\'').to_string()).collect();
+            let bare = |value: &String| match value.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\'')) {
+                Some(quoted) => quoted.replace("''", "'"),
+                None => value.clone(),
+            };
+            let values = arguments.iter().map(bare).collect();
             Ok(Check::AcceptedValues(column, values))
         }
         "relationships" => match arguments.as_slice() {
@@ -264,6 +282,28 @@ select 1
             let error = Header::parse(line).unwrap_err();
             assert!(error.remedy().unwrap().contains(hint), "{line}: {error}");
         }
+    }
+
+    #[test]
+    fn a_word_that_is_no_directive_is_refused_with_the_nearest_one() {
+        for (header, nearest) in [
+            ("-- What it is.\n--\n-- check: unique(a)", Some("did you mean `checks`?")),
+            ("-- grain: a\n-- published: file", Some("did you mean `publish`?")),
+            ("-- What it is.\n--\n-- partition: started_date", None),
+        ] {
+            let error = Header::parse(header).unwrap_err();
+            assert!(error.to_string().contains("is no directive"), "{header}: {error}");
+            assert_eq!(error.remedy(), nearest, "{header}");
+        }
+        let prose = "-- A word: then more.\n--\n-- Note: this is prose, and so is http://example.com.";
+        assert!(Header::parse(prose).is_ok());
+    }
+
+    #[test]
+    fn separators_in_quotes_separate_nothing() {
+        let header = Header::parse("-- checks: accepted_values(a, 'x, y; z', 'it''s', plain); not_null(a)").unwrap();
+        let values = ["x, y; z", "it's", "plain"].map(String::from).to_vec();
+        assert_eq!(header.checks, [Check::AcceptedValues("a".into(), values), Check::NotNull(vec!["a".into()])]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The configuration as tables, so that models read it in SQL and are rebuilt when what they read of it changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{
@@ -16,19 +16,22 @@ use sha2::{Digest, Sha256};
 use crate::config::{Config, Span};
 use crate::error::Result;
 
+/// Names of the tables of this module.
+pub const TABLES: [&str; 6] = ["settings", "as_of", "goals", "channel_classes", "touchpoint_stages", "funnels"];
+
 /// Registers `settings`, `as_of`, `goals`, `channel_classes`, `touchpoint_stages` and `funnels`; returns a fingerprint
 /// of each one's content.
 pub fn register(ctx: &SessionContext, config: &Config, as_of: Option<i64>) -> Result<BTreeMap<String, String>> {
     let tables = [
-        ("settings", settings(config)?),
-        ("as_of", as_of_table(as_of)?),
-        ("goals", goals(config)?),
-        ("channel_classes", pairs(["channel", "class"], &config.channels)?),
-        ("touchpoint_stages", pairs(["touchpoint", "stage"], &config.stages)?),
-        ("funnels", funnels(config)?),
+        settings(config)?,
+        as_of_table(as_of)?,
+        goals(config)?,
+        pairs(["channel", "class"], &config.channels)?,
+        pairs(["touchpoint", "stage"], &config.stages)?,
+        funnels(config)?,
     ];
     let mut fingerprints = BTreeMap::new();
-    for (name, batch) in tables {
+    for (name, batch) in TABLES.into_iter().zip(tables) {
         fingerprints.insert(name.to_string(), fingerprint(&batch)?);
         let table = MemTable::try_new(batch.schema(), vec![vec![batch]])?;
         ctx.deregister_table(name)?;
@@ -55,6 +58,7 @@ fn settings(config: &Config) -> Result<RecordBatch> {
     Ok(RecordBatch::try_from_iter([
         ("session_timeout", intervals([config.sessions.timeout])),
         ("journey_timeout", intervals([config.journeys.timeout])),
+        ("future_tolerance", intervals([config.landing.future_tolerance])),
     ])?)
 }
 
@@ -64,11 +68,17 @@ fn as_of_table(as_of: Option<i64>) -> Result<RecordBatch> {
 }
 
 fn goals(config: &Config) -> Result<RecordBatch> {
-    let split = config.journeys.goal.iter().map(|goal| match goal.split_once(':') {
-        Some((channel, touchpoint)) => (touchpoint, Some(channel)),
-        None => (goal.as_str(), None),
-    });
-    let (touchpoints, channels): (Vec<_>, Vec<_>) = split.unzip();
+    // A touchpoint's own name may hold a `:`, so each is read both ways, as a step of a funnel is.
+    let readings: BTreeSet<(&str, Option<&str>)> = config
+        .journeys
+        .goal
+        .iter()
+        .flat_map(|goal| {
+            let on_channel = goal.match_indices(':').map(|(at, _)| (&goal[at + 1..], Some(&goal[..at])));
+            on_channel.chain([(goal.as_str(), None)])
+        })
+        .collect();
+    let (touchpoints, channels): (Vec<_>, Vec<_>) = readings.into_iter().unzip();
     Ok(RecordBatch::try_from_iter_with_nullable([
         ("touchpoint", Arc::new(StringArray::from(touchpoints)) as ArrayRef, false),
         ("channel", Arc::new(StringArray::from(channels)) as ArrayRef, true),
@@ -126,9 +136,11 @@ mod tests {
     #[tokio::test]
     async fn goals_may_name_a_channel() {
         let ctx = SessionContext::new();
-        register(&ctx, &config("[journeys]\ngoal = [\"purchase\", \"store:sale\"]"), None).unwrap();
+        register(&ctx, &config("[journeys]\ngoal = [\"purchase\", \"store:sale\", \"purchase\"]"), None).unwrap();
         let rows = ctx.sql("select touchpoint, channel from goals order by 1").await.unwrap().collect().await.unwrap();
         let text = pretty_format_batches(&rows).unwrap().to_string();
         assert!(text.contains("| purchase   |         |") && text.contains("| sale       | store   |"), "{text}");
+        assert!(text.contains("| store:sale |         |"), "a touchpoint may hold a colon: {text}");
+        assert_eq!(rows[0].num_rows(), 3);
     }
 }

@@ -78,7 +78,7 @@ class Identity:
                 stronger[weak].add(strong)
         ordered = sorted(self.links.items(), key=lambda entry: (entry[1]["first"], *map(lambda i: digest(*i), entry[0])))
         for (a, b), link in ordered:
-            crowded = max(len(stronger[a]), len(stronger[b])) > self.max_links
+            crowded = 0 < self.max_links < max(len(stronger[a]), len(stronger[b]))
             rule = "max_links" if crowded else self.join(a, b)
             if rule:
                 self.refusals.append((a, b, link["first"], rule))
@@ -89,9 +89,9 @@ class Identity:
             return None
         together = self.members[a] | self.members[b]
         for kind in sorted(self.limits):
-            if sum(member[0] == kind for member in together) > self.limits[kind]:
+            if 0 < self.limits[kind] < sum(member[0] == kind for member in together):
                 return f"limit:{kind}"
-        if len(together) > self.max_identifiers:
+        if 0 < self.max_identifiers < len(together):
             return "max_identifiers"
         for member in together:
             self.members[member] = together
