@@ -22,7 +22,7 @@ use crate::identifiers::Blocked;
 use crate::workspace::Workspace;
 
 /// The identity tables, by name.
-pub const TABLES: [&str; 3] = ["identity_map", "identity_links", "identity_refusals"];
+pub const TABLES: [&str; 4] = ["identity_map", "identity_customers", "identity_links", "identity_refusals"];
 
 /// What a resolution came to.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -62,7 +62,7 @@ pub fn fingerprints(workspace: &Workspace, events: &str) -> Result<BTreeMap<Stri
 
 /// Why the identity tables must be built again; `None` when they need not. The last of them tells: it is committed last.
 pub async fn why_stale(workspace: &Workspace, events: &str) -> Result<Option<String>> {
-    let table = Table::open(&workspace.lake, &folder(TABLES[2])).await?;
+    let table = Table::open(&workspace.lake, &folder(TABLES[3])).await?;
     let before = derived::built_from(table.as_ref())?;
     let stale = built_from(workspace, events)?.why_stale(before.as_ref(), |_| false);
     Ok(stale.map(|stale| match stale {
@@ -88,8 +88,13 @@ pub async fn register(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-fn schemas() -> [SchemaRef; 3] {
-    [tables::identity_map_schema(), tables::identity_links_schema(), tables::identity_refusals_schema()]
+fn schemas() -> [SchemaRef; 4] {
+    [
+        tables::identity_map_schema(),
+        tables::identity_customers_schema(),
+        tables::identity_links_schema(),
+        tables::identity_refusals_schema(),
+    ]
 }
 
 /// Resolves the identifiers of all events and replaces the identity tables. `events` is the fingerprint of the events
@@ -104,10 +109,12 @@ pub async fn run(workspace: &Workspace, events: &str, reason: String) -> Result<
     let built_from = built_from(workspace, events)?;
     // Encoding is what takes time, so the tables are written side by side; they are committed one after another, since
     // the last of them tells whether all are there.
+    let [map, customers, links, refusals] = schemas();
     let written = [
-        write(workspace, TABLES[0], tables::identity_map_schema(), tables::identity_map(resolution.clone())),
-        write(workspace, TABLES[1], tables::identity_links_schema(), tables::identity_links(resolution.clone())),
-        write(workspace, TABLES[2], tables::identity_refusals_schema(), tables::identity_refusals(resolution.clone())),
+        write(workspace, TABLES[0], map, tables::identity_map(resolution.clone())),
+        write(workspace, TABLES[1], customers, tables::identity_customers(resolution.clone())),
+        write(workspace, TABLES[2], links, tables::identity_links(resolution.clone())),
+        write(workspace, TABLES[3], refusals, tables::identity_refusals(resolution.clone())),
     ];
     for written in written {
         let Written { name, schema, parts } = finished(written.await)?;

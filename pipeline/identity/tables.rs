@@ -1,4 +1,4 @@
-//! The result of identity as three tables, in batches.
+//! The result of identity as four tables, in batches.
 //!
 //! All text is `Utf8`, times are microseconds in UTC, and no column has nulls. Rows come in order: identifiers by kind
 //! and value, links and refusals by their two ends, of which the lower is `from`. A batch is made when it is asked for,
@@ -9,6 +9,8 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringBuilder, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+use rayon::prelude::*;
 
 use super::Resolution;
 use super::identity_key::identity_key;
@@ -32,6 +34,11 @@ static REFUSALS: LazyLock<SchemaRef> = LazyLock::new(|| {
     schema(ends.into_iter().chain([time("first_seen_at")]).chain(["rule", "detail"].map(text)))
 });
 
+static CUSTOMERS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let count = Field::new("identifier_count", DataType::Int64, false);
+    schema([text("customer_id"), count, text("identifier_kinds")].into_iter())
+});
+
 /// Columns of `identity_map`: `kind`, `value`, `identity_key`, `customer_id`, `first_seen_at`, `last_seen_at`.
 pub fn identity_map_schema() -> SchemaRef {
     MAP.clone()
@@ -48,6 +55,11 @@ pub fn identity_refusals_schema() -> SchemaRef {
     REFUSALS.clone()
 }
 
+/// Columns of `identity_customers`: `customer_id`, `identifier_count`, `identifier_kinds` (`email=2,user_id=1`, by kind).
+pub fn identity_customers_schema() -> SchemaRef {
+    CUSTOMERS.clone()
+}
+
 /// One row per usable identifier, with its customer.
 pub fn identity_map(resolution: Arc<Resolution>) -> impl Iterator<Item = RecordBatch> + Send + use<> {
     batches(resolution.identifier_count()).map(move |rows| map_batch(&resolution, rows))
@@ -61,6 +73,30 @@ pub fn identity_links(resolution: Arc<Resolution>) -> impl Iterator<Item = Recor
 /// One row per link that was not followed.
 pub fn identity_refusals(resolution: Arc<Resolution>) -> impl Iterator<Item = RecordBatch> + Send + use<> {
     batches(resolution.refusals.len()).map(move |rows| refusals_batch(&resolution, rows))
+}
+
+/// One row per customer that has an identifier. Takes 8 bytes per identifier until the last batch is made.
+pub fn identity_customers(resolution: Arc<Resolution>) -> impl Iterator<Item = RecordBatch> + Send + use<> {
+    let kind_of = |position: usize| resolution.collected.identifiers[position].kind;
+    let customers = resolution.customers.iter().enumerate();
+    let mut kinds: Vec<(u32, u16)> = customers.map(|(position, customer)| (*customer, kind_of(position))).collect();
+    kinds.par_sort_unstable();
+    let mut begun = 0;
+    std::iter::from_fn(move || {
+        let mut of_customers = kinds[begun..].chunk_by(|a, b| a.0 == b.0).take(BATCH_ROWS).peekable();
+        of_customers.peek()?;
+        let (mut ids, mut counts, mut texts) = (StringBuilder::new(), Vec::new(), StringBuilder::new());
+        for of_customer in of_customers {
+            begun += of_customer.len();
+            ids.append_value(resolution.customer_id(of_customer[0].0));
+            counts.push(of_customer.len() as i64);
+            let count = |kinds: &[(u32, u16)]| format!("{}={}", resolution.kind(kinds[0].1), kinds.len());
+            let of_kinds: Vec<String> = of_customer.chunk_by(|a, b| a == b).map(count).collect();
+            texts.append_value(of_kinds.join(","));
+        }
+        let counts = Arc::new(Int64Array::from(counts));
+        Some(record_batch(&CUSTOMERS, vec![Arc::new(ids.finish()), counts, Arc::new(texts.finish())]))
+    })
 }
 
 fn map_batch(resolution: &Resolution, rows: Range<usize>) -> RecordBatch {
@@ -166,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_three_tables_show_who_was_linked_and_who_was_not() {
+    fn the_tables_show_who_was_linked_and_who_was_not() {
         let events: [(&[(&str, &str)], i64); 3] = [
             (&[("user_id", "ann"), ("anonymous_id", "tablet")], 1_000_000),
             (&[("user_id", "bob"), ("anonymous_id", "tablet")], 2_000_000),
@@ -195,6 +231,14 @@ mod tests {
             ]
         );
         assert_eq!(
+            printed(identity_customers(resolution.clone())),
+            [
+                "customer_id,identifier_count,identifier_kinds".to_string(),
+                format!("{ann},2,anonymous_id=1,user_id=1"),
+                format!("{bob},1,user_id=1"),
+            ]
+        );
+        assert_eq!(
             printed(identity_refusals(resolution)),
             [
                 "from_kind,from_value,to_kind,to_value,first_seen_at,rule,detail",
@@ -208,6 +252,7 @@ mod tests {
     fn no_events_make_no_batches() {
         let resolution = resolution(&[], &Rules::default());
         assert_eq!(identity_map(resolution.clone()).count(), 0);
+        assert_eq!(identity_customers(resolution.clone()).count(), 0);
         assert_eq!(identity_links(resolution.clone()).count(), 0);
         assert_eq!(identity_refusals(resolution).count(), 0);
     }
@@ -218,7 +263,10 @@ mod tests {
         for number in (0..BATCH_ROWS + 10).rev() {
             links.add_event([("user_id", format!("u{number:06}").as_str())], 0, &Blocked::default()).unwrap();
         }
-        let batches: Vec<_> = identity_map(Arc::new(resolve(links, &Rules::default()))).collect();
+        let resolution = Arc::new(resolve(links, &Rules::default()));
+        let customers: Vec<_> = identity_customers(resolution.clone()).map(|batch| batch.num_rows()).collect();
+        assert_eq!(customers, [BATCH_ROWS, 10]);
+        let batches: Vec<_> = identity_map(resolution).collect();
         assert_eq!(batches.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [BATCH_ROWS, 10]);
         assert_eq!(batches[0].schema(), identity_map_schema());
         assert_eq!(batches[1].column(1).as_string::<i32>().value(0), "u065536");

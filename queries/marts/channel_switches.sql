@@ -8,38 +8,9 @@
 
 with
 
-journeys as (
-
-    select customer_id, state, channels, touchpoints, session_ids, times
-    from journeys
-    where switch_count > 0
-
-),
-
-unnested as (
-
-    select
-        customer_id,
-        state,
-        unnest(channel_switches(channels, times, touchpoints, session_ids))
-            as switch
-    from journeys
-
-),
-
 switches as (
 
-    select
-        switch['from_channel'] as from_channel,
-        switch['to_channel'] as to_channel,
-        switch['scope'] as scope,
-        customer_id,
-        state,
-        switch['seconds'] as seconds,
-        switch['is_last'] as is_last,
-        switch['is_repeat'] as is_repeat,
-        cast(switch['switched_at'] as date) as switched_date
-    from unnested
+    select * from int_switches
 
 ),
 
@@ -71,8 +42,8 @@ summarised as (
         to_channel,
         scope,
         count(*) as switches,
-        count(*) filter (where state = 'converted') as converted_after,
-        count(*) filter (where is_last and state = 'expired') as exited_after,
+        count(*) filter (where is_converted) as converted_after,
+        count(*) filter (where is_exit) as exited_after,
         count(*) filter (where is_repeat) as repeated_after,
         median(seconds) as median_gap_seconds,
         switched_date

@@ -27,34 +27,10 @@ timelines as (
 
 ),
 
-identifiers_by_kind as (
-
-    select customer_id, kind, count(*) as identifier_count
-    from identity_map
-    group by customer_id, kind
-
-),
-
--- chr(1) sorts before all that a kind may hold, which `=` does not.
 identifiers as (
 
-    select
-        customer_id,
-        sum(identifier_count) as identifier_count,
-        replace(
-            array_to_string(
-                array_sort(
-                    array_agg(
-                        concat(kind, chr(1), cast(identifier_count as varchar))
-                    )
-                ),
-                ','
-            ),
-            chr(1),
-            '='
-        ) as identifier_kinds
-    from identifiers_by_kind
-    group by customer_id
+    select customer_id, identifier_count, identifier_kinds
+    from identity_customers
 
 ),
 
@@ -71,13 +47,11 @@ summarised as (
         cast(cardinality(times) as bigint) as event_count,
         cast(cardinality(run_starts(times, settings.session_timeout)) as bigint)
             as session_count,
-        cast(
-            cardinality(
-                split_at(
-                    named_struct('times', times),
-                    journey_starts(times, is_goals, settings.journey_timeout)
-                )
-            ) as bigint
+        list_sum(
+            arrow_cast(
+                journey_starts(times, is_goals, settings.journey_timeout),
+                'List(Int64)'
+            )
         ) as journey_count,
         list_sum(arrow_cast(is_goals, 'List(Int64)')) as converted_count,
         list_sum("values") as value_total,
@@ -134,14 +108,21 @@ with_state as (
 
 ),
 
--- All scores of a customer as one text: the pattern takes as much of it as it can, so it finds the last of its kind.
+-- All scores of a customer as one text: the pattern takes as much of it as it can, so it finds the last of its kind. Most
+-- customers gave none, and are passed over.
 with_scores as (
 
     select
         *,
-        regexp_match(scores, '.*csat=([^,]*)')[1] as latest_csat,
-        regexp_match(scores, '.*ces=([^,]*)')[1] as latest_ces,
-        regexp_match(scores, '.*nps=([^,]*)')[1] as latest_nps
+        case
+            when scores <> '' then regexp_match(scores, '.*csat=([^,]*)')[1]
+        end as latest_csat,
+        case
+            when scores <> '' then regexp_match(scores, '.*ces=([^,]*)')[1]
+        end as latest_ces,
+        case
+            when scores <> '' then regexp_match(scores, '.*nps=([^,]*)')[1]
+        end as latest_nps
     from with_state
 
 ),

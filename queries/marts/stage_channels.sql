@@ -8,10 +8,9 @@
 
 with
 
-journeys as (
+visits as (
 
-    select customer_id, state, stages, channels, times, is_converted
-    from journeys
+    select * from int_visits
 
 ),
 
@@ -25,34 +24,6 @@ scored_events as (
         occurred_date
     from stg_events
     where score is not null and score_kind is not null
-
-),
-
-unnested as (
-
-    select
-        customer_id,
-        state,
-        is_converted,
-        unnest(journey_cells(stages, channels, times)) as visit
-    from journeys
-
-),
-
-visits as (
-
-    select
-        visit['stage'] as stage,
-        visit['channel'] as channel,
-        customer_id,
-        visit['next_stage'] as next_stage,
-        visit['next_channel'] as next_channel,
-        visit['touch_count'] as touch_count,
-        visit['seconds'] as seconds,
-        visit['is_last'] and state = 'expired' as is_exit,
-        is_converted,
-        cast(visit['entered_at'] as date) as occurred_date
-    from unnested
 
 ),
 

@@ -1,0 +1,44 @@
+-- Switches: one row per change of the channel inside a journey. Kept narrow, since several steps read it, and a statement
+-- would make it anew for each.
+--
+-- build:      incremental by customer
+-- publish:    no
+
+with
+
+journeys as (
+
+    select customer_id, state, channels, touchpoints, session_ids, times
+    from journeys
+    where switch_count > 0
+
+),
+
+unnested as (
+
+    select
+        customer_id,
+        state,
+        unnest(channel_switches(channels, times, touchpoints, session_ids))
+            as switch
+    from journeys
+
+),
+
+switches as (
+
+    select
+        customer_id,
+        switch['from_channel'] as from_channel,
+        switch['to_channel'] as to_channel,
+        switch['scope'] as scope,
+        switch['seconds'] as seconds,
+        state = 'converted' as is_converted,
+        switch['is_last'] and state = 'expired' as is_exit,
+        switch['is_repeat'] as is_repeat,
+        cast(switch['switched_at'] as date) as switched_date
+    from unnested
+
+)
+
+select * from switches
