@@ -289,8 +289,14 @@ pub fn encode(schema: &SchemaRef, batches: impl IntoIterator<Item = RecordBatch>
 }
 
 /// A writer of one Parquet file into memory, with [`writer_properties`].
-pub fn encode_writer(schema: &SchemaRef) -> Result<ArrowWriter<Vec<u8>>> {
+fn encode_writer(schema: &SchemaRef) -> Result<ArrowWriter<Vec<u8>>> {
     file_writer(schema, writer_properties())
+}
+
+/// A writer of one Parquet file for readers outside: with a page index, by which they skip pages within a file.
+pub fn published_writer(schema: &SchemaRef) -> Result<ArrowWriter<Vec<u8>>> {
+    let properties = writer_properties().into_builder().set_statistics_enabled(EnabledStatistics::Page);
+    file_writer(schema, properties.build())
 }
 
 fn file_writer(schema: &SchemaRef, properties: WriterProperties) -> Result<ArrowWriter<Vec<u8>>> {

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 /// Table property that holds the record.
 pub const BUILT_FROM: &str = "wayline.builtFrom";
 /// Raised when the functions or the storage of models change so that tables must be built again.
-const GENERATION: u32 = 1;
+const GENERATION: u32 = 2;
 
 /// Why a table must be built.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use object_store::ObjectStoreExt;
 use parquet::arrow::ArrowWriter;
 use uuid::Uuid;
 
-use crate::delta::encode_writer;
+use crate::delta::published_writer;
 use crate::derived::storage::{is_flat, stored_schema, to_stored};
 use crate::error::{Context, Error, Result};
 use crate::failpoint::failpoint;
@@ -232,7 +232,7 @@ struct OpenFile {
 
 impl OpenFile {
     fn new(path: String, schema: &SchemaRef) -> Result<Self> {
-        Ok(Self { path, writer: encode_writer(schema)?, rows: 0 })
+        Ok(Self { path, writer: published_writer(schema)?, rows: 0 })
     }
 
     fn write(&mut self, rows: &RecordBatch) -> Result<()> {

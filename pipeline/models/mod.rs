@@ -9,6 +9,7 @@ pub mod settings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use datafusion::datasource::TableProvider;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -45,6 +46,9 @@ pub struct NodeResult {
     pub status: Status,
     /// Seconds that it took.
     pub execution_time: f64,
+    /// When it was done.
+    #[serde(default)]
+    pub timing: Vec<Timing>,
     /// Why it was done, or what went wrong.
     pub message: String,
     /// Offending rows of a failed check.
@@ -53,6 +57,17 @@ pub struct NodeResult {
     pub rows: Option<usize>,
     /// Bytes written.
     pub bytes: Option<u64>,
+}
+
+/// When a part of the work was done, RFC 3339.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Timing {
+    /// `execute`: dbt's word for all of it.
+    pub name: String,
+    /// Its beginning.
+    pub started_at: String,
+    /// Its end.
+    pub completed_at: String,
 }
 
 /// A model and what the run will do with it.
@@ -97,11 +112,6 @@ pub async fn plan(
     let needed = selected.map(|selected| graph.with_upstream(selected));
     let mut planned = Vec::with_capacity(graph.models.len());
     for model in &graph.models {
-        for read in &model.reads {
-            if !fingerprints.contains_key(read) {
-                return Err(Error::invalid(format!("{}: reads `{read}`, which is no table or model", model.origin)));
-            }
-        }
         let mut built_from = BuiltFrom::now(&model.sql, &model.reads, &fingerprints);
         let mut reason = None;
         let mut table = None;
@@ -307,10 +317,17 @@ pub async fn register(workspace: &Workspace, graph: &Graph) -> Result<()> {
 
 /// A report line.
 pub fn result(kind: &str, name: &str, status: Status, started: Instant, message: String) -> NodeResult {
+    let (took, completed_at) = (started.elapsed(), Utc::now());
+    let instant = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Micros, true);
     NodeResult {
         unique_id: format!("{kind}.wayline.{name}"),
         status,
-        execution_time: started.elapsed().as_secs_f64(),
+        execution_time: took.as_secs_f64(),
+        timing: vec![Timing {
+            name: "execute".into(),
+            started_at: instant(completed_at - took),
+            completed_at: instant(completed_at),
+        }],
         message,
         failures: None,
         rows: None,

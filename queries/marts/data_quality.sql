@@ -1,4 +1,4 @@
--- Data quality: what became of the records of each source and batch, and how late events arrived.
+-- Data quality: what became of the records of each source and batch, how late events arrived and how fresh a source is.
 --
 -- grain:      source, batch
 -- build:      full
@@ -6,6 +6,14 @@
 -- checks:     unique(source, batch); not_null(rows_in, landed, duplicates, dead_letters)
 
 with
+
+settings as (
+
+    select settings.future_tolerance, as_of.as_of
+    from settings
+    cross join as_of
+
+),
 
 batches as (
 
@@ -20,8 +28,12 @@ events as (
         batch,
         (cast(received_at as bigint) - cast(occurred_at as bigint)) / 1e6
             as lateness_seconds,
-        occurred_at
-    from events
+        occurred_at > received_at + settings.future_tolerance as is_future,
+        occurred_at,
+        case when occurred_at <= settings.as_of then occurred_at end
+            as occurred_so_far
+    from settings
+    cross join events
 
 ),
 
@@ -32,12 +44,27 @@ lateness as (
         source,
         batch,
         count(*) filter (where lateness_seconds > 86400) as late_events,
-        count(*) filter (where lateness_seconds < -86400) as future_events,
+        count(*) filter (where is_future) as future_events,
         median(lateness_seconds) as median_lateness_seconds,
         max(lateness_seconds) as max_lateness_seconds,
-        max(occurred_at) as newest_occurred_at
+        max(occurred_at) as newest_occurred_at,
+        max(occurred_so_far) as newest_so_far
     from events
     group by source, batch
+
+),
+
+freshness as (
+
+    select
+        lateness.source,
+        (
+            cast(settings.as_of as bigint)
+            - cast(max(lateness.newest_so_far) as bigint)
+        ) / 1e6 as freshness_seconds
+    from settings
+    cross join lateness
+    group by settings.as_of, lateness.source
 
 ),
 
@@ -56,6 +83,7 @@ data_quality as (
         coalesce(lateness.future_events, 0) as future_events,
         lateness.median_lateness_seconds,
         lateness.max_lateness_seconds,
+        freshness.freshness_seconds,
         lateness.newest_occurred_at,
         batches.planned_at
     from batches
@@ -63,6 +91,7 @@ data_quality as (
         on
             batches.source = lateness.source
             and batches.batch = lateness.batch
+    left join freshness on batches.source = freshness.source
 
 )
 

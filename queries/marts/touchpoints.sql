@@ -69,7 +69,7 @@ touchpoints as (
         (
             cast(events.occurred_at as bigint)
             - cast(touches.previous_at as bigint)
-        ) / 1000000 as seconds_since_previous,
+        ) / 1e6 as seconds_since_previous,
         events.occurred_date,
         events.occurred_at,
         events.received_at

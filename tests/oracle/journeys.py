@@ -48,7 +48,7 @@ def walk(events, identity, settings):
             event["journey_id"] = content_id("journey", event["event_id"]) if new_journey else previous["journey_id"]
             event["position"] = 1 if new_journey else previous["position"] + 1
             event["previous_channel"] = None if new_journey else previous["channel"]
-            event["seconds_since_previous"] = None if new_journey else gap // SECOND
+            event["seconds_since_previous"] = None if new_journey else gap / SECOND
             previous = event
         touches.extend(ordered)
     return touches

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from identity import usable
 from mapping import Expression
-from values import DAY, Day, Refused, Time, content_id, day_of, median, parse_amount, parse_time, percentile
+from values import DAY, SECOND, Day, Refused, Time, content_id, day_of, median, parse_amount, parse_time, percentile
 
 BATCH = 1
 TEXTS = ["touchpoint", "channel", "direction", "stage", "campaign", "experiment", "variant", "currency", "score_kind"]
@@ -139,14 +139,13 @@ def without_duplicates(records):
     return events, duplicates
 
 
-def newest_sane(events):
-    """as-of: the newest event that is not more than a day ahead of its own receipt."""
-    return max(
-        (event["occurred_at"] for event in events if event["occurred_at"] - event["received_at"] <= DAY), default=None
-    )
+def newest_sane(events, tolerance):
+    """as-of: the newest event that is not further ahead of its own receipt than is tolerated."""
+    ahead = lambda event: event["occurred_at"] - event["received_at"]
+    return max((event["occurred_at"] for event in events if ahead(event) <= tolerance), default=None)
 
 
-def data_quality(events, counts):
+def data_quality(events, counts, tolerance, as_of):
     rows = []
     for source, count in counts.items():
         landed = [event for event in events if event["source"] == source]
@@ -155,12 +154,19 @@ def data_quality(events, counts):
             "source": source, "batch": BATCH,
             **{name: count[name] for name in ["rows_in", "landed", "duplicates", "dead_letters", "files", "bytes"]},
             "late_events": sum(late > DAY for late in lateness),
-            "future_events": sum(-late > DAY for late in lateness),
+            "future_events": sum(-late > tolerance for late in lateness),
             "median_lateness_seconds": median(lateness),
             "max_lateness_seconds": percentile(lateness, 1),
+            "freshness_seconds": freshness(landed, as_of),
             "newest_occurred_at": Time(max(event["occurred_at"] for event in landed)) if landed else None,
         })
     return rows
+
+
+def freshness(landed, as_of):
+    """Seconds from the newest event of a source that has happened by as-of to then."""
+    newest = max((event["occurred_at"] for event in landed if event["occurred_at"] <= as_of), default=None)
+    return None if newest is None else (as_of - newest) / SECOND
 
 
 def event_columns(event):

@@ -49,7 +49,8 @@ def compute(project, as_of=None):
     config = tomllib.loads((project / "wayline.toml").read_text())
     settings = Settings(config, parse_duration)
     events, dead_letters, duplicates, counts = land(project, config)
-    as_of = newest_sane(events) if as_of is None else as_of
+    tolerance = parse_duration(config.get("landing", {}).get("future_tolerance", "24h"))
+    as_of = newest_sane(events, tolerance) if as_of is None else as_of
     identity = Identity(events, config.get("identity", {}))
     touches = walk(events, identity, settings)
     journeys = build_journeys(touches, settings, as_of)
@@ -71,7 +72,7 @@ def compute(project, as_of=None):
         "path_edges": path_edges(journeys),
         "channel_switches": channel_switches(journeys),
         "stage_channels": stage_channels(journeys),
-        "data_quality": data_quality(events, counts),
+        "data_quality": data_quality(events, counts, tolerance, as_of),
     }
 
 
