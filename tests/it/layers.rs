@@ -44,23 +44,72 @@ fn files_of(root: &Path, module: &str) -> Vec<PathBuf> {
     files
 }
 
-/// First segments of paths that start with `crate::`, also in braces: `use crate::{landing, models::Status}`.
+/// First segments of paths that start with `crate::`, also in braces, on one line or several, with the line on which
+/// the path begins: `use crate::{landing, models::Status}`.
 fn crate_paths(text: &str) -> Vec<(usize, String)> {
-    let mut found = Vec::new();
     let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-    for (number, line) in code.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
-        for (at, _) in line.match_indices("crate::") {
-            let rest = &line[at + "crate::".len()..];
-            let names: Vec<String> = match rest.strip_prefix('{') {
-                Some(list) => list.split(',').map(first_segment).collect(),
-                None => vec![first_segment(rest)],
-            };
-            found.extend(names.into_iter().map(|name| (number + 1, name)));
-        }
+    // Comments speak of modules too; their lines stay, so that the numbers of the others do.
+    let is_comment = |line: &&str| line.trim_start().starts_with("//");
+    let code: Vec<&str> = code.lines().map(|line| if is_comment(&line) { "" } else { line }).collect();
+    let code = code.join("\n");
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let number = code[..at].matches('\n').count() + 1;
+        let rest = &code[at + "crate::".len()..];
+        let names = match rest.strip_prefix('{') {
+            Some(list) => members(list).iter().map(|member| first_segment(member)).collect(),
+            None => vec![first_segment(rest)],
+        };
+        found.extend(names.into_iter().filter(|name| !name.is_empty()).map(|name| (number, name)));
     }
     found
 }
 
+/// The members of a list in braces, up to the brace that ends it; lists inside stay whole.
+fn members(list: &str) -> Vec<String> {
+    let mut members = vec![String::new()];
+    let mut depth = 0;
+    for c in list.chars() {
+        match c {
+            '}' if depth == 0 => break,
+            ',' if depth == 0 => {
+                members.push(String::new());
+                continue;
+            }
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        members.last_mut().expect("there is one").push(c);
+    }
+    members
+}
+
 fn first_segment(path: &str) -> String {
     path.trim().chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
+}
+
+#[test]
+fn paths_into_the_crate_are_found_on_one_line_and_over_several() {
+    let text = "use crate::error::{Error, Result};
+// use crate::comments;
+use crate::{landing, models::{Status, graph::Graph}, run};
+use crate::{
+    marts::{
+        Catalog, Mart,
+    },
+    workspace::Workspace,
+};
+fn f() { crate::lake::open(pub(crate) x) }
+
+#[cfg(test)]
+mod tests {
+    use crate::cli;
+}
+";
+    let found = crate_paths(text);
+    let found: Vec<(usize, &str)> = found.iter().map(|(number, name)| (*number, name.as_str())).collect();
+    let expected =
+        [(1, "error"), (3, "landing"), (3, "models"), (3, "run"), (4, "marts"), (4, "workspace"), (10, "lake")];
+    assert_eq!(found, expected);
 }

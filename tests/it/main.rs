@@ -4,6 +4,7 @@ mod command_line;
 mod exactly_once;
 mod house;
 mod landing;
+mod law;
 mod layers;
 mod outputs;
 mod queries;

@@ -193,6 +193,11 @@ async fn register_inputs(ctx: &SessionContext) {
          arrow_cast(first_seen_at, 'Timestamp(µs, \"UTC\")') as first_seen_at, \
          arrow_cast(last_seen_at, 'Timestamp(µs, \"UTC\")') as last_seen_at from expected_identity_map";
     keep(ctx, "identity_map", identity_map).await;
+    let identity_customers = "select customer_id, cast(sum(count) as bigint) as identifier_count, \
+         string_agg(concat(kind, '=', count), ',' order by kind) as identifier_kinds \
+         from (select customer_id, kind, count(*) as count from identity_map group by customer_id, kind) \
+         group by customer_id";
+    keep(ctx, "identity_customers", identity_customers).await;
     let events = "select events.event_id, arrow_cast(occurred_at, 'Timestamp(µs, \"UTC\")') as occurred_at, \
          arrow_cast(received_at, 'Timestamp(µs, \"UTC\")') as received_at, events.source, events.channel, events.touchpoint, \
          events.direction, events.stage, \
@@ -213,7 +218,7 @@ async fn register_inputs(ctx: &SessionContext) {
         format!("select source, {counts}, timestamp '2025-03-05T12:00:00Z' as planned_at from expected_data_quality");
     keep(ctx, "batches", &batches).await;
     let run_results = "select 'run-1' as run_id, now() as started_at, now() as completed_at, now() as as_of, \
-         'success' as status, 95 as landed, 3 as duplicates, 9 as dead_letters, 15 as models_built, 0 as models_failed, \
+         'success' as status, 98 as landed, 3 as duplicates, 9 as dead_letters, 15 as models_built, 0 as models_failed, \
          0 as checks_failed, 0.5 as elapsed_seconds";
     keep(ctx, "run_results", run_results).await;
 }
