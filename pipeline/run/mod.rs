@@ -64,6 +64,7 @@ pub async fn run(workspace: &Workspace, options: Options, progress: &mut dyn Pro
 
 async fn stages(workspace: &Workspace, job: &mut Job, progress: &mut dyn Progress) -> Result<()> {
     let graph = Graph::load(&workspace.ctx, &workspace.project.folder.join("queries"))?;
+    graph.expect_reads()?;
     if job.options.land {
         let begun = Instant::now();
         progress.stage("land");
@@ -149,6 +150,7 @@ pub async fn dry_run(workspace: &Workspace, options: &Options) -> Result<Vec<(St
             steps.push(("resolve".into(), "identity".into(), reason));
         }
         let graph = Graph::load(&workspace.ctx, &workspace.project.folder.join("queries"))?;
+        graph.expect_reads()?;
         for step in plan(workspace, &graph, tables, options.select.as_deref()).await?.steps {
             if let Some(reason) = step.reason {
                 steps.push(("build".into(), step.model.name, reason.to_string()));
@@ -162,6 +164,7 @@ pub async fn dry_run(workspace: &Workspace, options: &Options) -> Result<Vec<(St
 pub async fn check(workspace: &Workspace, as_of: Option<i64>) -> Result<(Graph, Checked)> {
     let tables = register_everything(workspace, as_of).await?;
     let graph = Graph::load(&workspace.ctx, &workspace.project.folder.join("queries"))?;
+    graph.expect_reads()?;
     let fingerprints = with_run_results(tables.fingerprints, &graph, &models_of_runs(&graph));
     let as_built = models::as_built(workspace, &graph, &fingerprints).await?;
     let up_to_date = models::up_to_date(&graph, &fingerprints);
