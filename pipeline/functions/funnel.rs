@@ -1,4 +1,4 @@
-//! `journey_funnel`, `journey_funnel_positions` and `journey_funnel_last_entry`: how far a journey gets in a funnel, with
+//! `journey_funnel`, `journey_funnel_positions` and `journey_funnel_attempts`: how far a journey gets in a funnel, with
 //! which touches, and when it entered last.
 //!
 //! Usage: `journey_funnel(times, touchpoints, channels, steps, window)`, the others alike
@@ -13,8 +13,9 @@
 //! Returns: `journey_funnel`: `Int32`, the furthest step reached, in order, within the window; 0 for none.
 //!          `journey_funnel_positions`: list of `Int32`, the positions (from 1) of the touches of the witness, one per
 //!          step reached: the chain that reached the furthest step first, and of those the one that began last.
-//!          `journey_funnel_last_entry`: `Int32`, the position of the newest touch that serves step 1, null for none.
-//!          While its window is open the journey can still get further; after that it cannot.
+//!          `journey_funnel_attempts`: list of one record (`step_positions`: those positions, `last_entry` `Int32`: the
+//!          position of the newest touch that serves step 1) for a journey that enters, of none for one that does
+//!          not. While the window of its last entry is open a journey can still get further; after that it cannot.
 //!          All null when an argument is null.
 //! Ties:    touches of equal time are taken in journey order. One touch serves one step of a chain only.
 //! Memory:  4 bytes per text element, 8 bytes per touch that serves a step of the journey in hand.
@@ -28,8 +29,8 @@ mod steps;
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::{Int32Array, Int32Builder};
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::array::{ArrayRef, Int32Array, Int32Builder};
+use datafusion::arrow::datatypes::{DataType, Fields};
 use datafusion::common::{Result, exec_datafusion_err};
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
@@ -42,7 +43,7 @@ use super::arguments::{
     Lists, Spans, coerce_span, coerce_texts, coerce_times, expect_count, item_field, list_type, to_times,
 };
 use super::document;
-use super::elements::{Names, Rows, time_at};
+use super::elements::{Names, Rows, record_fields, records_type, time_at};
 
 const ARGUMENTS: [(&str, &str); 5] = [
     ("times", "A list of timestamps, in journey order."),
@@ -178,24 +179,29 @@ impl ScalarUDFImpl for JourneyFunnelPositions {
 }
 
 // ---------------------------------------------------------------------------------------------------------------
-// journey_funnel_last_entry
+// journey_funnel_attempts
 // ---------------------------------------------------------------------------------------------------------------
 
-/// The function `journey_funnel_last_entry`.
+/// The fields of an attempt.
+fn attempt_fields() -> Fields {
+    record_fields([("step_positions", list_type(DataType::Int32)), ("last_entry", DataType::Int32)])
+}
+
+/// The function `journey_funnel_attempts`.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub struct JourneyFunnelLastEntry {
+pub struct JourneyFunnelAttempts {
     signature: Signature,
 }
 
-impl Default for JourneyFunnelLastEntry {
+impl Default for JourneyFunnelAttempts {
     fn default() -> Self {
         Self { signature: Signature::user_defined(Volatility::Immutable) }
     }
 }
 
-impl ScalarUDFImpl for JourneyFunnelLastEntry {
+impl ScalarUDFImpl for JourneyFunnelAttempts {
     fn name(&self) -> &str {
-        "journey_funnel_last_entry"
+        "journey_funnel_attempts"
     }
 
     fn signature(&self) -> &Signature {
@@ -207,27 +213,41 @@ impl ScalarUDFImpl for JourneyFunnelLastEntry {
     }
 
     fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Int32)
+        Ok(records_type(attempt_fields()))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let mut entries = Int32Builder::with_capacity(args.number_rows);
+        let (mut positions, mut last_entries): (Vec<i32>, Vec<i32>) = (vec![], vec![]);
+        let mut attempts = Rows::with_capacity(args.number_rows);
+        let mut witnesses = Rows::with_capacity(args.number_rows);
         for_each_journey(self.name(), &args, |chains| {
-            entries.append_option(chains.and_then(Chains::last_entry).map(|touch| touch as i32 + 1));
-            Ok(())
+            let Some(chains) = chains else {
+                attempts.null();
+                return Ok(());
+            };
+            if let Some(touch) = chains.last_entry() {
+                positions.extend(chains.witness().map(|touch| touch as i32 + 1));
+                witnesses.end(self.name(), positions.len())?;
+                last_entries.push(touch as i32 + 1);
+            }
+            attempts.end(self.name(), last_entries.len())
         })?;
-        Ok(ColumnarValue::Array(Arc::new(entries.finish())))
+        let witnesses = witnesses.finish(item_field(DataType::Int32), Arc::new(Int32Array::from(positions)))?;
+        let columns = vec![witnesses, Arc::new(Int32Array::from(last_entries)) as ArrayRef];
+        Ok(ColumnarValue::Array(attempts.finish_records(attempt_fields(), columns)?))
     }
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
             document(
-                "Returns the position, from 1, of the newest touch of a journey that serves step 1 of a funnel; of a \
-                 journey that reaches the last step, the newest up to there. A window counted from it tells until when \
-                 the journey can still get further. Null when no touch serves step 1 or an argument is null.",
-                "journey_funnel_last_entry(times, touchpoints, channels, steps, window)",
-                "select journey_funnel_last_entry([timestamp '2026-01-01', timestamp '2026-01-02'], \
-                 ['product_view', 'product_view'], ['web', 'store'], ['product_view', 'purchase'], interval '7 days');",
+                "Returns a list of one record for a journey that enters a funnel, and of none for one that does not: \
+                 (step_positions, last_entry). The first is what journey_funnel_positions returns, the second the \
+                 position of the newest touch that serves step 1 (of a journey that reaches the last step: up to \
+                 there), whose window tells until when the journey can still get further. Null when an argument is \
+                 null.",
+                "journey_funnel_attempts(times, touchpoints, channels, steps, window)",
+                "select unnest(journey_funnel_attempts([timestamp '2026-01-01', timestamp '2026-01-02'], \
+                 ['product_view', 'product_view'], ['web', 'store'], ['product_view', 'purchase'], interval '7 days'));",
                 &ARGUMENTS,
             )
         });
@@ -446,6 +466,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_journey_that_enters_has_one_attempt_with_its_last_entry() {
+        for journeys in in_every_encoding() {
+            let sql = format!(
+                "select id, attempt['step_positions'], attempt['last_entry'] from ( \
+                     select id, unnest(journey_funnel_attempts(times, touchpoints, channels, ['home', 'product'], 60000000)) \
+                     as attempt from ({journeys})) order by id"
+            );
+            assert_eq!(rows_of(&sql).await, ["1 | [2, 3] | 2"], "{journeys}");
+        }
+        let sql = format!(
+            "select journey_funnel_attempts(times, touchpoints, channels, ['web:home', 'store:cart'], 60000000) \
+             from ({SELECT_JOURNEYS}) where id = 1"
+        );
+        assert_eq!(rows_of(&sql).await, ["[{step_positions: [1], last_entry: 4}]"]);
+    }
+
+    #[tokio::test]
     async fn null_arguments_give_null() {
         for arguments in [
             "null, ['a'], ['w'], ['a'], 1",
@@ -474,7 +511,7 @@ mod tests {
             ("[now()], ['a'], ['w'], ['a', null], 1", "step 2 is null"),
             ("[now()], ['a'], ['w'], ['a|'], 1", "step 1 ('a|') has an empty alternative"),
         ] {
-            for function in ["journey_funnel", "journey_funnel_positions", "journey_funnel_last_entry"] {
+            for function in ["journey_funnel", "journey_funnel_positions", "journey_funnel_attempts"] {
                 let error = error_of(&format!("select {function}({arguments})")).await;
                 assert!(error.contains(&format!("{function}: ")) && error.contains(message), "{arguments}: {error}");
             }

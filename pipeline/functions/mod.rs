@@ -49,7 +49,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         Arc::new(count::CountDistinct::default().into()),
         Arc::new(count::CountSwitches::default().into()),
         Arc::new(funnel::JourneyFunnel::default().into()),
-        Arc::new(funnel::JourneyFunnelLastEntry::default().into()),
+        Arc::new(funnel::JourneyFunnelAttempts::default().into()),
         Arc::new(funnel::JourneyFunnelPositions::default().into()),
         Arc::new(gap_starts::GapStarts::default().into()),
         Arc::new(goal_touches::GoalTouches::default().into()),

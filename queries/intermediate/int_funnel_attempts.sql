@@ -32,26 +32,40 @@ journeys as (
 
 ),
 
-matched as (
+-- A journey that does not enter a funnel has no attempt to unnest. (A condition would be met twice: the engine moves it
+-- below what it is made of.)
+unnested as (
 
     select
         funnels.funnel,
-        funnels.steps,
         funnels.step_count,
         funnels.attempt_window,
         journeys.*,
-        journey_funnel_positions(
-            journeys.times,
-            journeys.touchpoints,
-            journeys.channels,
-            funnels.steps,
-            funnels.attempt_window
-        ) as step_positions
+        unnest(
+            journey_funnel_attempts(
+                journeys.times,
+                journeys.touchpoints,
+                journeys.channels,
+                funnels.steps,
+                funnels.attempt_window
+            )
+        ) as attempt
     from funnels
     cross join journeys
 
 ),
 
+matched as (
+
+    select
+        *,
+        attempt['step_positions'] as step_positions,
+        attempt['last_entry'] as last_entry
+    from unnested
+
+),
+
+-- A newer entry opens a newer window, in which the attempt can still get further.
 entered as (
 
     select
@@ -59,46 +73,28 @@ entered as (
         cast(cardinality(step_positions) as bigint) as furthest_step,
         times[step_positions[1]] as entered_at,
         times[step_positions[-1]] as reached_at,
-        times[step_positions[-1] + 1] as next_at
+        times[step_positions[-1] + 1] as next_at,
+        times[last_entry] + attempt_window as closes_at
     from matched
-    where cardinality(step_positions) > 0
-
-),
-
--- A newer entry opens a newer window, in which the attempt can still get further.
-with_window as (
-
-    select
-        *,
-        times[
-            journey_funnel_last_entry(
-                times,
-                touchpoints,
-                channels,
-                steps,
-                attempt_window
-            )
-        ] + attempt_window as closes_at
-    from entered
 
 ),
 
 with_outcome as (
 
     select
-        with_window.*,
+        entered.*,
         case
-            when with_window.furthest_step = with_window.step_count
+            when entered.furthest_step = entered.step_count
                 then 'converted'
             when
-                with_window.state = 'open'
-                and as_of.as_of <= with_window.closes_at
+                entered.state = 'open'
+                and as_of.as_of <= entered.closes_at
                 then 'open'
-            when with_window.ended_at > with_window.closes_at then 'timed_out'
+            when entered.ended_at > entered.closes_at then 'timed_out'
             else 'left'
         end as outcome
     from as_of
-    cross join with_window
+    cross join entered
 
 ),
 
