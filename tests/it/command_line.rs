@@ -324,7 +324,7 @@ fn who_reads_pseudonyms_needs_no_key() {
         house.command(&["run"]).env("WAYLINE_PSEUDONYM_KEY", "a key of thirty-two characters!!").output().unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     house.fail(2, &["run"]);
-    assert_eq!(house.sql("select count(*) from touchpoints"), ["82"]);
+    assert_eq!(house.sql("select count(*) from touchpoints"), ["98"]);
     house.succeed(&["status"]);
     // Now a value is blocked whose pseudonym only the key tells.
     house.write("wayline.toml", blocking.as_bytes());
