@@ -16,14 +16,18 @@ mod goal_touches;
 mod journey_starts;
 mod list_any;
 mod list_sum;
+mod markov;
 mod moments;
 mod path;
+mod path_counts;
 mod path_edges;
 mod path_slice;
+mod path_tables;
 mod retention;
 mod run_ids;
 mod run_starts;
 mod sessionize;
+mod shapley;
 mod single_phase;
 mod split;
 mod starts;
@@ -37,6 +41,7 @@ use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::{AggregateUDF, DocSection, Documentation, ScalarUDF, WindowUDF};
 
 pub use content_id::{content_hash, content_id};
+pub use path_tables::{PathTable, path_tables};
 pub use single_phase::single_phase_first;
 
 /// Every scalar function.
@@ -74,7 +79,9 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
 /// Every aggregate function.
 pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     vec![
+        Arc::new(markov::MarkovRemoval::default().into()),
         Arc::new(retention::Retention::default().into()),
+        Arc::new(shapley::Shapley::default().into()),
         Arc::new(timeline::Path::default().into()),
         Arc::new(timeline::Timeline::default().into()),
     ]
@@ -96,6 +103,7 @@ pub fn register_all(ctx: &SessionContext) {
     for function in window_functions() {
         ctx.register_udwf(function.as_ref().clone());
     }
+    path_tables::register(ctx);
 }
 
 /// Documentation of a function for SQL users: what it returns, its syntax, a query that runs, its arguments.

@@ -1,0 +1,601 @@
+//! The accumulators: of many groups, and of one.
+//!
+//! A state has three lists per group: the names of its channels, the words of its keys, and a record per key with the
+//! number of its words and its counts. A word above 1 is the place of a channel among the names, from 2. Nothing in a
+//! state depends on another group, so states merge anywhere in any order.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, ListArray, StringArray,
+    StringViewArray, StructArray, UInt32Array, UInt64Array,
+};
+use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::datatypes::{DataType, Decimal128Type, Fields, Int64Type, UInt32Type, UInt64Type};
+use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, exec_err};
+use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
+
+use super::super::arguments::{Lists, TextColumn, element_type, item_field};
+use super::super::elements::{Names, record_fields};
+use super::entries::Entries;
+use super::tally::{Counts, END, Overflow, START, Symbols, Tally};
+use super::{Model, result_type};
+
+/// The word of the first channel of a state.
+const FIRST_CHANNEL: u32 = END + 1;
+
+/// The type of the whole number of a value.
+const VALUE_TYPE: DataType = DataType::Decimal128(38, 0);
+
+/// The fields of an entry of a state.
+pub(super) fn entry_fields() -> Fields {
+    record_fields([
+        ("words", DataType::UInt32),
+        ("conversions", DataType::UInt64),
+        ("nulls", DataType::UInt64),
+        ("value", VALUE_TYPE),
+    ])
+}
+
+/// The counts of many groups.
+#[derive(Debug)]
+pub(in crate::functions) struct PathCounts<M> {
+    model: M,
+    /// The digits behind the point of values; `None` without values.
+    scale: Option<i8>,
+    groups: usize,
+    symbols: Symbols,
+    tally: Tally,
+    /// The numbers of the channels of the path in hand, and what its model makes of them.
+    path: Vec<u32>,
+    scratch: Vec<u32>,
+}
+
+fn overflow(function: &str) -> DataFusionError {
+    exec_datafusion_err!("{function}: counts or values add up to more than 64 bits, or 38 digits, hold")
+}
+
+/// The counts of each row of a batch.
+struct RowCounts<'a> {
+    conversions: &'a Int64Array,
+    nulls: &'a Int64Array,
+    values: Option<&'a Decimal128Array>,
+}
+
+impl<'a> RowCounts<'a> {
+    fn of_arguments(arguments: &'a [ArrayRef]) -> Self {
+        Self {
+            conversions: arguments[2].as_primitive::<Int64Type>(),
+            nulls: arguments[3].as_primitive::<Int64Type>(),
+            values: arguments.get(4).map(|values| values.as_primitive::<Decimal128Type>()),
+        }
+    }
+
+    /// Null counts as 0.
+    fn get(&self, function: &str, row: usize) -> Result<Counts> {
+        let count = |what: &str, counts: &Int64Array| {
+            let count = if counts.is_valid(row) { counts.value(row) } else { 0 };
+            u64::try_from(count)
+                .map_err(|_| exec_datafusion_err!("{function}: {what} must not be negative, got {count}"))
+        };
+        Ok(Counts {
+            conversions: count("conversions", self.conversions)?,
+            nulls: count("nulls", self.nulls)?,
+            value: self.values.filter(|values| values.is_valid(row)).map_or(0, |values| values.value(row)),
+        })
+    }
+}
+
+impl<M: Model> PathCounts<M> {
+    /// Without paths.
+    pub(super) fn new(model: M, scale: Option<i8>) -> Self {
+        Self {
+            model,
+            scale,
+            groups: 0,
+            symbols: Symbols::default(),
+            tally: Tally::default(),
+            path: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    fn count_rows(
+        &mut self,
+        arguments: &[ArrayRef],
+        group_indices: impl Iterator<Item = usize>,
+        filter: Option<&BooleanArray>,
+    ) -> Result<()> {
+        let paths = Lists::of_array(M::NAME, &arguments[1])?;
+        let counts = RowCounts::of_arguments(arguments);
+        let mut names = Names::new();
+        let numbers = names.numbers(M::NAME, &paths.values)?;
+        let symbols: Vec<u32> = names.texts().iter().map(|text| self.symbols.number(*text)).collect();
+        let keys = self.model.keys();
+        for (row, group) in group_indices.enumerate() {
+            let passes = filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
+            let Some(path) = paths.range(row).filter(|_| passes) else {
+                continue;
+            };
+            let counts = counts.get(M::NAME, row)?;
+            if counts.journeys() == 0 {
+                continue;
+            }
+            self.path.clear();
+            self.path.extend(numbers[path].iter().map(|number| symbols[*number as usize]));
+            let counted = keys.count(&mut self.tally, group as u32, &self.path, counts, &mut self.scratch);
+            counted.map_err(|Overflow| overflow(M::NAME))?;
+        }
+        Ok(())
+    }
+
+    fn merge_states(&mut self, states: &[ArrayRef], group_indices: impl Iterator<Item = usize>) -> Result<()> {
+        let channels = Lists::of_array(M::NAME, &states[0])?;
+        let words = Lists::of_array(M::NAME, &states[1])?;
+        let entries = Lists::of_array(M::NAME, &states[2])?;
+        let texts = TextColumn::of_array(M::NAME, &channels.values)?;
+        let word_values = words.values.as_primitive::<UInt32Type>().values();
+        let columns = entries.values.as_struct().columns();
+        let lengths = columns[0].as_primitive::<UInt32Type>().values();
+        let conversions = columns[1].as_primitive::<UInt64Type>().values();
+        let nulls = columns[2].as_primitive::<UInt64Type>().values();
+        let values = columns[3].as_primitive::<Decimal128Type>().values();
+        let keys = self.model.keys();
+        let mut symbols = Vec::new();
+        for (row, group) in group_indices.enumerate() {
+            let (Some(channels), Some(words), Some(entries)) =
+                (channels.range(row), words.range(row), entries.range(row))
+            else {
+                continue;
+            };
+            symbols.clear();
+            symbols.extend([START, END]);
+            symbols.extend(channels.map(|position| self.symbols.number(texts.get(position))));
+            let mut words = word_values[words].iter();
+            for entry in entries {
+                self.path.clear();
+                let key = words.by_ref().take(lengths[entry] as usize);
+                self.path.extend(key.map(|word| symbols[*word as usize]));
+                keys.normalise(&mut self.path);
+                let counts = Counts { conversions: conversions[entry], nulls: nulls[entry], value: values[entry] };
+                let added = self.tally.add(group as u32, &self.path, counts);
+                added.map_err(|Overflow| overflow(M::NAME))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of groups to emit.
+    fn emitted(&self, emit_to: EmitTo) -> usize {
+        match emit_to {
+            EmitTo::All => self.groups,
+            EmitTo::First(groups) => groups,
+        }
+    }
+
+    fn forget(&mut self, groups: usize) {
+        self.groups -= groups;
+        if self.groups == 0 {
+            self.tally = Tally::default();
+            self.symbols = Symbols::default();
+        } else {
+            self.tally.forget(groups);
+        }
+    }
+
+    /// The state of the first `groups` groups.
+    fn states(&self, groups: usize) -> Result<Vec<ArrayRef>> {
+        let (entries, ends) = self.tally.by_group(groups);
+        let mut channels: Vec<Option<&str>> = Vec::new();
+        let mut words: Vec<u32> = Vec::new();
+        let mut counts: Vec<Counts> = Vec::with_capacity(entries.len());
+        let mut lengths: Vec<u32> = Vec::with_capacity(entries.len());
+        let (mut channel_ends, mut word_ends) = (Vec::with_capacity(groups), Vec::with_capacity(groups));
+        // The word of each number in the group in hand; `END`, which no channel has, where it has none yet.
+        let mut word_of = vec![END; self.symbols.end() as usize];
+        let mut used: Vec<u32> = Vec::new();
+        for group in 0..groups {
+            let first_channel = channels.len();
+            for entry in &entries[ends[group]..ends[group + 1]] {
+                let key = self.tally.key(*entry as usize);
+                for number in key {
+                    if *number == START || *number == END {
+                        words.push(*number);
+                        continue;
+                    }
+                    let word = &mut word_of[*number as usize];
+                    if *word == END {
+                        *word = FIRST_CHANNEL + (channels.len() - first_channel) as u32;
+                        used.push(*number);
+                        channels.push(self.symbols.text(*number));
+                    }
+                    words.push(*word);
+                }
+                lengths.push(key.len() as u32);
+                counts.push(self.tally.counts(*entry as usize));
+            }
+            used.drain(..).for_each(|number| word_of[number as usize] = END);
+            channel_ends.push(channels.len());
+            word_ends.push(words.len());
+        }
+        let value = Decimal128Array::from_iter_values(counts.iter().map(|counts| counts.value));
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(UInt32Array::from(lengths)),
+            Arc::new(UInt64Array::from_iter_values(counts.iter().map(|counts| counts.conversions))),
+            Arc::new(UInt64Array::from_iter_values(counts.iter().map(|counts| counts.nulls))),
+            Arc::new(value.with_data_type(VALUE_TYPE)),
+        ];
+        let records = StructArray::try_new(entry_fields(), columns, None)?;
+        Ok(vec![
+            list_of::<M>(Arc::new(StringArray::from(channels)), &channel_ends)?,
+            list_of::<M>(Arc::new(UInt32Array::from(words)), &word_ends)?,
+            list_of::<M>(Arc::new(records), &ends[1..])?,
+        ])
+    }
+
+    /// The result of the first `groups` groups.
+    fn results(&self, groups: usize) -> Result<ArrayRef> {
+        let (listed, ends) = self.tally.by_group(groups);
+        let mut names: Vec<Option<&str>> = Vec::new();
+        let mut credits = Vec::new();
+        let mut result_ends = Vec::with_capacity(groups);
+        for group in 0..groups {
+            let listed = &listed[ends[group]..ends[group + 1]];
+            let (entries, channels) = Entries::of_group(self.model.keys(), &self.tally, &self.symbols, listed);
+            names.extend(channels.iter().map(|number| self.symbols.text(*number)));
+            credits.extend(self.model.credits(&entries)?);
+            result_ends.push(names.len());
+        }
+        let unit = 10f64.powi(i32::from(self.scale.unwrap_or(0)));
+        let value = |value: Option<f64>| value.filter(|_| self.scale.is_some()).map(|value| value / unit);
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringViewArray::from(names)),
+            Arc::new(credits.iter().map(|credit| credit.measure).collect::<Float64Array>()),
+            Arc::new(credits.iter().map(|credit| credit.conversions).collect::<Float64Array>()),
+            Arc::new(credits.iter().map(|credit| value(credit.value)).collect::<Float64Array>()),
+        ];
+        let Some(DataType::Struct(fields)) = element_type(&result_type::<M>()).cloned() else {
+            return exec_err!("{}: expected to return records", M::NAME);
+        };
+        list_of::<M>(Arc::new(StructArray::try_new(fields, columns, None)?), &result_ends)
+    }
+}
+
+/// A list per group, from where each ends.
+fn list_of<M: Model>(values: ArrayRef, ends: &[usize]) -> Result<ArrayRef> {
+    if i32::try_from(values.len()).is_err() {
+        return exec_err!("{}: a state has more than {} elements; use smaller groups", M::NAME, i32::MAX);
+    }
+    let mut start = 0;
+    let lengths = ends.iter().map(|end| {
+        let length = end - start;
+        start = *end;
+        length
+    });
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    Ok(Arc::new(ListArray::try_new(item_field(values.data_type().clone()), offsets, values, None)?))
+}
+
+impl<M: Model> GroupsAccumulator for PathCounts<M> {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        group_indices: &[usize],
+        opt_filter: Option<&BooleanArray>,
+        total_num_groups: usize,
+    ) -> Result<()> {
+        self.groups = self.groups.max(total_num_groups);
+        self.count_rows(values, group_indices.iter().copied(), opt_filter)
+    }
+
+    fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
+        self.groups = self.groups.max(total_num_groups);
+        self.merge_states(values, group_indices.iter().copied())
+    }
+
+    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
+        let groups = self.emitted(emit_to);
+        let results = self.results(groups)?;
+        self.forget(groups);
+        Ok(results)
+    }
+
+    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
+        let groups = self.emitted(emit_to);
+        let states = self.states(groups)?;
+        self.forget(groups);
+        Ok(states)
+    }
+
+    /// Each row becomes the state of a group of its own.
+    fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
+        let rows = values[0].len();
+        let mut each = Self::new(self.model.clone(), self.scale);
+        each.count_rows(values, 0..rows, opt_filter)?;
+        each.states(rows)
+    }
+
+    fn size(&self) -> usize {
+        let scratch = (self.path.capacity() + self.scratch.capacity()) * size_of::<u32>();
+        size_of::<Self>() + self.symbols.size() + self.tally.size() + scratch
+    }
+}
+
+/// The counts of one group: of a query without `group by`, or of a window.
+#[derive(Debug)]
+pub(in crate::functions) struct SinglePathCounts<M>(PathCounts<M>);
+
+impl<M: Model> SinglePathCounts<M> {
+    /// The only group of `counts`.
+    pub(in crate::functions) fn new(mut counts: PathCounts<M>) -> Self {
+        counts.groups = 1;
+        Self(counts)
+    }
+}
+
+impl<M: Model> Accumulator for SinglePathCounts<M> {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let rows = values[0].len();
+        self.0.count_rows(values, std::iter::repeat_n(0, rows), None)
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        let rows = states[0].len();
+        self.0.merge_states(states, std::iter::repeat_n(0, rows))
+    }
+
+    /// Leaves the counts where they are: a window asks again after each of its rows.
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        ScalarValue::try_from_array(&self.0.results(1)?, 0)
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        self.0.states(1)?.iter().map(|state| ScalarValue::try_from_array(state, 0)).collect()
+    }
+
+    fn size(&self) -> usize {
+        GroupsAccumulator::size(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{GenericListArray, OffsetSizeTrait};
+    use datafusion::arrow::compute::cast;
+    use datafusion::common::plan_err;
+    use proptest::prelude::*;
+
+    use super::super::super::arguments::coded_text_type;
+    use super::super::testing::{Path, entries_of, paths};
+    use super::super::{Credit, Keys};
+    use super::*;
+
+    const GROUPS: usize = 3;
+
+    /// A model that shows every key, its place and its counts.
+    #[derive(Debug, Clone)]
+    struct Probe(Keys);
+
+    impl Model for Probe {
+        const NAME: &'static str = "probe";
+        const MEASURE: &'static str = "measure";
+
+        fn parameter_type(data_type: &DataType) -> Result<DataType> {
+            Ok(data_type.clone())
+        }
+
+        fn of_parameter(parameter: &ScalarValue) -> Result<Self> {
+            plan_err!("probe: not called with {parameter}")
+        }
+
+        fn keys(&self) -> Keys {
+            self.0
+        }
+
+        fn credits(&self, entries: &Entries) -> Result<Vec<Credit>> {
+            let of_channel = |channel: u32| {
+                let (mut measure, mut conversions, mut value) = (0.0, 0.0, 0.0);
+                for (position, (key, counts)) in
+                    entries.iter().enumerate().filter(|(_, (key, _))| key.contains(&channel))
+                {
+                    let place = key.iter().fold(position as f64, |place, word| place * 7.0 + f64::from(*word));
+                    measure += place * counts.conversions as f64;
+                    conversions += place * counts.nulls as f64;
+                    value += place * counts.value as f64;
+                }
+                Credit { measure: Some(measure), conversions: Some(conversions), value: Some(value) }
+            };
+            Ok((1..=entries.channels() as u32).map(of_channel).collect())
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    struct Row {
+        group: usize,
+        path: Path,
+        passes: Option<bool>,
+    }
+
+    /// The records of a group, their numbers as bits.
+    type Records = Vec<(String, u64, u64, u64)>;
+
+    fn naive(keys: Keys, rows: &[Row]) -> Vec<Records> {
+        let of_group = |group: usize| {
+            let rows = rows.iter().filter(|row| row.group == group && row.passes == Some(true));
+            let paths: Vec<Path> = rows.map(|row| row.path.clone()).collect();
+            let (entries, names) = entries_of(keys, &paths);
+            let credits = Probe(keys).credits(&entries).unwrap();
+            let bits = |number: Option<f64>| number.unwrap().to_bits();
+            names
+                .into_iter()
+                .zip(credits)
+                .map(|(name, credit)| {
+                    (name, bits(credit.measure), bits(credit.conversions), (credit.value.unwrap() / 100.0).to_bits())
+                })
+                .collect()
+        };
+        (0..GROUPS).map(of_group).collect()
+    }
+
+    fn list<O: OffsetSizeTrait>(rows: &[Row], text: &DataType) -> ArrayRef {
+        let texts = StringArray::from(rows.iter().flat_map(|row| row.path.channels.clone()).collect::<Vec<_>>());
+        let texts = cast(&texts, text).unwrap();
+        let offsets = OffsetBuffer::<O>::from_lengths(rows.iter().map(|row| row.path.channels.len()));
+        Arc::new(GenericListArray::<O>::new(item_field(text.clone()), offsets, texts, None))
+    }
+
+    fn arguments(rows: &[Row], encoding: usize) -> Vec<ArrayRef> {
+        let path = match encoding {
+            0 => list::<i32>(rows, &DataType::Utf8),
+            1 => list::<i64>(rows, &DataType::LargeUtf8),
+            2 => list::<i32>(rows, &DataType::Utf8View),
+            _ => list::<i32>(rows, &coded_text_type()),
+        };
+        let count = |count: &dyn Fn(&Path) -> i64| -> ArrayRef {
+            Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| count(&row.path))))
+        };
+        let values = Decimal128Array::from_iter_values(rows.iter().map(|row| row.path.value));
+        vec![
+            count(&|_| 1),
+            path,
+            count(&|path| path.conversions as i64),
+            count(&|path| path.nulls as i64),
+            Arc::new(values.with_precision_and_scale(38, 2).unwrap()),
+        ]
+    }
+
+    fn read(results: &ArrayRef) -> Vec<Records> {
+        let lists = Lists::of_array("probe", results).unwrap();
+        let columns = lists.values.as_struct().columns();
+        let texts = TextColumn::of_array("probe", &columns[0]).unwrap();
+        let bits = |column: usize, at: usize| {
+            columns[column].as_primitive::<datafusion::arrow::datatypes::Float64Type>().value(at).to_bits()
+        };
+        (0..lists.len())
+            .map(|row| {
+                let record = |at: usize| (texts.get(at).unwrap().to_owned(), bits(1, at), bits(2, at), bits(3, at));
+                lists.range(row).unwrap().map(record).collect()
+            })
+            .collect()
+    }
+
+    fn empty(keys: Keys) -> PathCounts<Probe> {
+        PathCounts::new(Probe(keys), Some(2))
+    }
+
+    /// The way of a batch into the final accumulator.
+    #[derive(Debug, Clone, Copy)]
+    enum Way {
+        Update,
+        State { first: usize },
+        ConvertToState,
+    }
+
+    fn add(total: &mut PathCounts<Probe>, rows: &[Row], way: Way, encoding: usize) {
+        let values = arguments(rows, encoding);
+        let groups: Vec<usize> = rows.iter().map(|row| row.group).collect();
+        let filter: BooleanArray = rows.iter().map(|row| row.passes).collect();
+        match way {
+            Way::Update => total.update_batch(&values, &groups, Some(&filter), GROUPS).unwrap(),
+            Way::ConvertToState => {
+                let state = total.convert_to_state(&values, Some(&filter)).unwrap();
+                GroupsAccumulator::merge_batch(total, &state, &groups, GROUPS).unwrap();
+            }
+            Way::State { first } => {
+                let mut part = empty(total.model.0);
+                part.update_batch(&values, &groups, Some(&filter), GROUPS).unwrap();
+                let state = GroupsAccumulator::state(&mut part, EmitTo::First(first)).unwrap();
+                let groups: Vec<usize> = (0..GROUPS).collect();
+                GroupsAccumulator::merge_batch(total, &state, &groups[..first], GROUPS).unwrap();
+                let state = GroupsAccumulator::state(&mut part, EmitTo::All).unwrap();
+                GroupsAccumulator::merge_batch(total, &state, &groups[first..], GROUPS).unwrap();
+            }
+        }
+    }
+
+    fn rows() -> impl Strategy<Value = Vec<Row>> {
+        let passes = prop_oneof![9 => Just(Some(true)), 1 => prop_oneof![Just(Some(false)), Just(None)]];
+        (paths(6), prop::collection::vec((0..GROUPS, passes), 25)).prop_map(|(paths, others)| {
+            let rows = paths.into_iter().zip(others);
+            rows.map(|(path, (group, passes))| Row { group, path, passes }).collect()
+        })
+    }
+
+    fn keys() -> impl Strategy<Value = Keys> {
+        prop_oneof![Just(Keys::Sets), (1usize..=4).prop_map(|order| Keys::Windows { order })]
+    }
+
+    fn way() -> impl Strategy<Value = Way> {
+        prop_oneof![Just(Way::Update), (0..=GROUPS).prop_map(|first| Way::State { first }), Just(Way::ConvertToState)]
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_and_any_split_give_the_same_bits(
+            keys in keys(),
+            rows in rows(),
+            turn in 0usize..25,
+            batches in prop::collection::vec((1usize..8, way(), 0usize..4), 1..6),
+            emitted in 0..=GROUPS,
+        ) {
+            let expected = naive(keys, &rows);
+            let mut turned = rows.clone();
+            turned.rotate_left(turn % rows.len());
+            let mut total = empty(keys);
+            total.groups = GROUPS;
+            let mut rest = &turned[..];
+            for (length, way, encoding) in batches.iter().cycle() {
+                let (batch, others) = rest.split_at((*length).min(rest.len()));
+                add(&mut total, batch, *way, *encoding);
+                rest = others;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            let mut found = read(&GroupsAccumulator::evaluate(&mut total, EmitTo::First(emitted)).unwrap());
+            found.extend(read(&GroupsAccumulator::evaluate(&mut total, EmitTo::All).unwrap()));
+            prop_assert_eq!(found, expected);
+        }
+
+        #[test]
+        fn one_group_by_itself_gives_the_same_bits(keys in keys(), rows in rows(), cut in 0usize..25) {
+            let mut rows = rows;
+            rows.iter_mut().for_each(|row| (row.group, row.passes) = (0, Some(true)));
+            let (first, second) = rows.split_at(cut.min(rows.len()));
+            let mut total = SinglePathCounts::new(empty(keys));
+            total.update_batch(&arguments(first, 0)).unwrap();
+            let before = total.evaluate().unwrap();
+            prop_assert_eq!(&before, &total.evaluate().unwrap());
+            let mut part = SinglePathCounts::new(empty(keys));
+            part.update_batch(&arguments(second, 3)).unwrap();
+            let state: Vec<ArrayRef> =
+                Accumulator::state(&mut part).unwrap().iter().map(|state| state.to_array().unwrap()).collect();
+            Accumulator::merge_batch(&mut total, &state).unwrap();
+            let found = read(&total.evaluate().unwrap().to_array().unwrap());
+            prop_assert_eq!(&found, &naive(keys, &rows)[..1]);
+        }
+    }
+
+    #[test]
+    fn the_size_goes_with_distinct_keys_and_not_with_rows() {
+        let row = |number: usize| {
+            let channels = ["web", "store", "call", "chat"];
+            let path = Path {
+                channels: vec![channels[number % 4], channels[number / 4 % 4]],
+                conversions: 1,
+                nulls: 1,
+                value: 1,
+            };
+            Row { group: 0, path, passes: Some(true) }
+        };
+        let rows: Vec<Row> = (0..1000).map(row).collect();
+        let mut total = empty(Keys::Windows { order: 1 });
+        add(&mut total, &rows, Way::Update, 0);
+        let full = GroupsAccumulator::size(&total);
+        for _ in 0..20 {
+            add(&mut total, &rows, Way::Update, 0);
+        }
+        assert_eq!(GroupsAccumulator::size(&total), full);
+        assert!(full < 10_000, "{full}");
+    }
+}

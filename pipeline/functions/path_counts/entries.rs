@@ -1,0 +1,105 @@
+//! The counts of one group in an order that depends on the names of its channels alone.
+
+use super::Keys;
+use super::tally::{Counts, END, START, Symbols, Tally};
+
+/// The rank of the place before the first touch; channels have the ranks from 1.
+pub(in crate::functions) const RANK_OF_START: u32 = 0;
+/// The rank of the place behind the last touch.
+pub(in crate::functions) const RANK_OF_END: u32 = u32::MAX;
+
+/// Keys and their counts, sorted by key. Its words are ranks: channels in the order of their names' bytes, the unknown
+/// channel last.
+#[derive(Debug, Default)]
+pub(in crate::functions) struct Entries {
+    channels: usize,
+    words: Vec<u32>,
+    ends: Vec<usize>,
+    counts: Vec<Counts>,
+}
+
+impl Entries {
+    /// The listed entries of a tally, and the number of the channel of each rank, from rank 1.
+    pub(in crate::functions) fn of_group(
+        keys: Keys,
+        tally: &Tally,
+        symbols: &Symbols,
+        listed: &[u32],
+    ) -> (Self, Vec<u32>) {
+        let (ranks, channels) = ranks(tally, symbols, listed);
+        let mut words = Vec::new();
+        let mut spans = Vec::with_capacity(listed.len());
+        for entry in listed {
+            let start = words.len();
+            words.extend(tally.key(*entry as usize).iter().map(|word| ranks[*word as usize]));
+            keys.normalise(&mut words[start..]);
+            spans.push((start..words.len(), tally.counts(*entry as usize)));
+        }
+        spans.sort_unstable_by(|left, right| words[left.0.clone()].cmp(&words[right.0.clone()]));
+        let mut sorted = Self { channels: channels.len(), words: Vec::with_capacity(words.len()), ..Self::default() };
+        for (span, counts) in spans {
+            sorted.words.extend_from_slice(&words[span]);
+            sorted.ends.push(sorted.words.len());
+            sorted.counts.push(counts);
+        }
+        (sorted, channels)
+    }
+
+    /// The number of channels.
+    pub(in crate::functions) fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// The number of keys.
+    pub(in crate::functions) fn len(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// The key at a position.
+    pub(in crate::functions) fn key(&self, position: usize) -> &[u32] {
+        let start = if position == 0 { 0 } else { self.ends[position - 1] };
+        &self.words[start..self.ends[position]]
+    }
+
+    /// The counts at a position.
+    pub(in crate::functions) fn counts(&self, position: usize) -> Counts {
+        self.counts[position]
+    }
+
+    /// The sum of the counts of the windows that end a path: those of all journeys.
+    pub(in crate::functions) fn ends(&self) -> Counts {
+        let is_end = |key: &[u32]| key.last() == Some(&RANK_OF_END);
+        self.iter().filter(|(key, _)| is_end(key)).fold(Counts::default(), |sum, (_, counts)| Counts {
+            conversions: sum.conversions.saturating_add(counts.conversions),
+            nulls: sum.nulls.saturating_add(counts.nulls),
+            value: sum.value.saturating_add(counts.value),
+        })
+    }
+
+    /// Keys and counts, by key.
+    pub(in crate::functions) fn iter(&self) -> impl Iterator<Item = (&[u32], Counts)> {
+        (0..self.len()).map(|position| (self.key(position), self.counts(position)))
+    }
+}
+
+/// The rank of each number that the listed keys use, and the number of the channel of each rank, from rank 1.
+fn ranks(tally: &Tally, symbols: &Symbols, listed: &[u32]) -> (Vec<u32>, Vec<u32>) {
+    let mut ranks = vec![RANK_OF_START; symbols.end() as usize];
+    let mut channels = Vec::new();
+    let mut is_used = vec![false; symbols.end() as usize];
+    for word in listed.iter().flat_map(|entry| tally.key(*entry as usize)) {
+        if *word != START && *word != END && !is_used[*word as usize] {
+            is_used[*word as usize] = true;
+            channels.push(*word);
+        }
+    }
+    channels.sort_unstable_by_key(|channel| {
+        let text = symbols.text(*channel);
+        (text.is_none(), text)
+    });
+    ranks[END as usize] = RANK_OF_END;
+    for (position, channel) in channels.iter().enumerate() {
+        ranks[*channel as usize] = position as u32 + 1;
+    }
+    (ranks, channels)
+}

@@ -1,0 +1,271 @@
+//! Counts by group and key, where a key is a run of small numbers: a window of a path, or the set of its channels.
+//!
+//! Everything is whole numbers, so a tally does not depend on the order in which it was made. Keys lie one after
+//! another in one buffer; a hash table finds them by group and words.
+
+use std::ops::Range;
+
+use hashbrown::HashTable;
+
+/// What is counted for a key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::functions) struct Counts {
+    /// Journeys that converted.
+    pub conversions: u64,
+    /// Journeys that did not.
+    pub nulls: u64,
+    /// The value of the conversions, as the whole number of a decimal.
+    pub value: i128,
+}
+
+impl Counts {
+    /// Adds counts; `None` when a sum does not fit.
+    pub(in crate::functions) fn checked_add(self, other: Counts) -> Option<Counts> {
+        Some(Counts {
+            conversions: self.conversions.checked_add(other.conversions)?,
+            nulls: self.nulls.checked_add(other.nulls)?,
+            value: self.value.checked_add(other.value)?,
+        })
+    }
+
+    /// All journeys.
+    pub(in crate::functions) fn journeys(self) -> u128 {
+        u128::from(self.conversions) + u128::from(self.nulls)
+    }
+}
+
+/// A sum that does not fit into its 64 bits, or 128 bits for a value.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::functions) struct Overflow;
+
+/// Counts by group and key.
+#[derive(Debug, Default)]
+pub(in crate::functions) struct Tally {
+    index: HashTable<u32>,
+    words: Vec<u32>,
+    /// Where each key ends in `words`; it begins where the one before it ends.
+    ends: Vec<usize>,
+    groups: Vec<u32>,
+    counts: Vec<Counts>,
+}
+
+/// Numbers of groups and channels follow one another, so they need little mixing: a multiplication each, and the high
+/// bits, which the table compares first, brought down to the low ones, by which it chooses a place.
+#[inline]
+fn hash(group: u32, key: &[u32]) -> u64 {
+    const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mixed = key
+        .iter()
+        .fold(u64::from(group), |mixed, word| (mixed.rotate_left(5) ^ u64::from(*word)).wrapping_mul(GOLDEN_RATIO));
+    mixed ^ (mixed >> 32)
+}
+
+impl Tally {
+    /// The number of entries.
+    pub(in crate::functions) fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    fn span(&self, entry: usize) -> Range<usize> {
+        let start = if entry == 0 { 0 } else { self.ends[entry - 1] };
+        start..self.ends[entry]
+    }
+
+    /// The key of an entry.
+    pub(in crate::functions) fn key(&self, entry: usize) -> &[u32] {
+        &self.words[self.span(entry)]
+    }
+
+    /// The counts of an entry.
+    pub(in crate::functions) fn counts(&self, entry: usize) -> Counts {
+        self.counts[entry]
+    }
+
+    /// Adds counts to a key of a group.
+    #[inline]
+    pub(in crate::functions) fn add(&mut self, group: u32, key: &[u32], counts: Counts) -> Result<(), Overflow> {
+        let Self { index, words, ends, groups, counts: sums } = self;
+        let key_of = |entry: u32| {
+            let entry = entry as usize;
+            let start = if entry == 0 { 0 } else { ends[entry - 1] };
+            (groups[entry], &words[start..ends[entry]])
+        };
+        let hash_of = |entry: &u32| {
+            let (group, key) = key_of(*entry);
+            hash(group, key)
+        };
+        let found = index.find(hash(group, key), |entry| key_of(*entry) == (group, key));
+        if let Some(entry) = found {
+            let sum = &mut sums[*entry as usize];
+            *sum = sum.checked_add(counts).ok_or(Overflow)?;
+            return Ok(());
+        }
+        let entry = u32::try_from(groups.len()).map_err(|_| Overflow)?;
+        index.insert_unique(hash(group, key), entry, hash_of);
+        words.extend_from_slice(key);
+        ends.push(words.len());
+        groups.push(group);
+        sums.push(counts);
+        Ok(())
+    }
+
+    /// The entries of each of the first `groups` groups, in the order of their arrival.
+    pub(in crate::functions) fn by_group(&self, groups: usize) -> (Vec<u32>, Vec<usize>) {
+        let mut ends = vec![0; groups + 1];
+        for group in self.groups.iter().filter(|group| (**group as usize) < groups) {
+            ends[*group as usize + 1] += 1;
+        }
+        for group in 0..groups {
+            ends[group + 1] += ends[group];
+        }
+        let mut next = ends.clone();
+        let mut entries = vec![0; ends[groups]];
+        for (entry, group) in self.groups.iter().enumerate().filter(|(_, group)| (**group as usize) < groups) {
+            entries[next[*group as usize]] = entry as u32;
+            next[*group as usize] += 1;
+        }
+        (entries, ends)
+    }
+
+    /// Forgets the first `groups` groups; the others move down by as many.
+    pub(in crate::functions) fn forget(&mut self, groups: usize) {
+        let kept = std::mem::take(self);
+        for entry in (0..kept.len()).filter(|entry| kept.groups[*entry] as usize >= groups) {
+            let group = kept.groups[entry] - groups as u32;
+            self.add(group, kept.key(entry), kept.counts[entry]).expect("a sum that fitted before fits again");
+        }
+    }
+
+    /// Bytes held.
+    pub(in crate::functions) fn size(&self) -> usize {
+        self.index.allocation_size()
+            + self.words.capacity() * size_of::<u32>()
+            + self.ends.capacity() * size_of::<usize>()
+            + self.groups.capacity() * size_of::<u32>()
+            + self.counts.capacity() * size_of::<Counts>()
+    }
+}
+
+/// Channels as numbers. The numbers mean nothing: they follow the order of arrival.
+#[derive(Debug, Default)]
+pub(in crate::functions) struct Symbols {
+    index: HashTable<u32>,
+    bytes: String,
+    ends: Vec<usize>,
+}
+
+/// Before the first touch.
+pub(in crate::functions) const START: u32 = 0;
+/// Behind the last touch.
+pub(in crate::functions) const END: u32 = 1;
+/// A touch whose channel is null.
+pub(in crate::functions) const UNKNOWN: u32 = 2;
+/// The first number of a channel with a name.
+const NAMED: u32 = 3;
+
+impl Symbols {
+    fn text_of<'a>(bytes: &'a str, ends: &[usize], position: usize) -> &'a str {
+        let start = if position == 0 { 0 } else { ends[position - 1] };
+        &bytes[start..ends[position]]
+    }
+
+    /// The number of a channel, a new one if it is new.
+    pub(in crate::functions) fn number(&mut self, text: Option<&str>) -> u32 {
+        let Some(text) = text else {
+            return UNKNOWN;
+        };
+        let Self { index, bytes, ends } = self;
+        let hash_text = |text: &str| {
+            use std::hash::BuildHasher;
+            foldhash::quality::FixedState::default().hash_one(text)
+        };
+        let found = index.find(hash_text(text), |position| Self::text_of(bytes, ends, *position as usize) == text);
+        if let Some(position) = found {
+            return NAMED + position;
+        }
+        let position = ends.len() as u32;
+        bytes.push_str(text);
+        ends.push(bytes.len());
+        let hash_of = |position: &u32| hash_text(Self::text_of(bytes, ends, *position as usize));
+        index.insert_unique(hash_of(&position), position, hash_of);
+        NAMED + position
+    }
+
+    /// The channel of a number; `None` for the unknown one.
+    pub(in crate::functions) fn text(&self, number: u32) -> Option<&str> {
+        Some(Self::text_of(&self.bytes, &self.ends, number.checked_sub(NAMED)? as usize))
+    }
+
+    /// One more than the largest number.
+    pub(in crate::functions) fn end(&self) -> u32 {
+        NAMED + self.ends.len() as u32
+    }
+
+    /// Bytes held.
+    pub(in crate::functions) fn size(&self) -> usize {
+        self.index.allocation_size() + self.bytes.capacity() + self.ends.capacity() * size_of::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(conversions: u64) -> Counts {
+        Counts { conversions, nulls: 2 * conversions, value: -i128::from(conversions) }
+    }
+
+    #[test]
+    fn equal_keys_of_a_group_are_counted_together() {
+        let mut tally = Tally::default();
+        for (group, key) in [(0, &[1, 2][..]), (1, &[1, 2]), (0, &[1, 2]), (0, &[1]), (0, &[]), (0, &[1, 2, 3])] {
+            tally.add(group, key, counts(1)).unwrap();
+        }
+        assert_eq!(tally.len(), 5);
+        assert_eq!((tally.key(0), tally.counts(0)), (&[1, 2][..], counts(2)));
+        assert_eq!((tally.key(3), tally.counts(3)), (&[][..], counts(1)));
+        let (entries, ends) = tally.by_group(2);
+        assert_eq!((entries, ends), (vec![0, 2, 3, 4, 1], vec![0, 4, 5]));
+    }
+
+    #[test]
+    fn forgotten_groups_leave_the_others_as_they_were() {
+        let mut tally = Tally::default();
+        for entry in 0..1000u32 {
+            tally.add(entry % 5, &[entry / 10, entry % 7], counts(u64::from(entry))).unwrap();
+        }
+        let before = tally.by_group(5);
+        let expected: Vec<_> = before.0[before.1[3]..]
+            .iter()
+            .map(|entry| (tally.key(*entry as usize).to_vec(), tally.counts(*entry as usize)))
+            .collect();
+        tally.forget(3);
+        let (entries, ends) = tally.by_group(2);
+        let found: Vec<_> =
+            entries.iter().map(|entry| (tally.key(*entry as usize).to_vec(), tally.counts(*entry as usize))).collect();
+        assert_eq!(found, expected);
+        assert_eq!(ends[2], tally.len());
+        // What is left is still found by its key.
+        tally.add(0, &[0, 3], counts(1)).unwrap();
+        assert_eq!(tally.len(), ends[2]);
+    }
+
+    #[test]
+    fn sums_that_do_not_fit_are_told() {
+        let mut tally = Tally::default();
+        let most = Counts { conversions: u64::MAX, nulls: 0, value: i128::MAX };
+        tally.add(0, &[1], most).unwrap();
+        assert_eq!(tally.add(0, &[1], Counts { conversions: 1, ..Counts::default() }), Err(Overflow));
+        assert_eq!(tally.add(0, &[1], Counts { value: 1, ..Counts::default() }), Err(Overflow));
+    }
+
+    #[test]
+    fn channels_have_numbers_and_back() {
+        let mut symbols = Symbols::default();
+        let texts = [Some("web"), None, Some(""), Some("a store in the north"), Some("web")];
+        let numbers = texts.map(|text| symbols.number(text));
+        assert_eq!(numbers[0], numbers[4]);
+        assert_eq!(numbers.map(|number| symbols.text(number)), texts);
+        assert!(numbers.iter().all(|number| *number > END && *number < symbols.end()));
+    }
+}
