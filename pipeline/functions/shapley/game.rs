@@ -79,9 +79,9 @@ fn worth_of_coalitions(sets: &Entries) -> Vec<f64> {
     }
     for channel in 0..sets.channels() {
         for coalition in (0..coalitions).filter(|coalition| coalition & (1 << channel) != 0) {
-            for count in 0..2 {
-                journeys[coalition][count] += journeys[coalition ^ (1 << channel)][count];
-            }
+            let [converted, all] = journeys[coalition ^ (1 << channel)];
+            journeys[coalition][0] += converted;
+            journeys[coalition][1] += all;
         }
     }
     journeys.iter().map(|[converted, all]| if *all == 0 { 0.0 } else { *converted as f64 / *all as f64 }).collect()
