@@ -18,6 +18,7 @@ mod list_any;
 mod list_sum;
 mod markov;
 mod moments;
+mod occurrences;
 mod path;
 mod path_counts;
 mod path_edges;

@@ -1,0 +1,466 @@
+//! The accumulators over occurrences: of many groups, and of one.
+
+use std::fmt::Debug;
+use std::ops::Range;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, StructArray, UInt32Array,
+};
+use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use datafusion::arrow::datatypes::{Int64Type, UInt32Type};
+use datafusion::common::{Result, resources_err};
+use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
+use datafusion::scalar::ScalarValue;
+
+use super::super::arguments::{Lists, item_field, to_booleans};
+use super::arguments::to_stored_times;
+use super::store::{Grouped, Store};
+use super::{GroupFunction, Occurrence, state_row_fields};
+
+/// The occurrences of many groups and what a function makes of them.
+#[derive(Debug)]
+pub(in super::super) struct Occurrences<F> {
+    function: F,
+    /// Where the time stands among the arguments of a call; the conditions follow it.
+    arguments: Range<usize>,
+    store: Store,
+    /// The conditions of each row of the batch in hand.
+    conditions: Vec<u32>,
+}
+
+/// The rows of a batch.
+struct Batch {
+    times: ScalarBuffer<i64>,
+    /// Rows with a time that passed the filter; all when `None`.
+    selected: Option<BooleanBuffer>,
+}
+
+impl<F: GroupFunction> Occurrences<F> {
+    /// None yet, of a call whose time and conditions stand at `arguments`.
+    pub(in super::super) fn new(function: F, arguments: Range<usize>) -> Self {
+        Self { function, arguments, store: Store::default(), conditions: Vec::new() }
+    }
+
+    /// Reads the arguments of a call; `conditions` receives those of each row.
+    fn read(&self, values: &[ArrayRef], filter: Option<&BooleanArray>, conditions: &mut Vec<u32>) -> Result<Batch> {
+        let name = self.function.name();
+        let values = &values[self.arguments.clone()];
+        let (times, nulls) = to_stored_times(name, &values[0])?;
+        conditions.clear();
+        conditions.resize(times.len(), 0);
+        for (position, condition) in values[1..].iter().enumerate() {
+            let holds = true_values(&to_booleans(name, condition)?);
+            for (chunk, mut word) in holds.bit_chunks().iter_padded().enumerate() {
+                while word != 0 {
+                    conditions[chunk * 64 + word.trailing_zeros() as usize] |= 1 << position;
+                    word &= word - 1;
+                }
+            }
+        }
+        let passed = filter.map(|filter| NullBuffer::new(true_values(filter)));
+        let selected = NullBuffer::union(nulls.as_ref(), passed.as_ref()).filter(|rows| rows.null_count() > 0);
+        Ok(Batch { times, selected: selected.map(NullBuffer::into_inner) })
+    }
+
+    /// Rows as a state: a list per group.
+    fn to_state(&self, times: Vec<i64>, conditions: Vec<u32>, ends: &[usize]) -> Result<ArrayRef> {
+        if i32::try_from(times.len()).is_err() {
+            return resources_err!(
+                "{}: more than 2 billion rows in one state; raise target_partitions",
+                self.function.name()
+            );
+        }
+        let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(times)), Arc::new(UInt32Array::from(conditions))];
+        let rows = StructArray::try_new(state_row_fields(), columns, None)?;
+        let offsets: Vec<i32> = std::iter::once(0).chain(ends.iter().map(|end| *end as i32)).collect();
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+        let item = item_field(rows.data_type().clone());
+        Ok(Arc::new(ListArray::try_new(item, offsets, Arc::new(rows), None)?))
+    }
+}
+
+/// Which rows are true, and not null.
+fn true_values(booleans: &BooleanArray) -> BooleanBuffer {
+    match booleans.nulls().filter(|nulls| nulls.null_count() > 0) {
+        Some(nulls) => booleans.values() & nulls.inner(),
+        None => booleans.values().clone(),
+    }
+}
+
+/// Writes the rows that count to the front of `rows`, which has room for all, and returns how many they are.
+///
+/// Every row is written and a row that does not count is overwritten by the next: no branch to mispredict.
+#[inline]
+fn write_rows(
+    rows: &mut [Occurrence],
+    batch: &Batch,
+    conditions: &[u32],
+    groups: impl Iterator<Item = usize>,
+    keeps_unmatched: bool,
+) -> usize {
+    let mut written = 0;
+    let input = batch.times.iter().zip(conditions).zip(groups);
+    match &batch.selected {
+        None => {
+            for ((time, conditions), group) in input {
+                rows[written] = Occurrence::new(*time, *conditions, group as u32);
+                written += usize::from(*conditions != 0 || keeps_unmatched);
+            }
+        }
+        Some(selected) => {
+            for (((time, conditions), group), is_selected) in input.zip(selected) {
+                rows[written] = Occurrence::new(*time, *conditions, group as u32);
+                written += usize::from(is_selected && (*conditions != 0 || keeps_unmatched));
+            }
+        }
+    }
+    written
+}
+
+impl<F: GroupFunction> GroupsAccumulator for Occurrences<F> {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        group_indices: &[usize],
+        opt_filter: Option<&BooleanArray>,
+        total_num_groups: usize,
+    ) -> Result<()> {
+        let mut conditions = std::mem::take(&mut self.conditions);
+        let batch = self.read(values, opt_filter, &mut conditions)?;
+        let keeps_unmatched = self.function.keeps_unmatched();
+        self.store.grow_groups(total_num_groups);
+        self.store.append(group_indices.len(), |rows| {
+            write_rows(rows, &batch, &conditions, group_indices.iter().copied(), keeps_unmatched)
+        });
+        self.conditions = conditions;
+        Ok(())
+    }
+
+    fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
+        let lists = Lists::of_array(self.function.name(), &values[0])?;
+        let columns = lists.values.as_struct();
+        let times = columns.column(0).as_primitive::<Int64Type>().values();
+        let conditions = columns.column(1).as_primitive::<UInt32Type>().values();
+        self.store.grow_groups(total_num_groups);
+        self.store.append(times.len(), |rows| {
+            let mut written = 0;
+            for (list, group) in group_indices.iter().enumerate() {
+                for position in lists.range(list).unwrap_or_default() {
+                    rows[written] = Occurrence::new(times[position], conditions[position], *group as u32);
+                    written += 1;
+                }
+            }
+            written
+        });
+        Ok(())
+    }
+
+    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
+        self.store.take(emit_to).for_each_sorted(|group| self.function.group(group))?;
+        self.function.finish()
+    }
+
+    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
+        let Grouped { rows, ends } = self.store.take(emit_to);
+        let times = rows.iter().map(|row| row.time).collect();
+        let conditions = rows.iter().map(|row| row.conditions).collect();
+        Ok(vec![self.to_state(times, conditions, &ends)?])
+    }
+
+    /// Each row becomes a state of one row, or of none when it does not count.
+    fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
+        let mut conditions = Vec::new();
+        let batch = self.read(values, opt_filter, &mut conditions)?;
+        let row_count = conditions.len();
+        // The number of the row stands where its group would.
+        let mut rows = vec![Occurrence::new(0, 0, 0); row_count];
+        let written = write_rows(&mut rows, &batch, &conditions, 0..row_count, self.function.keeps_unmatched());
+        rows.truncate(written);
+        let mut ends = vec![0; row_count];
+        for row in &rows {
+            ends[row.group as usize] = 1;
+        }
+        let mut end = 0;
+        for count in &mut ends {
+            end += *count;
+            *count = end;
+        }
+        let times = rows.iter().map(|row| row.time).collect();
+        let conditions = rows.iter().map(|row| row.conditions).collect();
+        Ok(vec![self.to_state(times, conditions, &ends)?])
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>() + self.store.size() + self.function.size() + self.conditions.capacity() * size_of::<u32>()
+    }
+}
+
+/// The occurrences of one group: of a query without `group by`, or of a window.
+#[derive(Debug)]
+pub(in super::super) struct SingleOccurrences<F> {
+    occurrences: Occurrences<F>,
+    /// Zeros, as many as the longest batch has rows.
+    groups: Vec<usize>,
+}
+
+impl<F: GroupFunction> SingleOccurrences<F> {
+    /// Those of the only group of `occurrences`.
+    pub(in super::super) fn new(mut occurrences: Occurrences<F>) -> Self {
+        occurrences.store.grow_groups(1);
+        Self { occurrences, groups: Vec::new() }
+    }
+
+    fn groups(&mut self, rows: usize) -> Vec<usize> {
+        let mut groups = std::mem::take(&mut self.groups);
+        groups.resize(rows, 0);
+        groups
+    }
+}
+
+impl<F: GroupFunction> Accumulator for SingleOccurrences<F> {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let groups = self.groups(values[0].len());
+        self.occurrences.update_batch(values, &groups, None, 1)?;
+        self.groups = groups;
+        Ok(())
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        let groups = self.groups(states[0].len());
+        GroupsAccumulator::merge_batch(&mut self.occurrences, states, &groups, 1)?;
+        self.groups = groups;
+        Ok(())
+    }
+
+    /// Leaves the rows where they are: a window asks again after each of its rows.
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let Occurrences { function, store, .. } = &mut self.occurrences;
+        function.group(store.peek_single())?;
+        ScalarValue::try_from_array(&function.finish()?, 0)
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        let states = GroupsAccumulator::state(&mut self.occurrences, EmitTo::All)?;
+        self.occurrences.store.grow_groups(1);
+        states.iter().map(|state| ScalarValue::try_from_array(state, 0)).collect()
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>() + self.occurrences.size() + self.groups.capacity() * size_of::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{StringArray, TimestampMicrosecondArray};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GROUPS: usize = 4;
+    const CONDITIONS: usize = 3;
+
+    /// Writes down each group as it comes.
+    #[derive(Debug, Default)]
+    struct Written {
+        keeps_unmatched: bool,
+        groups: Vec<String>,
+    }
+
+    impl GroupFunction for Written {
+        fn name(&self) -> &'static str {
+            "written"
+        }
+
+        fn keeps_unmatched(&self) -> bool {
+            self.keeps_unmatched
+        }
+
+        fn group(&mut self, occurrences: &[Occurrence]) -> Result<()> {
+            let rows: Vec<(i64, u32)> = occurrences.iter().map(Occurrence::key).collect();
+            self.groups.push(format!("{rows:?}"));
+            Ok(())
+        }
+
+        fn finish(&mut self) -> Result<ArrayRef> {
+            Ok(Arc::new(StringArray::from(std::mem::take(&mut self.groups))))
+        }
+
+        fn size(&self) -> usize {
+            0
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    struct Row {
+        group: usize,
+        time: Option<i64>,
+        conditions: [Option<bool>; CONDITIONS],
+        passes: Option<bool>,
+    }
+
+    fn naive(rows: &[Row], keeps_unmatched: bool) -> Vec<String> {
+        let mut groups = vec![vec![]; GROUPS];
+        for row in rows.iter().filter(|row| row.passes == Some(true)) {
+            let holds = |position: usize| row.conditions[position] == Some(true);
+            let conditions: u32 =
+                (0..CONDITIONS).filter(|position| holds(*position)).map(|position| 1 << position).sum();
+            if let Some(time) = row.time
+                && (conditions != 0 || keeps_unmatched)
+            {
+                groups[row.group].push((time, conditions));
+            }
+        }
+        groups.iter_mut().for_each(|group| group.sort());
+        groups.iter().map(|group| format!("{group:?}")).collect()
+    }
+
+    /// A call with an argument before the time.
+    fn arguments(rows: &[Row]) -> Vec<ArrayRef> {
+        let times: TimestampMicrosecondArray = rows.iter().map(|row| row.time).collect();
+        let mut arguments: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![0; rows.len()])), Arc::new(times)];
+        for position in 0..CONDITIONS {
+            arguments.push(Arc::new(rows.iter().map(|row| row.conditions[position]).collect::<BooleanArray>()));
+        }
+        arguments
+    }
+
+    fn occurrences(keeps_unmatched: bool) -> Occurrences<Written> {
+        Occurrences::new(Written { keeps_unmatched, groups: vec![] }, 1..2 + CONDITIONS)
+    }
+
+    fn read(result: &ArrayRef) -> Vec<String> {
+        result.as_string::<i32>().iter().map(|text| text.unwrap().to_owned()).collect()
+    }
+
+    fn row() -> impl Strategy<Value = Row> {
+        let condition = || prop_oneof![3 => Just(Some(false)), 2 => Just(Some(true)), 1 => Just(None)];
+        (
+            0..GROUPS,
+            prop::option::weighted(0.9, -3i64..3),
+            [condition(), condition(), condition()],
+            prop_oneof![8 => Just(Some(true)), 1 => Just(Some(false)), 1 => Just(None)],
+        )
+            .prop_map(|(group, time, conditions, passes)| Row { group, time, conditions, passes })
+    }
+
+    /// The way of a batch into the final accumulator.
+    #[derive(Debug, Clone, Copy)]
+    enum Way {
+        Update,
+        State { first: usize },
+        ConvertToState,
+    }
+
+    fn way() -> impl Strategy<Value = Way> {
+        prop_oneof![Just(Way::Update), (0..=GROUPS).prop_map(|first| Way::State { first }), Just(Way::ConvertToState)]
+    }
+
+    fn add(total: &mut Occurrences<Written>, rows: &[Row], way: Way) {
+        // A slice, so that the bits of a batch begin anywhere in their bytes.
+        let padded: Vec<Row> = rows.iter().take(1).chain(rows).cloned().collect();
+        let values: Vec<ArrayRef> =
+            arguments(&padded).iter().map(|array| array.slice(padded.len() - rows.len(), rows.len())).collect();
+        let groups: Vec<usize> = rows.iter().map(|row| row.group).collect();
+        let filter: BooleanArray = rows.iter().map(|row| row.passes).collect();
+        match way {
+            Way::Update => total.update_batch(&values, &groups, Some(&filter), GROUPS).unwrap(),
+            Way::ConvertToState => {
+                let state = total.convert_to_state(&values, Some(&filter)).unwrap();
+                GroupsAccumulator::merge_batch(total, &state, &groups, GROUPS).unwrap();
+            }
+            Way::State { first } => {
+                let mut part = occurrences(total.function.keeps_unmatched);
+                part.update_batch(&values, &groups, Some(&filter), GROUPS).unwrap();
+                let groups: Vec<usize> = (0..GROUPS).collect();
+                let state = GroupsAccumulator::state(&mut part, EmitTo::First(first)).unwrap();
+                GroupsAccumulator::merge_batch(total, &state, &groups[..first], GROUPS).unwrap();
+                let state = GroupsAccumulator::state(&mut part, EmitTo::All).unwrap();
+                GroupsAccumulator::merge_batch(total, &state, &groups[first..], GROUPS).unwrap();
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_and_any_split_give_the_groups_of_a_naive_sort(
+            rows in prop::collection::vec(row(), 0..150).prop_shuffle(),
+            batches in prop::collection::vec((1usize..90, way()), 1..6),
+            emitted in 0..=GROUPS,
+            keeps_unmatched in any::<bool>(),
+            is_sorted_by_group in any::<bool>(),
+        ) {
+            let mut rows = rows;
+            if is_sorted_by_group {
+                rows.sort_by_key(|row| row.group);
+            }
+            let mut total = occurrences(keeps_unmatched);
+            total.store.grow_groups(GROUPS);
+            let mut rest = &rows[..];
+            for (length, way) in batches.iter().cycle() {
+                let (batch, others) = rest.split_at((*length).min(rest.len()));
+                add(&mut total, batch, *way);
+                rest = others;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            let mut found = read(&GroupsAccumulator::evaluate(&mut total, EmitTo::First(emitted)).unwrap());
+            found.extend(read(&GroupsAccumulator::evaluate(&mut total, EmitTo::All).unwrap()));
+            prop_assert_eq!(found, naive(&rows, keeps_unmatched));
+        }
+
+        #[test]
+        fn groups_emitted_first_leave_the_others_as_they_were(
+            before in prop::collection::vec(row(), 0..30),
+            after in prop::collection::vec(row(), 0..30),
+            emitted in 0..=GROUPS,
+        ) {
+            let mut total = occurrences(true);
+            add(&mut total, &before, Way::Update);
+            let mut found = read(&GroupsAccumulator::evaluate(&mut total, EmitTo::First(emitted)).unwrap());
+            prop_assert_eq!(&found[..], &naive(&before, true)[..emitted]);
+
+            let later: Vec<Row> = after.into_iter().filter(|row| row.group >= emitted).collect();
+            let moved: Vec<Row> = later.iter().map(|row| Row { group: row.group - emitted, ..row.clone() }).collect();
+            add(&mut total, &moved, Way::Update);
+            found = read(&GroupsAccumulator::evaluate(&mut total, EmitTo::First(GROUPS - emitted)).unwrap());
+            let all: Vec<Row> = before.into_iter().chain(later).collect();
+            prop_assert_eq!(&found[..], &naive(&all, true)[emitted..]);
+        }
+
+        #[test]
+        fn one_group_may_be_asked_again_and_again(rows in prop::collection::vec(row(), 0..30), first in 0usize..30) {
+            let rows: Vec<Row> = rows.into_iter().map(|row| Row { group: 0, passes: Some(true), ..row }).collect();
+            let (before, after) = rows.split_at(first.min(rows.len()));
+            let mut single = SingleOccurrences::new(occurrences(false));
+            let ask = |single: &mut SingleOccurrences<Written>| Accumulator::evaluate(single).unwrap().to_string();
+            prop_assert_eq!(ask(&mut single), "[]");
+            single.update_batch(&arguments(before)).unwrap();
+            prop_assert_eq!(ask(&mut single), naive(before, false)[0].clone());
+            let mut part = SingleOccurrences::new(occurrences(false));
+            part.update_batch(&arguments(after)).unwrap();
+            let states: Vec<ArrayRef> =
+                Accumulator::state(&mut part).unwrap().iter().map(|state| state.to_array().unwrap()).collect();
+            Accumulator::merge_batch(&mut single, &states).unwrap();
+            prop_assert_eq!(ask(&mut single), naive(&rows, false)[0].clone());
+            prop_assert_eq!(ask(&mut part), "[]");
+        }
+    }
+
+    #[test]
+    fn the_size_grows_by_sixteen_bytes_a_row_and_falls_when_they_leave() {
+        let row = Row { group: 0, time: Some(1), conditions: [Some(true), None, None], passes: Some(true) };
+        let rows = vec![row; 10_000];
+        let mut total = occurrences(false);
+        let empty = GroupsAccumulator::size(&total);
+        for batch in rows.chunks(1_000) {
+            add(&mut total, batch, Way::Update);
+        }
+        let full = GroupsAccumulator::size(&total);
+        assert!((16 * 10_000..2 * 16 * 10_000 + 10_000).contains(&full), "{full}");
+        GroupsAccumulator::evaluate(&mut total, EmitTo::All).unwrap();
+        assert!(GroupsAccumulator::size(&total) <= empty + 4 * 1_000);
+    }
+}
