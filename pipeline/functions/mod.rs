@@ -27,6 +27,7 @@ mod path_tables;
 mod retention;
 mod run_ids;
 mod run_starts;
+mod sequence;
 mod sessionize;
 mod shapley;
 mod single_phase;
@@ -82,6 +83,9 @@ pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     vec![
         Arc::new(markov::MarkovRemoval::default().into()),
         Arc::new(retention::Retention::default().into()),
+        Arc::new(sequence::Sequence::count().into()),
+        Arc::new(sequence::Sequence::events().into()),
+        Arc::new(sequence::Sequence::matches().into()),
         Arc::new(shapley::Shapley::default().into()),
         Arc::new(timeline::Path::default().into()),
         Arc::new(timeline::Timeline::default().into()),

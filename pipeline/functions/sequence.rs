@@ -1,0 +1,657 @@
+//! `sequence_match`, `sequence_count` and `sequence_match_events`: patterns over the rows of a group in time.
+//!
+//! Usage: `sequence_match(pattern, ts, cond1, …, condN)`, `sequence_count(…)` and `sequence_match_events(…)` alike
+//! - `pattern`: text, a constant: items one after another, with blanks as one likes
+//!   - `(?N)` takes one row that meets `condN`; `.` takes one row; `.*` takes any run of rows, also none
+//!   - `(?t op n)` takes any run of rows up to, and without, one at the right distance in time from the row taken last.
+//!     Directly after `.*`, and at the beginning, it counts from the first row behind that run. At the end, where no row
+//!     is left, `<=`, `<` and `>=0` hold. `op` is one of `<=`, `<`, `>`, `>=`, `==`, `!=`
+//!   - `n` is an interval (`30 minutes`), or a whole number as in ClickHouse: of seconds with timestamps, of days with
+//!     dates (`Date32`), of the unit of `ts` with integers. (A window, which is an argument and no text, counts microseconds.)
+//! - `ts`: timestamp of any unit and zone, date or integer; rows with a null `ts` are skipped
+//! - `cond1…condN`: booleans, 1 to 32; null counts as false. Rows that meet none do not exist: what is next to each
+//!   other is so among the rows of these conditions. A condition that the pattern does not name makes its rows count
+//!
+//! Returns: `sequence_match`: whether a match exists, anywhere in the group.
+//!          `sequence_count`: `Int64`, how many matches follow one another; each begins behind the one before it.
+//!          `sequence_match_events`: list of times (timestamps in µs, UTC; dates and integers as they are), of the rows
+//!          that the `(?N)` take in the first match; where there is none, in the longest chain that matches a beginning
+//!          of the pattern, and of such the first. Empty if there is none.
+//!          First is what leaves each run, from left to right, as soon as it can.
+//!          Without rows: false, 0 and an empty list; a pattern that needs no row matches.
+//! Ties:    rows of equal `ts` are taken in the order of what they meet, as a number whose lowest bit is `cond1`.
+//! Memory:  16 bytes per row that meets a condition. While a group is matched against a pattern with time terms, or for
+//!          its events, 8 bytes per row of it, and for the events a bit per row and item.
+//! Time:    rows × items of the pattern, whatever the pattern: there is no budget that a group could exceed. Without time
+//!          terms all items of up to 63 rows move at once.
+//! Errors:  a pattern that is wrong (the message says where, and the remedy), has more than 256 items or is no constant; a
+//!          `distinct` call; other types: all at planning.
+//! Source:  ClickHouse `sequenceMatch`, `sequenceCount`, `sequenceMatchEvents`
+//!          (src/AggregateFunctions/AggregateFunctionSequenceMatch.cpp). What differs: `!=`, intervals, blanks and
+//!          timestamps finer than a second are ours; `(?t<0)`, which cannot hold, is refused; it gives up after a million
+//!          steps; it skips rows with a null condition; equal times it takes in any order; where the pattern ends in
+//!          something else than `(?N)`, its events may be those of a chain that fails there, ours are of a match if one
+//!          exists; and a pattern with time terms whose last items may be empty it answers wrongly where the match takes
+//!          the last row (its issue 120729).
+//!          DuckDB's `behavioral` counts seconds alike but rounds distances down to seconds, keeps counting from the row
+//!          taken last after `.*`, and refuses the empty pattern.
+
+mod automaton;
+mod backward;
+mod matcher;
+#[cfg(test)]
+mod oracle;
+mod pattern;
+
+use std::mem::take;
+use std::sync::{Arc, LazyLock};
+
+use datafusion::arrow::array::{ArrayRef, BooleanArray, Int64Array};
+use datafusion::arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::{Result, not_impl_err, plan_datafusion_err, plan_err};
+use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
+use datafusion::logical_expr::utils::AggregateOrderSensitivity;
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDFImpl, Documentation, Expr, GroupsAccumulator, Signature, Volatility,
+};
+use datafusion::scalar::ScalarValue;
+
+use self::backward::Row;
+use self::matcher::Matcher;
+use self::pattern::{Pattern, Span};
+use super::arguments::{coerce_text, list_type};
+use super::document;
+use super::occurrences::{
+    GroupFunction, MOST_CONDITIONS, Occurrence, Occurrences, SingleOccurrences, TimeLists, coerce_rows, constant,
+    constant_span, constant_text, logical_constant, returned_time_type, state_fields,
+};
+
+const SECOND: u64 = 1_000_000;
+const DAY: u64 = 86_400 * SECOND;
+
+impl Row for Occurrence {
+    #[inline]
+    fn time(&self) -> i64 {
+        self.time
+    }
+
+    #[inline]
+    fn conditions(&self) -> u32 {
+        self.conditions
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// The functions
+// ---------------------------------------------------------------------------------------------------------------
+
+/// The functions `sequence_match`, `sequence_count` and `sequence_match_events`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Sequence {
+    question: Question,
+    signature: Signature,
+}
+
+/// What is asked of each group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Question {
+    Match,
+    Count,
+    Events,
+}
+
+impl Sequence {
+    /// `sequence_match`.
+    pub fn matches() -> Self {
+        Self::new(Question::Match)
+    }
+
+    /// `sequence_count`.
+    pub fn count() -> Self {
+        Self::new(Question::Count)
+    }
+
+    /// `sequence_match_events`.
+    pub fn events() -> Self {
+        Self::new(Question::Events)
+    }
+
+    fn new(question: Question) -> Self {
+        Self { question, signature: Signature::user_defined(Volatility::Immutable) }
+    }
+
+    /// What the call of an accumulator asks, and where its rows stand.
+    fn occurrences(&self, args: &AccumulatorArgs) -> Result<Occurrences<Answers>> {
+        let name = self.question.name();
+        if args.is_distinct {
+            return not_impl_err!("{name}: distinct is not supported");
+        }
+        let pattern = constant(name, "the pattern", &args.exprs[0])?;
+        let time = args.expr_fields[1].data_type();
+        let pattern = read_pattern(name, &pattern, args.exprs.len() - 2, time)?;
+        Ok(Occurrences::new(Answers::new(self.question, pattern, time), 1..args.exprs.len()))
+    }
+}
+
+impl Question {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Match => "sequence_match",
+            Self::Count => "sequence_count",
+            Self::Events => "sequence_match_events",
+        }
+    }
+}
+
+/// Reads the pattern of a call over `conditions` conditions and times of a type.
+fn read_pattern(function: &str, pattern: &ScalarValue, conditions: usize, time: &DataType) -> Result<Pattern> {
+    let text = constant_text(function, "the pattern", pattern)?;
+    Pattern::parse(text, conditions, |span| read_span(function, span, time))
+        .map_err(|what| plan_datafusion_err!("{function}: {what}"))
+}
+
+/// The span of a time term in the unit of stored times. The error is what would do instead.
+fn read_span(function: &str, span: Span<'_>, time: &DataType) -> Result<u64, String> {
+    let unit = match time {
+        DataType::Int64 => 1,
+        DataType::Date32 => DAY,
+        _ => SECOND,
+    };
+    match span {
+        Span::Number(number) => number.checked_mul(unit).ok_or_else(|| format!("expected at most {}", u64::MAX / unit)),
+        Span::Interval(_) if *time == DataType::Int64 => {
+            Err("expected a whole number in the unit of the time, which is an integer".to_owned())
+        }
+        Span::Interval(text) => match constant_span(function, "span", &ScalarValue::from(text), time) {
+            Ok(span) => Ok(span.unsigned_abs()),
+            Err(error) => Err(format!(
+                "expected a whole number or an interval such as 30 minutes ({})",
+                reason(&error.strip_backtrace())
+            )),
+        },
+    }
+}
+
+/// What an error says behind the names of its kind, its function and its argument.
+fn reason(message: &str) -> &str {
+    message.rsplit_once("span: ").map_or(message, |(_, reason)| reason)
+}
+
+impl AggregateUDFImpl for Sequence {
+    fn name(&self) -> &str {
+        self.question.name()
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        let name = self.name();
+        if types.len() < 3 {
+            return plan_err!(
+                "{name}: expected a pattern, a time and 1 to {MOST_CONDITIONS} conditions, got {} arguments",
+                types.len()
+            );
+        }
+        let mut coerced = vec![coerce_text(name, &types[0])?];
+        coerced.extend(coerce_rows(name, &types[1..])?);
+        Ok(coerced)
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        Ok(match self.question {
+            Question::Match => DataType::Boolean,
+            Question::Count => DataType::Int64,
+            Question::Events => list_type(returned_time_type(&types[1])),
+        })
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        Ok(state_fields(args.name))
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        Ok(Box::new(SingleOccurrences::new(self.occurrences(&args)?)))
+    }
+
+    fn groups_accumulator_supported(&self, _args: AccumulatorArgs) -> bool {
+        true
+    }
+
+    fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
+        Ok(Box::new(self.occurrences(&args)?))
+    }
+
+    /// Changes nothing: refuses a wrong pattern while the call is planned.
+    fn simplify(&self) -> Option<AggregateFunctionSimplification> {
+        let name = self.question.name();
+        Some(Box::new(move |call, info| {
+            let arguments = &call.params.args;
+            if let Some(pattern) = logical_constant(name, "the pattern", &arguments[0])? {
+                read_pattern(name, &pattern, arguments.len() - 2, &info.get_data_type(&arguments[1])?)?;
+            }
+            Ok(Expr::AggregateFunction(call))
+        }))
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        AggregateOrderSensitivity::Insensitive
+    }
+
+    fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
+        Ok(match self.question {
+            Question::Match => ScalarValue::from(false),
+            Question::Count => ScalarValue::from(0i64),
+            Question::Events => match data_type {
+                DataType::List(item) => ScalarValue::List(ScalarValue::new_list_nullable(&[], item.data_type())),
+                other => ScalarValue::try_from(other)?,
+            },
+        })
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        static DOCUMENTATIONS: LazyLock<[Documentation; 3]> =
+            LazyLock::new(|| [Question::Match, Question::Count, Question::Events].map(Question::documentation));
+        Some(&DOCUMENTATIONS[self.question as usize])
+    }
+}
+
+impl Question {
+    fn documentation(self) -> Documentation {
+        let returns = match self {
+            Self::Match => "Returns whether the rows of a group, in the order of time, match a pattern somewhere.",
+            Self::Count => {
+                "Returns how many matches of a pattern follow one another in the rows of a group, in the order of time: \
+                 each begins behind the one before it."
+            }
+            Self::Events => {
+                "Returns the times of the rows that the (?N) of a pattern take in its first match in a group; where it \
+                 does not match, in the longest chain that matches a beginning of it. Empty if there is none."
+            }
+        };
+        let name = self.name();
+        document(
+            &format!(
+                "{returns} Rows that meet no condition do not exist for the pattern; rows of equal time are taken in the \
+                 order of their conditions; null conditions are false, rows without time are skipped. As ClickHouse's \
+                 {}, without its budget of steps: time is rows x items, memory 16 bytes per row.",
+                match self {
+                    Self::Match => "sequenceMatch",
+                    Self::Count => "sequenceCount",
+                    Self::Events => "sequenceMatchEvents",
+                }
+            ),
+            &format!("{name}(pattern, ts, cond1, ..., condN)"),
+            &format!(
+                "select customer_id, {name}('(?1).*(?2)(?t<=30 minutes)(?1)', occurred_at, channel = 'web', \
+                 channel = 'store') as found from events group by customer_id;"
+            ),
+            &[
+                (
+                    "pattern",
+                    "Text of items: (?N) a row that meets condition N, . any row, .* any run of rows, (?t op n) any run of \
+                     rows up to one at that distance in time from the row taken last, with op one of <=, <, >, >=, ==, != \
+                     and n an interval (30 minutes) or a whole number: of seconds with timestamps, of days with dates, of \
+                     the time's own unit with integers.",
+                ),
+                ("ts", "Timestamp, date or integer."),
+                ("cond", "1 to 32 booleans."),
+            ],
+        )
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// The answers
+// ---------------------------------------------------------------------------------------------------------------
+
+/// The answers for group after group.
+#[derive(Debug)]
+struct Answers {
+    question: Question,
+    matcher: Matcher,
+    found: Found,
+}
+
+/// What was found since the last results.
+#[derive(Debug)]
+enum Found {
+    Matches(Vec<bool>),
+    Counts(Vec<i64>),
+    /// The times of each group, and room for those of one.
+    Events(TimeLists, Vec<i64>),
+}
+
+impl Answers {
+    /// None yet, for times of a type.
+    fn new(question: Question, pattern: Pattern, time: &DataType) -> Self {
+        let found = match question {
+            Question::Match => Found::Matches(vec![]),
+            Question::Count => Found::Counts(vec![]),
+            Question::Events => Found::Events(TimeLists::new(time.clone()), vec![]),
+        };
+        Self { question, matcher: Matcher::new(pattern), found }
+    }
+}
+
+impl GroupFunction for Answers {
+    fn name(&self) -> &'static str {
+        self.question.name()
+    }
+
+    fn group(&mut self, occurrences: &[Occurrence]) -> Result<()> {
+        match &mut self.found {
+            Found::Matches(matches) => matches.push(self.matcher.matches(occurrences)),
+            Found::Counts(counts) => counts.push(self.matcher.count(occurrences)),
+            Found::Events(lists, times) => {
+                times.clear();
+                self.matcher.chain(occurrences, |occurrence| times.push(occurrence.time));
+                lists.push(self.question.name(), times)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<ArrayRef> {
+        match &mut self.found {
+            Found::Matches(matches) => Ok(Arc::new(BooleanArray::from(take(matches)))),
+            Found::Counts(counts) => Ok(Arc::new(Int64Array::from(take(counts)))),
+            Found::Events(lists, _) => lists.finish(),
+        }
+    }
+
+    fn size(&self) -> usize {
+        let found = match &self.found {
+            Found::Matches(matches) => matches.capacity(),
+            Found::Counts(counts) => counts.capacity() * size_of::<i64>(),
+            Found::Events(lists, times) => lists.size() + times.capacity() * size_of::<i64>(),
+        };
+        self.matcher.size() + found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{Array, AsArray};
+    use datafusion::arrow::datatypes::Int64Type;
+    use datafusion::logical_expr::EmitTo;
+    use datafusion::prelude::SessionContext;
+    use proptest::prelude::*;
+
+    use super::super::elements::testing::{error_of, rows_of};
+    use super::super::register_all;
+    use super::oracle::{naive, pattern, text};
+    use super::*;
+
+    // -----------------------------------------------------------------------------------------------------------
+    // Any order, any split
+    // -----------------------------------------------------------------------------------------------------------
+
+    const GROUPS: usize = 4;
+    const CONDITIONS: usize = 3;
+
+    #[derive(Debug, Clone)]
+    struct Event {
+        group: usize,
+        time: Option<i64>,
+        conditions: [Option<bool>; CONDITIONS],
+        passes: Option<bool>,
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        let condition = || prop_oneof![5 => Just(Some(false)), 3 => Just(Some(true)), 1 => Just(None)];
+        (
+            0..GROUPS - 1,
+            prop::option::weighted(0.9, 0i64..12),
+            [condition(), condition(), condition()],
+            prop_oneof![8 => Just(Some(true)), 1 => Just(Some(false)), 1 => Just(None)],
+        )
+            .prop_map(|(group, time, conditions, passes)| Event { group, time, conditions, passes })
+    }
+
+    /// The answers by the definition: of every group, also of the last, which has no rows.
+    fn expected(text: &str, events: &[Event]) -> Vec<(bool, i64, Vec<i64>)> {
+        let rows_of = |group: usize| {
+            let met = |event: &Event| {
+                (0..CONDITIONS).map(|condition| u32::from(event.conditions[condition] == Some(true)) << condition).sum()
+            };
+            let counts = |event: &&Event| event.group == group && event.passes == Some(true);
+            let rows = events.iter().filter(counts).filter_map(|event| Some((event.time?, met(event))));
+            let mut rows: Vec<(i64, u32)> = rows.filter(|row| row.1 != 0).collect();
+            rows.sort_unstable();
+            rows
+        };
+        (0..GROUPS).map(|group| naive(&pattern(text), &rows_of(group))).collect()
+    }
+
+    fn values(events: &[Event]) -> Vec<ArrayRef> {
+        let times: Int64Array = events.iter().map(|event| event.time).collect();
+        let conditions = (0..CONDITIONS).map(|condition| -> ArrayRef {
+            Arc::new(events.iter().map(|event| event.conditions[condition]).collect::<BooleanArray>())
+        });
+        std::iter::once(Arc::new(times) as ArrayRef).chain(conditions).collect()
+    }
+
+    fn accumulator(question: Question, text: &str) -> Occurrences<Answers> {
+        Occurrences::new(Answers::new(question, pattern(text), &DataType::Int64), 0..CONDITIONS + 1)
+    }
+
+    /// Brings events into the final accumulator: as they are, as states of one row, or by way of another accumulator.
+    fn add(total: &mut Occurrences<Answers>, mut part: Occurrences<Answers>, events: &[Event], way: usize) {
+        let groups: Vec<usize> = events.iter().map(|event| event.group).collect();
+        let filter: BooleanArray = events.iter().map(|event| event.passes).collect();
+        match way {
+            0 => total.update_batch(&values(events), &groups, Some(&filter), GROUPS).unwrap(),
+            1 => {
+                let state = total.convert_to_state(&values(events), Some(&filter)).unwrap();
+                total.merge_batch(&state, &groups, GROUPS).unwrap();
+            }
+            _ => {
+                let groups_of_states: Vec<usize> = (0..GROUPS).collect();
+                part.update_batch(&values(events), &groups, Some(&filter), GROUPS).unwrap();
+                let state = GroupsAccumulator::state(&mut part, EmitTo::First(1)).unwrap();
+                total.merge_batch(&state, &groups_of_states[..1], GROUPS).unwrap();
+                let state = GroupsAccumulator::state(&mut part, EmitTo::All).unwrap();
+                total.merge_batch(&state, &groups_of_states[1..], GROUPS).unwrap();
+            }
+        }
+    }
+
+    fn answers(question: Question, text: &str, batches: &[(Vec<Event>, usize)], emitted: usize) -> Vec<ArrayRef> {
+        let mut total = accumulator(question, text);
+        for (events, way) in batches {
+            add(&mut total, accumulator(question, text), events, *way);
+        }
+        let first = GroupsAccumulator::evaluate(&mut total, EmitTo::First(emitted)).unwrap();
+        let rest = GroupsAccumulator::evaluate(&mut total, EmitTo::All).unwrap();
+        [first, rest].into_iter().flat_map(|part| (0..part.len()).map(move |row| part.slice(row, 1))).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        #[test]
+        fn any_order_and_any_split_give_the_answers_of_the_definition(
+            text in text(),
+            batches in prop::collection::vec((prop::collection::vec(event(), 0..12), 0usize..3), 1..4),
+            emitted in 0..=GROUPS,
+        ) {
+            let events: Vec<Event> = batches.iter().flat_map(|(events, _)| events.clone()).collect();
+            let expected = expected(&text, &events);
+            let matches = answers(Question::Match, &text, &batches, emitted);
+            let counts = answers(Question::Count, &text, &batches, emitted);
+            let chains = answers(Question::Events, &text, &batches, emitted);
+            prop_assert_eq!(matches.len(), GROUPS);
+            for (group, (is_match, count, chain)) in expected.into_iter().enumerate() {
+                prop_assert_eq!(matches[group].as_boolean().value(0), is_match);
+                prop_assert_eq!(counts[group].as_primitive::<Int64Type>().value(0), count);
+                let found = chains[group].as_list::<i32>().value(0);
+                prop_assert_eq!(found.as_primitive::<Int64Type>().values(), &chain);
+            }
+        }
+    }
+
+    // -----------------------------------------------------------------------------------------------------------
+    // SQL
+    // -----------------------------------------------------------------------------------------------------------
+
+    /// Three customers: `a` views, adds, views, buys; `b` buys, then views; `c` does nothing that a condition names.
+    const EVENTS: &str = "(values ('a', 100, 'buy'), ('a', 0, 'view'), ('b', 7, 'view'), ('a', 20, 'view'), \
+                          ('c', 1, null), ('a', 10, 'cart'), ('b', 5, 'buy'), ('a', null, 'buy')) \
+                          as events(customer, second, what)";
+
+    /// The three answers for each customer.
+    async fn found(pattern: &str, time: &str) -> Vec<String> {
+        let arguments = format!("'{pattern}', {time}, what = 'view', what = 'cart', what = 'buy'");
+        rows_of(&format!(
+            "select sequence_match({arguments}), sequence_count({arguments}), sequence_match_events({arguments}) \
+             from {EVENTS} group by customer order by customer"
+        ))
+        .await
+    }
+
+    #[tokio::test]
+    async fn groups_are_answered_each_for_itself() {
+        assert_eq!(found("(?1).*(?3)", "second").await, ["true | 1 | [0, 100]", "false | 0 | [7]", "false | 0 | []"]);
+        assert_eq!(found("(?1)", "second").await, ["true | 2 | [0]", "true | 1 | [7]", "false | 0 | []"]);
+        assert_eq!(found(".*", "second").await, ["true | 4 | []", "true | 2 | []", "true | 0 | []"]);
+    }
+
+    #[tokio::test]
+    async fn times_of_every_type_are_read_and_returned() {
+        for (time, from, to, returned) in [
+            ("arrow_cast(second, 'Int8')", "10", "20", "Int64"),
+            ("arrow_cast(second, 'UInt64')", "10", "20", "Int64"),
+            ("arrow_cast(second, 'Date32')", "1970-01-11", "1970-01-21", "Date32"),
+            (
+                "arrow_cast(second, 'Timestamp(s)')",
+                "1970-01-01T00:00:10Z",
+                "1970-01-01T00:00:20Z",
+                "Timestamp(µs, \"UTC\")",
+            ),
+            (
+                "arrow_cast(second * 1000000, 'Timestamp(µs, \"UTC\")')",
+                "1970-01-01T00:00:10Z",
+                "1970-01-01T00:00:20Z",
+                "Timestamp(µs, \"UTC\")",
+            ),
+            (
+                "arrow_cast(second * 1000000000, 'Timestamp(ns, \"+02:00\")')",
+                "1970-01-01T00:00:10Z",
+                "1970-01-01T00:00:20Z",
+                "Timestamp(µs, \"UTC\")",
+            ),
+        ] {
+            // A number counts seconds with timestamps, days with dates, and the unit of integers.
+            let rows = found("(?2)(?t==10)(?1)", time).await;
+            assert_eq!(rows[0], format!("true | 1 | [{from}, {to}]"), "{time}");
+            let sql = format!(
+                "select arrow_typeof(sequence_match_events('.', {time}, what = 'view')) = 'List({returned})' \
+                 from {EVENTS} where customer = 'a'"
+            );
+            assert_eq!(rows_of(&sql).await, ["true"], "{time}");
+        }
+    }
+
+    #[tokio::test]
+    async fn spans_of_every_form_are_read() {
+        let microseconds = "arrow_cast(second * 1000000, 'Timestamp(µs)')";
+        for (span, is_match) in [
+            ("80", true),
+            ("79", false),
+            ("80 seconds", true),
+            ("79.999999 seconds", false),
+            ("1 minute 20 seconds", true),
+            ("1 minute", false),
+            ("2 days", true),
+        ] {
+            let rows = found(&format!("(?1)(?t<={span})(?3)"), microseconds).await;
+            assert!(rows[0].starts_with(&format!("{is_match} |")), "{span}: {}", rows[0]);
+        }
+        // A date is its midnight.
+        assert!(found("(?1)(?t<=1920 hours)(?3)", "arrow_cast(second, 'Date32')").await[0].starts_with("true"));
+    }
+
+    #[tokio::test]
+    async fn null_conditions_are_false_and_filters_and_windows_hold() {
+        let sql = format!(
+            "select sequence_count('(?1)', second, what = 'view') filter (where second > 7), \
+                    sequence_count('.', second, what is null, null) from {EVENTS}"
+        );
+        assert_eq!(rows_of(&sql).await, ["1 | 1"]);
+        let sql = format!(
+            "select second, sequence_match('(?1)(?2)', second, what = 'view', what = 'cart') over (order by second), \
+                    sequence_match_events('(?1).*(?2)', second, what = 'view', what = 'cart') over (order by second) \
+             from {EVENTS} where customer = 'a' and second < 20 order by second"
+        );
+        assert_eq!(rows_of(&sql).await, ["0 | false | [0]", "10 | true | [0, 10]"]);
+        let sql = format!(
+            "select sequence_match('(?1)', second, true), sequence_count('.*', second, true), \
+                           sequence_match_events('(?1)', second, true) from {EVENTS} where false"
+        );
+        assert_eq!(rows_of(&sql).await, ["false | 0 | []"]);
+    }
+
+    #[tokio::test]
+    async fn wrong_calls_are_refused() {
+        for (arguments, message) in [
+            ("'(?1)', second", "expected a pattern, a time and 1 to 32 conditions, got 2 arguments"),
+            ("1, second, true", "expected text, got Int64"),
+            ("'(?1)', what, true", "expected the time to be a timestamp, a date or an integer"),
+            ("'(?1)', second, 1", "expected condition 1 to be boolean, got Int64"),
+            ("what, second, true", "expected the pattern to be a constant"),
+            ("null, second, true", "expected the pattern to be a text"),
+            ("'(?1)(?2)', second, true", "the pattern has no condition 2 to refer to at position 5, '(?2)'"),
+            (
+                "'(?1)(?t<=1 hour)', second, true",
+                "expected a whole number in the unit of the time, which is an integer",
+            ),
+            ("distinct '(?1)', second, true", "distinct is not supported"),
+        ] {
+            for function in ["sequence_match", "sequence_count", "sequence_match_events"] {
+                let error = error_of(&format!("select {function}({arguments}) from {EVENTS}")).await;
+                assert!(error.contains(&format!("{function}: ")) && error.contains(message), "{arguments}: {error}");
+            }
+        }
+        let time = "arrow_cast(second, 'Timestamp(s)')";
+        for (span, message) in [
+            ("1 month", "months has no fixed length"),
+            ("-1 hour", "must not be negative"),
+            (
+                "soon",
+                "a time term without a usable span at position 5, '(?t<=soon)'; expected a whole number or an interval",
+            ),
+            ("99999999999999999", "expected at most 18446744073709"),
+        ] {
+            let error =
+                error_of(&format!("select sequence_match('(?1)(?t<={span})', {time}, true) from {EVENTS}")).await;
+            assert!(error.contains(message), "{span}: {error}");
+        }
+        let too_many = vec!["true"; 33].join(", ");
+        let error = error_of(&format!("select sequence_match('.', second, {too_many}) from {EVENTS}")).await;
+        assert!(error.contains("expected 1 to 32 conditions after the time, got 33"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_wrong_pattern_is_an_error_of_planning() {
+        let ctx = SessionContext::new();
+        register_all(&ctx);
+        let sql = format!("select sequence_match('(?1', second, true) from {EVENTS}");
+        let error = ctx.sql(&sql).await.unwrap().create_physical_plan().await.unwrap_err();
+        let message =
+            "sequence_match: the pattern has an item that is not closed at position 1, '(?1'; write ) after it";
+        assert!(error.to_string().contains(message), "{error}");
+    }
+
+    #[tokio::test]
+    async fn thirty_two_conditions_fit() {
+        let conditions: Vec<String> = (0..32).map(|number| format!("second = {number}")).collect();
+        let pattern: String = (1..=32).map(|number| format!("(?{number})")).collect();
+        let sql = format!(
+            "select sequence_match('{pattern}', second, {}) from (select unnest(range(0, 32)) as second)",
+            conditions.join(", ")
+        );
+        assert_eq!(rows_of(&sql).await, ["true"]);
+    }
+}
