@@ -28,6 +28,7 @@ mod retention;
 mod run_ids;
 mod run_starts;
 mod sequence;
+mod sequence_next_node;
 mod sessionize;
 mod shapley;
 mod single_phase;
@@ -86,6 +87,7 @@ pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
         Arc::new(sequence::Sequence::count().into()),
         Arc::new(sequence::Sequence::events().into()),
         Arc::new(sequence::Sequence::matches().into()),
+        Arc::new(sequence_next_node::SequenceNextNode::default().into()),
         Arc::new(shapley::Shapley::default().into()),
         Arc::new(timeline::Path::default().into()),
         Arc::new(timeline::Timeline::default().into()),

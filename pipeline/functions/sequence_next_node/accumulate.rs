@@ -1,0 +1,426 @@
+//! The accumulators of `sequence_next_node`: of many groups, and of one.
+//!
+//! A state is a list of structs, one per row, in the order of arrival: states merge in any order, and rows are sorted
+//! where the result is made.
+
+use std::iter::repeat_n;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Int32Array, Int64Array, ListArray, StringViewBuilder,
+    StructArray, UInt64Array,
+};
+use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Int64Type, UInt64Type};
+use datafusion::common::{Result, resources_err};
+use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
+use datafusion::scalar::ScalarValue;
+use hashbrown::HashMap;
+
+use super::super::arguments::{Lists, coded_text_type, item_field, to_booleans};
+use super::super::elements::Names;
+use super::NAME;
+use super::nodes::{Grouped, Kinds, Node, Nodes};
+use super::question::{IS_BASE, Met, Question};
+
+/// Where the arguments of a call stand.
+const TIME: usize = 2;
+const VALUE: usize = 3;
+const BASE: usize = 4;
+
+/// The fields of a row in a state.
+pub(super) fn row_fields() -> Fields {
+    Fields::from(vec![
+        Field::new("time", DataType::Int64, true),
+        Field::new("value", coded_text_type(), true),
+        Field::new("met", DataType::UInt64, true),
+    ])
+}
+
+/// The rows of many groups and what is asked of each.
+#[derive(Debug)]
+pub(super) struct NextNodes {
+    question: Question,
+    nodes: Nodes,
+}
+
+/// Rows of a batch.
+struct Batch {
+    times: ScalarBuffer<i64>,
+    values: ArrayRef,
+    met: Vec<Met>,
+    /// Rows that count; all when `None`. Of the others, those without a value need no mention.
+    selected: Option<BooleanBuffer>,
+}
+
+impl Batch {
+    /// Reads the arguments of a call.
+    fn of_arguments(values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Self> {
+        let times = cast(&values[TIME], &DataType::Int64)?;
+        let mut met = vec![0; times.len()];
+        for (position, condition) in values[BASE..].iter().enumerate() {
+            let bit = position.checked_sub(1).map_or(IS_BASE, |condition| 1 << condition);
+            let holds = true_values(&to_booleans(NAME, condition)?);
+            for row in holds.set_indices() {
+                met[row] |= bit;
+            }
+        }
+        let passed = filter.map(|filter| NullBuffer::new(true_values(filter)));
+        let selected = NullBuffer::union(times.nulls(), passed.as_ref()).filter(|rows| rows.null_count() > 0);
+        Ok(Self {
+            times: times.as_primitive::<Int64Type>().values().clone(),
+            values: Arc::clone(&values[VALUE]),
+            met,
+            selected: selected.map(NullBuffer::into_inner),
+        })
+    }
+
+    /// Shows each row that counts, with the group that `group` gives it.
+    fn for_each(&self, kinds: &mut Kinds, group: impl Fn(usize) -> u32, mut show: impl FnMut(Node)) -> Result<()> {
+        let mut names = Names::new();
+        let values = names.numbers(NAME, &self.values)?;
+        let mut known: HashMap<(u32, Met), u32> = HashMap::new();
+        for (row, value) in values.into_iter().enumerate() {
+            let is_selected = self.selected.as_ref().is_none_or(|selected| selected.value(row));
+            let Some(text) = names.texts()[value as usize].filter(|_| is_selected) else {
+                continue;
+            };
+            let met = self.met[row];
+            let kind = match known.get(&(value, met)) {
+                Some(kind) => *kind,
+                None => {
+                    let kind = kinds.number(text, met)?;
+                    known.insert((value, met), kind);
+                    kind
+                }
+            };
+            show(Node { time: self.times[row], kind, group: group(row) });
+        }
+        Ok(())
+    }
+}
+
+/// Which rows are true, and not null.
+fn true_values(booleans: &BooleanArray) -> BooleanBuffer {
+    match booleans.nulls().filter(|nulls| nulls.null_count() > 0) {
+        Some(nulls) => booleans.values() & nulls.inner(),
+        None => booleans.values().clone(),
+    }
+}
+
+/// Rows as a state: a list per group, which ends at `ends`.
+fn to_state(rows: &[Node], ends: impl Iterator<Item = usize>, kinds: &Kinds) -> Result<ArrayRef> {
+    if i32::try_from(rows.len()).is_err() {
+        return resources_err!("{NAME}: more than 2 billion rows in one state; raise target_partitions");
+    }
+    let keys: Int32Array = rows.iter().map(|row| Some(row.kind as i32)).collect();
+    let times: Int64Array = rows.iter().map(|row| Some(row.time)).collect();
+    let met: UInt64Array = rows.iter().map(|row| Some(kinds.met(row.kind))).collect();
+    let values = DictionaryArray::try_new(keys, kinds.values()?)?;
+    let columns: Vec<ArrayRef> = vec![Arc::new(times), Arc::new(values), Arc::new(met)];
+    let rows = StructArray::try_new(row_fields(), columns, None)?;
+    let offsets: Vec<i32> = std::iter::once(0).chain(ends.map(|end| end as i32)).collect();
+    let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+    Ok(Arc::new(ListArray::try_new(item_field(rows.data_type().clone()), offsets, Arc::new(rows), None)?))
+}
+
+impl NextNodes {
+    /// No rows yet.
+    pub(super) fn new(question: Question) -> Self {
+        Self { question, nodes: Nodes::default() }
+    }
+
+    fn append(&mut self, batch: &Batch, group: impl Fn(usize) -> u32) -> Result<()> {
+        let (rows, kinds) = self.nodes.parts();
+        rows.reserve(batch.met.len());
+        batch.for_each(kinds, group, |node| rows.push(node))
+    }
+}
+
+/// The value of the row of a group, in order, that comes next.
+fn answer<'a>(question: &Question, rows: &[Node], kinds: &'a Kinds) -> Option<&'a str> {
+    let next = question.answer(rows.len(), |row| kinds.met(rows[row].kind));
+    next.map(|row| kinds.value(rows[row].kind))
+}
+
+impl GroupsAccumulator for NextNodes {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        group_indices: &[usize],
+        opt_filter: Option<&BooleanArray>,
+        total_num_groups: usize,
+    ) -> Result<()> {
+        self.nodes.grow_groups(total_num_groups);
+        self.append(&Batch::of_arguments(values, opt_filter)?, |row| group_indices[row] as u32)
+    }
+
+    fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
+        self.nodes.grow_groups(total_num_groups);
+        let lists = Lists::of_array(NAME, &values[0])?;
+        let columns = lists.values.as_struct();
+        let of_rows = |list: usize| lists.span(list).len();
+        let groups = group_indices.iter().enumerate();
+        let groups: Vec<u32> = groups.flat_map(|(list, group)| repeat_n(*group as u32, of_rows(list))).collect();
+        let selected = lists.nulls.as_ref().map(|_| {
+            (0..lists.len()).flat_map(|list| repeat_n(!lists.is_null(list), of_rows(list))).collect::<BooleanBuffer>()
+        });
+        let batch = Batch {
+            times: columns.column(0).as_primitive::<Int64Type>().values().clone(),
+            values: Arc::clone(columns.column(1)),
+            met: columns.column(2).as_primitive::<UInt64Type>().values().to_vec(),
+            selected,
+        };
+        self.append(&batch, |row| groups[row])
+    }
+
+    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
+        let Grouped { mut rows, ends } = self.nodes.take(emit_to);
+        let kinds = self.nodes.kinds();
+        let mut answers = StringViewBuilder::with_capacity(ends.len()).with_deduplicate_strings();
+        let mut start = 0;
+        for end in ends {
+            let group = &mut rows[start..end];
+            kinds.sort(group);
+            answers.append_option(answer(&self.question, group, kinds));
+            start = end;
+        }
+        self.nodes.forget_kinds()?;
+        Ok(Arc::new(answers.finish()))
+    }
+
+    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
+        let Grouped { rows, ends } = self.nodes.take(emit_to);
+        let state = to_state(&rows, ends.into_iter(), self.nodes.kinds())?;
+        self.nodes.forget_kinds()?;
+        Ok(vec![state])
+    }
+
+    /// Each row becomes a state of one row, or of none when it does not count.
+    fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
+        let batch = Batch::of_arguments(values, opt_filter)?;
+        let (mut rows, mut kinds) = (Vec::with_capacity(batch.met.len()), Kinds::default());
+        // The number of the row stands where its group would.
+        batch.for_each(&mut kinds, |row| row as u32, |node| rows.push(node))?;
+        let mut end = 0;
+        let ends = (0..batch.met.len()).map(|row| {
+            end += usize::from(rows.get(end).is_some_and(|node: &Node| node.group as usize == row));
+            end
+        });
+        Ok(vec![to_state(&rows, ends, &kinds)?])
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>() + self.nodes.size()
+    }
+}
+
+/// The rows of one group: of a query without `group by`, or of a window.
+#[derive(Debug)]
+pub(super) struct NextNode {
+    nodes: NextNodes,
+    /// Zeros, as many as the longest batch of states has.
+    groups: Vec<usize>,
+}
+
+impl NextNode {
+    /// No rows yet.
+    pub(super) fn new(question: Question) -> Self {
+        let mut nodes = NextNodes::new(question);
+        nodes.nodes.grow_groups(1);
+        Self { nodes, groups: Vec::new() }
+    }
+}
+
+impl Accumulator for NextNode {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        self.nodes.append(&Batch::of_arguments(values, None)?, |_| 0)
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.groups.resize(states[0].len(), 0);
+        GroupsAccumulator::merge_batch(&mut self.nodes, states, &self.groups, 1)
+    }
+
+    /// Leaves the rows where they are: a window asks again after each of its rows.
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let NextNodes { question, nodes } = &mut self.nodes;
+        let (rows, kinds) = nodes.single();
+        Ok(ScalarValue::Utf8View(answer(question, rows, kinds).map(str::to_owned)))
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        let states = GroupsAccumulator::state(&mut self.nodes, EmitTo::All)?;
+        self.nodes.nodes.grow_groups(1);
+        states.iter().map(|state| ScalarValue::try_from_array(state, 0)).collect()
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>() + self.nodes.size() + self.groups.capacity() * size_of::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::StringArray;
+    use proptest::prelude::*;
+
+    use super::super::question::tests::{FORMS, naive};
+    use super::*;
+
+    const GROUPS: usize = 4;
+    const CONDITIONS: usize = 2;
+
+    #[derive(Debug, Clone)]
+    struct Event {
+        group: usize,
+        time: Option<i64>,
+        value: Option<&'static str>,
+        /// The base condition, then the others.
+        conditions: [Option<bool>; CONDITIONS + 1],
+        passes: Option<bool>,
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        let values = vec!["", "a", "aa", "a value that is longer than a view holds"];
+        let condition = || prop_oneof![6 => Just(Some(true)), 2 => Just(Some(false)), 1 => Just(None)];
+        (
+            0..GROUPS - 1,
+            prop::option::weighted(0.9, 0i64..4),
+            prop::option::weighted(0.9, prop::sample::select(values)),
+            [condition(), condition(), condition()],
+            prop_oneof![8 => Just(Some(true)), 1 => Just(Some(false)), 1 => Just(None)],
+        )
+            .prop_map(|(group, time, value, conditions, passes)| Event {
+                group,
+                time,
+                value,
+                conditions,
+                passes,
+            })
+    }
+
+    /// The answer for each group by a plain sort and the rule; the last group has no rows.
+    fn expected(form: (&str, &str), events: &[Event]) -> Vec<Option<&'static str>> {
+        let answer = |group: usize| {
+            let holds = |event: &Event, condition: usize| event.conditions[condition] == Some(true);
+            let met = |event: &Event| {
+                let conditions = (0..CONDITIONS).map(|condition| Met::from(holds(event, condition + 1)) << condition);
+                conditions.sum::<Met>() | if holds(event, 0) { IS_BASE } else { 0 }
+            };
+            let counts = |event: &&Event| event.group == group && event.passes == Some(true);
+            let rows = events.iter().filter(counts);
+            let mut rows: Vec<_> = rows.filter_map(|event| Some((event.time?, event.value?, met(event)))).collect();
+            rows.sort_unstable();
+            let met: Vec<Met> = rows.iter().map(|row| row.2).collect();
+            naive(form.0, form.1, CONDITIONS, &met).map(|row| rows[row].1)
+        };
+        (0..GROUPS).map(answer).collect()
+    }
+
+    fn values(events: &[Event], encoding: &DataType) -> Vec<ArrayRef> {
+        let constant: ArrayRef = Arc::new(StringArray::from(vec![""; events.len()]));
+        let times: Int64Array = events.iter().map(|event| event.time).collect();
+        let texts: StringArray = events.iter().map(|event| event.value).collect();
+        let mut values =
+            vec![Arc::clone(&constant), constant, Arc::new(times) as ArrayRef, cast(&texts, encoding).unwrap()];
+        for condition in 0..=CONDITIONS {
+            let holds: BooleanArray = events.iter().map(|event| event.conditions[condition]).collect();
+            values.push(Arc::new(holds));
+        }
+        values
+    }
+
+    /// Brings events into the final accumulator: as they are, as states of one row, or by way of another accumulator.
+    fn add(total: &mut NextNodes, events: &[Event], way: usize, encoding: &DataType) {
+        let groups: Vec<usize> = events.iter().map(|event| event.group).collect();
+        let filter: BooleanArray = events.iter().map(|event| event.passes).collect();
+        let values = values(events, encoding);
+        match way {
+            0 => total.update_batch(&values, &groups, Some(&filter), GROUPS).unwrap(),
+            1 => {
+                let state = total.convert_to_state(&values, Some(&filter)).unwrap();
+                total.merge_batch(&state, &groups, GROUPS).unwrap();
+            }
+            _ => {
+                let mut part = NextNodes::new(total.question);
+                let groups_of_states: Vec<usize> = (0..GROUPS).collect();
+                part.update_batch(&values, &groups, Some(&filter), GROUPS).unwrap();
+                let state = GroupsAccumulator::state(&mut part, EmitTo::First(1)).unwrap();
+                total.merge_batch(&state, &groups_of_states[..1], GROUPS).unwrap();
+                let state = GroupsAccumulator::state(&mut part, EmitTo::All).unwrap();
+                total.merge_batch(&state, &groups_of_states[1..], GROUPS).unwrap();
+            }
+        }
+    }
+
+    fn texts(array: &ArrayRef) -> Vec<Option<&str>> {
+        array.as_string_view().iter().collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        #[test]
+        fn any_order_and_any_split_give_the_answers_of_a_plain_sort(
+            form in prop::sample::select(FORMS.to_vec()),
+            batches in prop::collection::vec((prop::collection::vec(event(), 0..12), 0usize..3, 0usize..4), 1..4),
+            emitted in 0..=GROUPS,
+        ) {
+            let encodings = [DataType::Utf8, DataType::LargeUtf8, DataType::Utf8View, coded_text_type()];
+            let mut total = NextNodes::new(Question::new(form.0, form.1, CONDITIONS).unwrap());
+            for (events, way, encoding) in &batches {
+                add(&mut total, events, *way, &encodings[*encoding]);
+            }
+            let events: Vec<Event> = batches.into_iter().flat_map(|(events, ..)| events).collect();
+            let first = GroupsAccumulator::evaluate(&mut total, EmitTo::First(emitted)).unwrap();
+            let rest = GroupsAccumulator::evaluate(&mut total, EmitTo::All).unwrap();
+            let found = [texts(&first), texts(&rest)].concat();
+            prop_assert_eq!(found, expected(form, &events));
+        }
+    }
+
+    #[test]
+    fn the_size_grows_with_rows_and_falls_when_they_leave() {
+        let event = Event {
+            group: 0,
+            time: Some(1),
+            value: Some("a"),
+            conditions: [Some(true); CONDITIONS + 1],
+            passes: Some(true),
+        };
+        let mut total = NextNodes::new(Question::new("forward", "head", CONDITIONS).unwrap());
+        let empty = GroupsAccumulator::size(&total);
+        for _ in 0..10 {
+            add(&mut total, &vec![event.clone(); 1000], 0, &DataType::Utf8View);
+        }
+        let full = GroupsAccumulator::size(&total);
+        assert!((16 * 10_000..40 * 10_000).contains(&full), "{full}");
+        GroupsAccumulator::evaluate(&mut total, EmitTo::All).unwrap();
+        assert!(GroupsAccumulator::size(&total) <= empty);
+    }
+
+    /// As many groups leave, one after another, as a sorted input lets leave: their values leave with them.
+    #[test]
+    fn values_of_groups_that_have_left_are_forgotten() {
+        let mut total = NextNodes::new(Question::new("forward", "head", 0).unwrap());
+        for number in 0..100i64 {
+            let rows = 1000;
+            let texts: StringArray = (0..rows).map(|row| Some(format!("a value {number} {row}"))).collect();
+            let text: ArrayRef = Arc::new(texts);
+            let times: ArrayRef = Arc::new(Int64Array::from(vec![number; rows]));
+            let base: ArrayRef = Arc::new(BooleanArray::from(vec![true; rows]));
+            let values = [Arc::clone(&text), Arc::clone(&text), times, text, base];
+            total.update_batch(&values, &vec![1; rows], None, 2).unwrap();
+            let answer = GroupsAccumulator::evaluate(&mut total, EmitTo::First(1)).unwrap();
+            let first = format!("a value {} 0", number - 1);
+            assert_eq!(texts_of(&answer), [(number > 0).then_some(first)]);
+        }
+        assert!(GroupsAccumulator::size(&total) < 500_000, "{}", GroupsAccumulator::size(&total));
+    }
+
+    fn texts_of(array: &ArrayRef) -> Vec<Option<String>> {
+        texts(array).into_iter().map(|text| text.map(str::to_owned)).collect()
+    }
+}
