@@ -80,6 +80,9 @@ fn question_of(args: &AccumulatorArgs) -> Result<Question> {
 
 /// Refuses a wrong call while it is planned.
 fn check(call: &AggregateFunction) -> Result<()> {
+    if call.params.distinct {
+        return not_impl_err!("{NAME}: distinct is not supported");
+    }
     let arguments = &call.params.args;
     let direction = logical_constant(NAME, "the direction", &arguments[0])?;
     let base = logical_constant(NAME, "the base", &arguments[1])?;

@@ -57,11 +57,7 @@ impl Search<'_> {
             Some(Item::Run) => {
                 (position..self.events.len()).for_each(|stop| self.run(item + 1, stop, stop));
             }
-            Some(Item::Gap(gap)) if is_over => {
-                if gap.holds_at_the_end() {
-                    self.run(item + 1, position, last);
-                }
-            }
+            Some(Item::Gap(gap)) if is_over && gap.holds_at_the_end() => self.run(item + 1, position, last),
             Some(Item::Gap(gap)) => {
                 for stop in position..self.events.len() {
                     if gap.holds((self.events[stop].0 - self.events[last].0) as u64) {
