@@ -37,6 +37,7 @@ mod starts;
 mod statistics;
 mod switches;
 mod timeline;
+mod window_funnel;
 
 use std::sync::Arc;
 
@@ -91,6 +92,8 @@ pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
         Arc::new(shapley::Shapley::default().into()),
         Arc::new(timeline::Path::default().into()),
         Arc::new(timeline::Timeline::default().into()),
+        Arc::new(window_funnel::WindowFunnel::events().into()),
+        Arc::new(window_funnel::WindowFunnel::level().into()),
     ]
 }
 
