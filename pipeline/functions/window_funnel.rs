@@ -39,8 +39,9 @@
 //!          is done.
 //! Errors:  a wrong mode, window, time or condition, at planning; a `distinct` call; a time beyond the range of µs.
 //! Source:  ClickHouse `windowFunnel` (src/AggregateFunctions/AggregateFunctionWindowFunnel.cpp, 2026), whose modes give
-//!          the same levels, ties included; PostHog `funnel-udf/src/steps.rs`; Mixpanel, "Funnels: advanced". In DuckDB's
-//!          `behavioral`, `allow_reentry` starts again at step 1: not here.
+//!          the same levels, ties included; it passes over a row in which any condition is null. PostHog
+//!          `funnel-udf/src/steps.rs`; Mixpanel, "Funnels: advanced". In DuckDB's `behavioral`, `allow_reentry` starts again
+//!          at step 1: not here.
 
 mod chains;
 #[cfg(test)]

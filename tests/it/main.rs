@@ -1,12 +1,14 @@
 //! Tests of the whole house in one binary: each further binary would link DataFusion again.
 
 mod command_line;
+mod differential;
 mod exactly_once;
 mod house;
 mod landing;
 mod law;
 mod layers;
 mod outputs;
+mod python;
 mod queries;
 mod readme;
 mod rebuilt_safely;

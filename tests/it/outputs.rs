@@ -1,34 +1,13 @@
 //! What we write opens elsewhere: every mart in DuckDB, Polars and pyarrow, every Delta table in Python `deltalake`, with
 //! the rows and sums that `wayline sql` sees.
-//!
-//! The Python packages come from PyPI into a virtual environment under the target folder, once.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
 
 use crate::house::House;
-
-/// A Python with the packages of `tests/outputs/requirements.txt`.
-fn python() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let requirements = root.join("tests/outputs/requirements.txt");
-    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
-    let installed = home.join("installed.txt");
-    let wanted = std::fs::read_to_string(&requirements).unwrap();
-    if std::fs::read_to_string(&installed).is_ok_and(|text| text == wanted) {
-        return home.join("bin/python");
-    }
-    let run = |command: &mut Command| {
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    };
-    run(Command::new("python3").args(["-m", "venv"]).arg(&home));
-    run(Command::new(home.join("bin/python")).args(["-m", "pip", "install", "--quiet", "-r"]).arg(&requirements));
-    std::fs::write(installed, wanted).unwrap();
-    home.join("bin/python")
-}
+use crate::python::python;
 
 /// Rows and sums of a table as `wayline sql` sees them, for the columns that another tool summed.
 fn seen_by_us(house: &House, table: &str, columns: &[String]) -> Vec<String> {
@@ -53,7 +32,11 @@ fn every_mart_and_table_opens_in_the_tools_of_its_readers() {
     let house = House::of_sample("odd-cases");
     house.succeed(&["run"]);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/outputs/open_elsewhere.py");
-    let output = Command::new(python()).arg(script).arg(house.path().join("lake")).output().unwrap();
+    let output = Command::new(python("tests/outputs/requirements.txt"))
+        .arg(script)
+        .arg(house.path().join("lake"))
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let seen: Value = serde_json::from_slice(&output.stdout).unwrap();
 
