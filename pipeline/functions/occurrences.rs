@@ -26,8 +26,8 @@ use datafusion::logical_expr::utils::format_state_name;
 
 pub(super) use self::accumulate::{Occurrences, SingleOccurrences};
 pub(super) use self::arguments::{
-    MOST_CONDITIONS, coerce_constant_span, coerce_rows, constant, constant_span, constant_text, logical_constant,
-    returned_time_type,
+    MOST_CONDITIONS, coerce_constant_span, coerce_rows, constant, constant_span, constant_text, counted_unit,
+    logical_constant, returned_time_type,
 };
 pub(super) use self::lists::TimeLists;
 

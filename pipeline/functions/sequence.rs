@@ -7,7 +7,7 @@
 //!     Directly after `.*`, and at the beginning, it counts from the first row behind that run. At the end, where no row
 //!     is left, `<=`, `<` and `>=0` hold. `op` is one of `<=`, `<`, `>`, `>=`, `==`, `!=`
 //!   - `n` is an interval (`30 minutes`), or a whole number as in ClickHouse: of seconds with timestamps, of days with
-//!     dates (`Date32`), of the unit of `ts` with integers. (A window, which is an argument and no text, counts microseconds.)
+//!     dates (`Date32`), of the unit of `ts` with integers.
 //! - `ts`: timestamp of any unit and zone, date or integer; rows with a null `ts` are skipped
 //! - `cond1…condN`: booleans, 1 to 32; null counts as false. Rows that meet none do not exist: what is next to each
 //!   other is so among the rows of these conditions. A condition that the pattern does not name makes its rows count
@@ -60,12 +60,9 @@ use self::pattern::{Pattern, Span};
 use super::arguments::{coerce_text, list_type};
 use super::document;
 use super::occurrences::{
-    MOST_CONDITIONS, Occurrences, SingleOccurrences, coerce_rows, constant, constant_span, constant_text,
+    MOST_CONDITIONS, Occurrences, SingleOccurrences, coerce_rows, constant, constant_span, constant_text, counted_unit,
     logical_constant, returned_time_type, state_fields,
 };
-
-const SECOND: u64 = 1_000_000;
-const DAY: u64 = 86_400 * SECOND;
 
 // ---------------------------------------------------------------------------------------------------------------
 // The functions
@@ -120,11 +117,7 @@ fn read_pattern(function: &str, pattern: &ScalarValue, conditions: usize, time: 
 
 /// The span of a time term in the unit of stored times. The error is what would do instead.
 fn read_span(function: &str, span: Span<'_>, time: &DataType) -> Result<u64, String> {
-    let unit = match time {
-        DataType::Int64 => 1,
-        DataType::Date32 => DAY,
-        _ => SECOND,
-    };
+    let unit = counted_unit(time).unsigned_abs();
     match span {
         Span::Number(number) => number.checked_mul(unit).ok_or_else(|| format!("expected at most {}", u64::MAX / unit)),
         Span::Interval(_) if *time == DataType::Int64 => {

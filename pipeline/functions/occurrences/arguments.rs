@@ -119,6 +119,11 @@ pub(in super::super) fn coerce_constant_span(
     time: &DataType,
 ) -> Result<DataType> {
     if *time != DataType::Int64 {
+        if !(span.is_integer() || span.is_temporal() || span.is_null() || is_text(span)) {
+            return plan_err!(
+                "{function}: expected {what} to be an interval, a duration or a whole number, got {span}"
+            );
+        }
         return coerce_span(function, span);
     }
     if span.is_integer() {
@@ -128,16 +133,32 @@ pub(in super::super) fn coerce_constant_span(
     plan_err!("{function}: expected {what} to be an integer, in the unit of the integer times, got {span}{hint}")
 }
 
-/// A constant span in the unit of stored times: an interval, a duration or whole microseconds where times are timestamps
-/// or dates, a plain number where they are integers.
+/// What a whole number in place of a span counts, as in ClickHouse, in the unit of stored times: seconds with timestamps,
+/// days with dates, the unit of integers.
+pub(in super::super) fn counted_unit(time: &DataType) -> i64 {
+    match time {
+        DataType::Int64 => 1,
+        DataType::Date32 => MICROSECONDS_PER_DAY,
+        _ => 1_000_000,
+    }
+}
+
+/// A constant span in the unit of stored times: an interval or duration where times are timestamps or dates, or a whole
+/// number of [`counted_unit`].
 pub(in super::super) fn constant_span(function: &str, what: &str, value: &ScalarValue, time: &DataType) -> Result<i64> {
     if value.is_null() {
         return plan_err!("{function}: expected {what} to be a span of time, got null");
     }
     let coerced = coerce_constant_span(function, what, &value.data_type(), time)?;
+    let unit = if coerced == DataType::Int64 { counted_unit(time) } else { 1 };
     let span = value.cast_to(&coerced).and_then(|span| Spans::of_argument(function, &ColumnarValue::Scalar(span)));
     match span.as_ref().map(|span| span.get(0)) {
-        Ok(Some(span)) => Ok(span),
+        Ok(Some(span)) => match span.checked_mul(unit) {
+            Some(span) => Ok(span),
+            None => {
+                plan_err!("{function}: wrong {}: expected at most {}", what.trim_start_matches("the "), i64::MAX / unit)
+            }
+        },
         Ok(None) => plan_err!("{function}: expected {what} to be a span of time, got null"),
         Err(error) => {
             let message = error.strip_backtrace();
@@ -248,7 +269,8 @@ mod tests {
             (week.clone(), &DataType::Date32, 7 * MICROSECONDS_PER_DAY),
             (ScalarValue::DurationSecond(Some(2)), &time, 2_000_000),
             (ScalarValue::from("1 hour"), &time, 3_600_000_000),
-            (ScalarValue::UInt8(Some(5)), &time, 5),
+            (ScalarValue::UInt8(Some(5)), &time, 5_000_000),
+            (ScalarValue::UInt8(Some(5)), &DataType::Date32, 5 * MICROSECONDS_PER_DAY),
             (ScalarValue::UInt8(Some(5)), &DataType::Int64, 5),
         ] {
             assert_eq!(constant_span("f", "the window", &span, time).unwrap(), expected, "{span}");
@@ -257,9 +279,14 @@ mod tests {
         for (span, time, expected) in [
             (month, &time, "f: wrong window: an interval of months has no fixed length"),
             (ScalarValue::Int64(Some(-1)), &time, "f: wrong window: a span must not be negative"),
+            (ScalarValue::Int64(Some(i64::MAX)), &time, "f: wrong window: expected at most 9223372036854"),
             (ScalarValue::Int64(None), &time, "f: expected the window to be a span of time, got null"),
             (ScalarValue::from("soon"), &time, "f: wrong window"),
-            (ScalarValue::Float64(Some(1.5)), &time, "f: expected an interval or whole microseconds, got Float64"),
+            (
+                ScalarValue::Float64(Some(1.5)),
+                &time,
+                "f: expected the window to be an interval, a duration or a whole number, got Float64",
+            ),
             (week, &DataType::Int64, "f: expected the window to be an integer, in the unit of the integer times"),
             (ScalarValue::Float64(Some(1.5)), &DataType::Int64, "got Float64"),
         ] {

@@ -11,8 +11,11 @@ const STEPS: usize = 4;
 /// A chain: the row that met each step.
 type Chain = Vec<usize>;
 
+/// The (step, row) pairs that are met in one go and, if they interrupt, the steps that they do not.
+type Turn = (Vec<(usize, usize)>, Option<Vec<usize>>);
+
 /// The longest chain by definition: rows that meet step after step, none earlier than the one before, all within the
-/// window of the first; `follows` may ask more of two rows that meet neighbouring steps, `all` of the chain.
+/// window of the first; `accepts` may ask more of a chain.
 fn longest(rows: &[Occurrence], steps: usize, window: i64, accepts: &dyn Fn(&[usize]) -> bool) -> usize {
     let mut chains: Vec<Chain> = vec![vec![]];
     let mut longest = 0;
@@ -111,7 +114,7 @@ fn posthog(rows: &[Occurrence], is_strict: bool, steps: usize, window: i64) -> u
             events.sort_by_key(|(step, number)| (*step, *number));
         }
         // A strict interruption comes after all steps of its row.
-        let mut turns: Vec<(Vec<(usize, usize)>, Option<Vec<usize>>)> = vec![];
+        let mut turns: Vec<Turn> = vec![];
         if is_alike {
             for (number, row) in &instant {
                 let own = events.iter().copied().filter(|(_, of)| of == number).collect();
