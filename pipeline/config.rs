@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 
 /// Name of the configuration file in a project's folder.
 pub const FILE_NAME: &str = "wayline.toml";
@@ -32,7 +32,7 @@ pub struct Config {
     /// How files are landed.
     #[serde(default)]
     pub landing: Landing,
-    /// Where events come from; at least one.
+    /// Where events come from. Without any, nothing new is landed.
     #[serde(default)]
     pub sources: Vec<Source>,
     /// How identifiers become customers.
@@ -88,7 +88,7 @@ pub struct Landing {
     pub changed_files: ChangedFiles,
     /// Longest record in bytes; longer ones become dead letters.
     pub max_record_bytes: usize,
-    /// Events further in the future than this, seen from `received_at`, do not move as-of.
+    /// Events further in the future than this, seen from `received_at` or from the time of their batch, do not move as-of.
     pub future_tolerance: Span,
 }
 
@@ -121,13 +121,14 @@ pub struct Source {
     /// Format of the files; told from the extension when left out.
     #[serde(default)]
     pub format: Option<Format>,
-    /// Delimiter of CSV fields, one byte.
+    /// Delimiter of CSV fields: one ASCII character, no quote and no line end.
     #[serde(default = "default_delimiter")]
     pub delimiter: char,
     /// Unit of numeric times; without it a number is refused as a time.
     #[serde(default)]
     pub time_unit: Option<TimeUnit>,
-    /// Offset of times that name none, such as `Z` or `+02:00`; without it they are refused.
+    /// Offset of times that name none, such as `Z` or `+02:00`; without it they are refused as text, and taken for UTC in
+    /// typed columns of Parquet. What an expression computes is UTC.
     #[serde(default)]
     pub time_offset: Option<String>,
     /// Event column = SQL expression over the source's columns.
@@ -366,7 +367,7 @@ impl Project {
             Error::invalid(format!("could not read {}: {error}", file.display()))
                 .hint("run inside a project, or name one with --project DIR")
         })?;
-        let overrides = std::env::vars().filter(|(name, _)| name.starts_with(OVERRIDE_PREFIX));
+        let overrides = environment().filter(|(name, _)| name.starts_with(OVERRIDE_PREFIX));
         let config = parse(&text, overrides).map_err(|error| error.context(file.display()))?;
         Ok(Self { folder: folder.to_path_buf(), config })
     }
@@ -376,10 +377,16 @@ impl Project {
         if self.config.privacy.pseudonymize.is_empty() {
             return Ok(None);
         }
-        let from_file = || std::env::var(format!("{PSEUDONYM_KEY}_FILE")).ok().map(std::fs::read_to_string);
-        let key = match std::env::var(PSEUDONYM_KEY) {
-            Ok(key) => key,
-            Err(_) => from_file().transpose()?.unwrap_or_default(),
+        let file_variable = format!("{PSEUDONYM_KEY}_FILE");
+        let given = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+        let key = match (given(PSEUDONYM_KEY), given(&file_variable)) {
+            (Some(key), _) => key,
+            (None, Some(path)) => {
+                std::fs::read_to_string(&path).context(format!("{file_variable}, {path}")).map_err(|error| {
+                    error.hint(format!("let {file_variable} name a file that can be read and holds the key"))
+                })?
+            }
+            (None, None) => String::new(),
         };
         let key = key.trim();
         if key.len() < 16 {
@@ -388,6 +395,11 @@ impl Project {
         }
         Ok(Some(Secret(key.as_bytes().to_vec())))
     }
+}
+
+/// The variables of the environment, as far as they are text.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// Bytes that are never printed.
@@ -419,7 +431,7 @@ fn parse(text: &str, overrides: impl Iterator<Item = (String, String)>) -> Resul
         let names = overrides.keys().cloned().collect::<Vec<_>>().join(", ");
         config = table.try_into().map_err(|error| from_toml(error).context(format!("overrides {names}")))?;
     }
-    check(&config)?;
+    check(&config, text)?;
     Ok(config)
 }
 
@@ -459,39 +471,42 @@ fn nearest(message: &str) -> Option<String> {
         .map(|(_, name)| name.to_string())
 }
 
-/// Rules that the shape alone cannot say.
-fn check(config: &Config) -> Result<()> {
+/// Rules that the shape alone cannot say. `text` tells the line of what breaks one.
+fn check(config: &Config, text: &str) -> Result<()> {
+    let wrong = |key: &str, value: &str, message: String| Error::invalid(at_line(text, key, value, message));
+    let named = |name: &str, message| wrong("name", &format!("\"{name}\""), message);
     let mut names = std::collections::BTreeSet::new();
     for source in &config.sources {
+        let name = &source.name;
         let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-        if source.name.is_empty() || source.name.len() > 64 || !source.name.chars().all(legal) {
-            return Err(Error::invalid(format!("source name `{}` is not of the form [a-z0-9_-]{{1,64}}", source.name)));
+        if name.is_empty() || name.len() > 64 || !name.chars().all(legal) {
+            return Err(named(name, format!("source name `{name}` is not of the form [a-z0-9_-]{{1,64}}")));
         }
-        if !names.insert(&source.name) {
-            return Err(Error::invalid(format!("two sources are named `{}`", source.name)));
+        if !names.insert(name) {
+            return Err(named(name, format!("two sources are named `{name}`")));
         }
-        if !source.delimiter.is_ascii() {
-            return Err(Error::invalid(format!("source `{}`: delimiter must be one ASCII character", source.name)));
+        if !source.delimiter.is_ascii() || matches!(source.delimiter, '"' | '\n' | '\r') {
+            let message = format!("source `{name}`: delimiter must be one ASCII character, no quote and no line end");
+            return Err(wrong("delimiter", &source.delimiter.escape_default().to_string(), message));
         }
     }
+    check_mapped_kinds(config, text)?;
     let mut funnels = std::collections::BTreeSet::new();
-    for funnel in &config.funnels {
-        if !funnels.insert(&funnel.name) {
-            return Err(Error::invalid(format!("two funnels are named `{}`", funnel.name)));
+    for Funnel { name, steps, .. } in &config.funnels {
+        if !funnels.insert(name) {
+            return Err(named(name, format!("two funnels are named `{name}`")));
         }
-        if funnel.steps.is_empty() || funnel.steps.len() > MAX_FUNNEL_STEPS {
-            return Err(Error::invalid(format!(
-                "funnel `{}` has {} steps, expected 1 to {MAX_FUNNEL_STEPS}",
-                funnel.name,
-                funnel.steps.len()
-            )));
+        if steps.is_empty() || steps.len() > MAX_FUNNEL_STEPS {
+            let message = format!("funnel `{name}` has {} steps, expected 1 to {MAX_FUNNEL_STEPS}", steps.len());
+            return Err(named(name, message));
         }
     }
     let mut staged = BTreeMap::new();
     for (stage, touchpoints) in &config.stages {
         for touchpoint in touchpoints {
             if let Some(other) = staged.insert(touchpoint, stage) {
-                return Err(Error::invalid(format!("touchpoint `{touchpoint}` is in stages `{other}` and `{stage}`")));
+                let message = format!("touchpoint `{touchpoint}` is in stages `{other}` and `{stage}`");
+                return Err(wrong(stage, touchpoint, message));
             }
         }
     }
@@ -499,12 +514,17 @@ fn check(config: &Config) -> Result<()> {
     for (class, channels) in &config.channels {
         for channel in channels {
             if let Some(other) = classed.insert(channel, class) {
-                return Err(Error::invalid(format!("channel `{channel}` is in classes `{other}` and `{class}`")));
+                return Err(wrong(
+                    class,
+                    channel,
+                    format!("channel `{channel}` is in classes `{other}` and `{class}`"),
+                ));
             }
         }
     }
     if config.sessions.timeout.0.is_zero() || config.journeys.timeout.0 < config.sessions.timeout.0 {
-        return Err(Error::invalid("[journeys] timeout must be at least [sessions] timeout, and that above zero"));
+        let message = "[journeys] timeout must be at least [sessions] timeout, and that above zero";
+        return Err(wrong("timeout", "", message.into()));
     }
     config.engine.memory_bytes()?;
     check_kinds(config)?;
@@ -551,77 +571,45 @@ fn check_steps(config: &Config) -> Result<()> {
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SHOP: &str = r#"
-[[sources]]
-name = "web"
-path = "landing-zone/*.jsonl"
-[sources.event]
-occurred_at = "ts"
-touchpoint = "event"
-channel = "'web'"
-"#;
-
-    fn parsed(text: &str) -> Result<Config> {
-        parse(text, std::iter::empty())
-    }
-
-    #[test]
-    fn a_small_project_gets_every_default() {
-        let config = parsed(SHOP).unwrap();
-        assert_eq!(config.lake.url, "lake");
-        assert_eq!(config.sessions.timeout.micros(), 1_800_000_000);
-        assert_eq!(config.identity.max_identifiers, 50);
-        assert_eq!(config.sources[0].delimiter, ',');
-    }
-
-    #[test]
-    fn an_unknown_key_is_shown_with_its_line_and_the_nearest_name() {
-        let error = parsed("[sessions]\ntimeot = \"30m\"\n").unwrap_err();
-        assert!(error.to_string().contains("line 2"), "{error}");
-        assert_eq!(error.remedy(), Some("did you mean `timeout`?"));
-    }
-
-    #[test]
-    fn wrong_values_are_errors_that_say_what_was_expected() {
-        let cases = [
-            ("[sessions]\ntimeout = \"soon\"", "expected one like `30m`"),
-            ("[sessions]\ntimeout = \"0s\"", "above zero"),
-            ("[engine]\nmemory = \"much\"", "expected a size"),
-            ("[[funnels]]\nname=\"f\"\nsteps=[]\nwindow=\"7d\"", "expected 1 to 32"),
-            ("[[funnels]]\nname=\"f\"\nsteps=[\"a|\"]\nwindow=\"7d\"", "step 1 (`a|`) has an empty alternative"),
-            (
-                "[journeys]\ngoal=[\"b\"]\n[[funnels]]\nname=\"f\"\nsteps=[\"a\",\"web:b\",\"c\"]\nwindow=\"7d\"",
-                "step 2 (`web:b`) is a goal and ends the journey",
-            ),
-            ("[identity]\nlimits={Email=1}", "kind `Email` is not of the form"),
-            ("[privacy]\npseudonymize=[\"event\"]", "kind `event` is not of the form"),
-            ("[stages]\na=[\"x\"]\nb=[\"x\"]", "in stages `a` and `b`"),
-            (
-                "[[sources]]\nname=\"../x\"\npath=\"x\"\n[sources.event]\noccurred_at=\"a\"\ntouchpoint=\"b\"\nchannel=\"c\"",
-                "not of the form",
-            ),
-        ];
-        for (text, expected) in cases {
-            let error = parsed(text).unwrap_err();
-            assert!(error.to_string().contains(expected), "{text}: {error}");
+/// A kind that no source maps and that is none of the usual ones is a slip, which would land raw what was to be
+/// pseudonymised. So is a usual one beside a mapped kind of nearly the same name.
+fn check_mapped_kinds(config: &Config, text: &str) -> Result<()> {
+    let mapped = || config.sources.iter().flat_map(|source| source.event.identifiers.keys());
+    let pseudonymized = config.privacy.pseudonymize.iter().map(|kind| ("pseudonymize", kind));
+    let limited = config.identity.limits.keys().map(|kind| ("limits", kind));
+    for (key, kind) in pseudonymized.chain(limited) {
+        if mapped().any(|name| name == kind) || config.sources.is_empty() {
+            continue;
+        }
+        let is_meant_elsewhere = |name: &&String| config.privacy.pseudonymize.contains(name);
+        let likeness = |name: &&String| strsim::jaro_winkler(&kind.to_lowercase(), &name.to_lowercase());
+        let near = mapped()
+            .filter(|name| !is_meant_elsewhere(name) && likeness(name) > 0.8)
+            .max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+        let message = || at_line(text, key, kind, format!("{key} names `{kind}`, a kind that no source maps"));
+        match near {
+            Some(near) => return Err(Error::invalid(message()).hint(format!("did you mean `{near}`?"))),
+            None if config.identity.priority.contains(kind) => {}
+            None => {
+                return Err(Error::invalid(message())
+                    .hint("map it in `identifiers` of a source, or name it in [identity] priority"));
+            }
         }
     }
+    Ok(())
+}
 
-    #[test]
-    fn an_override_wins_and_a_wrong_one_is_named() {
-        let with = |name: &str, value: &str| parse(SHOP, [(name.to_string(), value.to_string())].into_iter());
-        assert_eq!(with("WAYLINE__LAKE__URL", "s3://bucket/lake").unwrap().lake.url, "s3://bucket/lake");
-        assert_eq!(with("WAYLINE__ENGINE__THREADS", "3").unwrap().engine.threads, 3);
-        let error = with("WAYLINE__ENGINE__THREDS", "3").unwrap_err();
-        assert!(error.to_string().contains("WAYLINE__ENGINE__THREDS"), "{error}");
-    }
-
-    #[test]
-    fn a_secret_is_never_printed() {
-        assert_eq!(format!("{:?}", Secret(b"0123456789abcdef".to_vec())), "Secret(…)");
+/// A message with the line of the configuration on which a key stands with a value, or the value alone; the last such
+/// line, if there is one.
+fn at_line(text: &str, key: &str, value: &str, message: String) -> String {
+    let lines = || text.lines().enumerate();
+    let with_key = lines().filter(|(_, line)| line.contains(key) && line.contains(value)).last();
+    let quoted = format!("\"{value}\"");
+    match with_key.or_else(|| lines().filter(|(_, line)| line.contains(&quoted)).last()) {
+        Some((number, line)) => format!("line {}, `{}`: {message}", number + 1, line.trim()),
+        None => message,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,6 +35,12 @@ impl Lake {
         Ok(Self { url, store, root })
     }
 
+    /// The same lake through a store around its own, for tests of faults.
+    #[cfg(test)]
+    pub fn with_store(self, wrap: impl Fn(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>) -> Self {
+        Self { store: wrap(self.store), ..self }
+    }
+
     /// The lake's URL, ending in `/`.
     pub fn url(&self) -> &Url {
         &self.url
@@ -132,7 +138,7 @@ fn canonical(path: &FilePath) -> PathBuf {
 
 /// The store behind a URL and the URL's path in it. Credentials come from the environment.
 pub fn store_of(url: &Url) -> Result<(Arc<dyn ObjectStore>, Path)> {
-    let (store, path) = object_store::parse_url_opts(url, std::env::vars()).map_err(|error| {
+    let (store, path) = object_store::parse_url_opts(url, crate::config::environment()).map_err(|error| {
         let invalid = Error::invalid(format!("{url}: {error}"));
         match url.scheme() {
             "s3" | "s3a" | "gs" | "az" | "abfs" | "abfss" | "http" | "https" => {
