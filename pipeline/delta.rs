@@ -40,6 +40,8 @@ use crate::error::{Context, Error, Result};
 use crate::failpoint::failpoint;
 use crate::lake::Lake;
 
+/// Attempts of a commit after the first, each checked against what others committed meanwhile: the library's default.
+const RETRIES: usize = 15;
 /// A data file is closed when it has about this many bytes.
 const TARGET_FILE_BYTES: usize = 128 << 20;
 
@@ -170,7 +172,12 @@ impl Table {
     pub fn provider(&self, lake: &Lake, folder: &str) -> Result<Arc<dyn TableProvider>> {
         let partition_columns = self.delta.snapshot()?.metadata().partition_columns().to_vec();
         let schema = self.schema()?;
-        Ok(Arc::new(Snapshot::new(lake, folder, &schema, &partition_columns, self.files()?)?))
+        let is_counted = self.delta.snapshot()?.log_data().iter().all(|file| file.num_records().is_some());
+        let mut snapshot = Snapshot::new(lake, folder, &schema, &partition_columns, self.files()?)?;
+        if !is_counted {
+            snapshot.rows = Precision::Absent;
+        }
+        Ok(Arc::new(snapshot))
     }
 }
 
@@ -212,7 +219,11 @@ pub async fn commit(lake: &Lake, folder: &str, table: Option<&Table>, change: Ch
 
     let mode = if change.replace { SaveMode::Overwrite } else { SaveMode::Append };
     let operation = DeltaOperation::Write { mode, partition_by: Some(change.partition_by), predicate: None };
+    // Where version 0 is there already, the library would take the newest snapshot, ours or not, as the one that was
+    // checked, and append to it. Without retries that is an error, and the log tells who was first.
+    let retries = if table.is_some() { RETRIES } else { 0 };
     let properties = CommitProperties::default()
+        .with_max_retries(retries)
         .with_application_transaction(Transaction::new(&application, number))
         .with_create_checkpoint(false)
         .with_cleanup_expired_logs(Some(false));
@@ -228,23 +239,41 @@ pub async fn commit(lake: &Lake, folder: &str, table: Option<&Table>, change: Ch
     failpoint(&format!("{}.commit.after_put", change.failpoint));
     let outcome = match committed {
         Ok(finalized) => Outcome::Committed(finalized.version()),
-        Err(error) => resolve(lake, folder, &application, number, error.into()).await,
+        Err(error) => {
+            let ours = change.parts.first().map(|part| part.path.as_str());
+            resolve(lake, folder, (&application, number), ours, error.into()).await
+        }
     };
     failpoint(&format!("{}.commit.after_ack", change.failpoint));
     Ok(outcome)
 }
 
-/// Reads the log again after an error: is our transaction in it?
-async fn resolve(lake: &Lake, folder: &str, application: &str, number: i64, error: Error) -> Outcome {
+/// Reads the log again after an error: is our transaction in it? The number alone does not tell, for another run may have
+/// committed it; the name of our first file does. A commit without files left nothing to tell apart.
+async fn resolve(
+    lake: &Lake,
+    folder: &str,
+    (application, number): (&str, i64),
+    ours: Option<&str>,
+    error: Error,
+) -> Outcome {
     let found = async {
-        match Table::open(lake, folder).await? {
-            Some(table) => Ok::<_, Error>((table.transaction(application).await?, table.version())),
-            None => Ok((None, 0)),
+        let Some(table) = Table::open(lake, folder).await? else { return Ok(None) };
+        if table.transaction(application).await?.is_none_or(|last| last < number) {
+            return Ok(None);
         }
+        let is_ours = match ours {
+            Some(path) => table.files()?.iter().any(|part| part.path == path),
+            None => true,
+        };
+        Ok::<_, Error>(Some((table.version(), is_ours)))
     };
     match found.await {
-        Ok((Some(last), version)) if last >= number => Outcome::Committed(version),
-        Ok(_) => Outcome::NotCommitted(error),
+        Ok(Some((version, true))) => Outcome::Committed(version),
+        Ok(Some((_, false))) => Outcome::NotCommitted(
+            Error::conflict(format!("another run committed number {number} of {application}")).hint("run again"),
+        ),
+        Ok(None) => Outcome::NotCommitted(error),
         Err(reading) => Outcome::Unknown(error.context(reading)),
     }
 }
@@ -378,7 +407,8 @@ struct Snapshot {
     store_url: ObjectStoreUrl,
     table_schema: TableSchema,
     files: Vec<PartitionedFile>,
-    rows: usize,
+    /// Absent if a file's count is not in the log.
+    rows: Precision<usize>,
     bytes: u64,
 }
 
@@ -397,7 +427,7 @@ impl Snapshot {
             .filter_map(|name| schema.fields().iter().find(|field| field.name() == name).cloned())
             .collect();
         let mut files = Vec::with_capacity(parts.len());
-        let rows = parts.iter().map(|part| part.rows).sum();
+        let rows = Precision::Exact(parts.iter().map(|part| part.rows).sum());
         let bytes = parts.iter().map(|part| part.size).sum();
         for part in parts {
             let location = Path::parse(format!("{}/{}", lake.path(folder), part.path))
@@ -458,7 +488,7 @@ impl TableProvider for Snapshot {
 
     fn statistics(&self) -> Option<Statistics> {
         Some(Statistics {
-            num_rows: Precision::Exact(self.rows),
+            num_rows: self.rows,
             total_byte_size: Precision::Inexact(usize::try_from(self.bytes).unwrap_or(usize::MAX)),
             column_statistics: vec![ColumnStatistics::new_unknown(); self.schema().fields().len()],
         })
@@ -493,3 +523,6 @@ impl TableProvider for Snapshot {
         Ok::<_, DataFusionError>(DataSourceExec::from_data_source(config))
     }
 }
+
+#[cfg(test)]
+mod tests;

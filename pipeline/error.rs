@@ -185,6 +185,12 @@ impl From<deltalake::DeltaTableError> for Error {
             Delta::ObjectStore { .. } | Delta::Io { .. } => Kind::Unavailable,
             Delta::InvalidJsonLog { .. } | Delta::InvalidStatsJson { .. } => Kind::Corrupt,
             Delta::Transaction { .. } | Delta::VersionAlreadyExists(_) => Kind::Conflict,
+            // The type of what went wrong within is not ours to name, its words are.
+            Delta::KernelError(inner) => {
+                let words = inner.to_string();
+                let is_store = ["Error interacting with object store", "Reqwest Error"];
+                if is_store.iter().any(|start| words.starts_with(start)) { Kind::Unavailable } else { Kind::Corrupt }
+            }
             _ => Kind::Invalid,
         };
         Self::new(kind, error.to_string())
