@@ -104,14 +104,15 @@ static BUILT_IN: LazyLock<Values> = LazyLock::new(|| {
 
 /// The normal form of a value, by which identifiers are compared.
 ///
-/// - every kind: without white space and zero-width characters at its ends
+/// - every kind: without white space and zero-width characters at its ends; a whole number without the `.0` that a
+///   float puts behind it
 /// - `email`: without `mailto:`, in lower case; dots and plus tags stay, they tell mailboxes apart at some providers
 /// - `phone`: ASCII digits only. A value with anything but digits and the usual punctuation (letters, an extension) is
 ///   no number that one could rely on: it is kept, in lower case, and is not usable
 ///
 /// A pseudonym is its own normal form.
 pub fn normalise<'a>(kind: &str, value: &'a str) -> Cow<'a, str> {
-    let value = trim(value);
+    let value = without_fraction(trim(value));
     if kind == EMAIL {
         lower_case(without_mailto(value))
     } else if kind != PHONE {
@@ -153,6 +154,12 @@ impl Pseudonymiser {
         }
         let mark = if identifies_nobody(kind, normalised) { NOBODY_TOKEN } else { TOKEN };
         self.marked(mark, kind, normalised)
+    }
+
+    /// The id of a content that may hold what must be pseudonymised, 32 hex digits: without the key nobody can try out
+    /// which content it was.
+    pub fn content_id(&self, kind: &str, text: &str) -> String {
+        self.marked("", &format!("id of {kind}"), text)
     }
 
     fn marked(&self, mark: &str, kind: &str, value: &str) -> String {
@@ -316,6 +323,14 @@ fn lower_case(value: &str) -> Cow<'_, str> {
     }
 }
 
+/// The digits of `123.0`; other values stay.
+fn without_fraction(value: &str) -> &str {
+    match value.strip_suffix(".0") {
+        Some(digits) if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => digits,
+        _ => value,
+    }
+}
+
 fn without_mailto(value: &str) -> &str {
     const SCHEME: &str = "mailto:";
     match value.get(..SCHEME.len()) {
@@ -359,6 +374,9 @@ mod tests {
     fn each_kind_has_one_normal_form() {
         let cases = [
             ("user_id", "  U-7 ", "U-7"),
+            ("user_id", "123.0", "123"),
+            ("user_id", "v1.0", "v1.0"),
+            ("phone", "491705551234.0", "491705551234"),
             ("user_id", "\u{feff}U-7\u{200b}", "U-7"),
             ("email", " MailTo: Ann.Lee+News@Example.COM ", "ann.lee+news@example.com"),
             ("email", "ÄNN@EXAMPLE.com", "änn@example.com"),

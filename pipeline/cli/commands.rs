@@ -113,7 +113,8 @@ async fn job(global: &Global, options: Options, dry_run: bool) -> Result<ExitCod
     Ok(if report.status == RunStatus::Failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }
 
-/// Checks configuration, sources and data; runs every check again that has up-to-date tables to compare, and writes nothing.
+/// Checks configuration, sources and data; runs every check again that has up-to-date tables to compare, and writes
+/// nothing. A file that a run would pass over is a failure here.
 async fn check(global: &Global) -> Result<ExitCode> {
     let workspace = open(global)?;
     let mut out = Output::stdout();
@@ -121,11 +122,13 @@ async fn check(global: &Global) -> Result<ExitCode> {
     let (graph, Checked { results, skipped }) = run::check(&workspace, global.as_of).await?;
     let failed: Vec<_> = results.iter().filter(|line| line.status != Status::Pass).collect();
     if global.json {
-        let sources: Vec<_> = sources.iter().map(|(name, files)| json!({"source": name, "files": files})).collect();
         writeln!(out, "{}", json!({"sources": sources, "results": results, "skipped": skipped}))?;
     } else {
-        for (name, files) in &sources {
-            writeln!(out, "source {name}: {files} files")?;
+        for found in &sources {
+            writeln!(out, "source {}: {} files", found.source, found.files)?;
+            for (path, reason, detail) in &found.refused {
+                writeln!(out, "  passed over {path}: {reason}: {detail}")?;
+            }
         }
         for line in &failed {
             writeln!(out, "{:?} {}: {}", line.status, line.unique_id, line.message)?;
@@ -139,7 +142,8 @@ async fn check(global: &Global) -> Result<ExitCode> {
             )?;
         }
     }
-    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+    let is_well = failed.is_empty() && sources.iter().all(|found| found.refused.is_empty());
+    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
 async fn query_project(global: &Global, query: &str, format: Option<sql::Format>) -> Result<ExitCode> {

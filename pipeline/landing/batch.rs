@@ -7,12 +7,13 @@ use arrow::array::RecordBatch;
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
-use super::dead_letters::{Cleaner, DeadLetters};
+use super::clean::Cleaner;
+use super::dead_letters::DeadLetters;
 use super::ledger::{Counts, Manifest, PlannedFile, TakenFile};
 use super::mapping::{Mapped, Mapping, Occurrences, Plan, Records};
 use super::plan::Listed;
 use crate::config::{self, Source};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
 use crate::sources::{self, CsvDialect, Decoded, FileEntry, Format, Limits, Outcome, Part, Rejected, Spec};
 use crate::workspace::Workspace;
@@ -27,7 +28,12 @@ pub struct Staged {
     pub counts: BTreeMap<String, Counts>,
     /// Files with their hashes.
     pub files: Vec<TakenFile>,
+    /// Files that are left out.
+    pub unsettled: Vec<Unsettled>,
 }
+
+/// A file that is not there to be read, or not yet, with reason and detail.
+pub type Unsettled = (PlannedFile, &'static str, String);
 
 /// Decoded records on their way through a mapping.
 struct Work {
@@ -50,8 +56,13 @@ pub async fn stage(
         done += bytes;
         progress(done, total);
     };
-    let mut staged =
-        Staged { events: Vec::new(), dead_letters: DeadLetters::new(), counts: BTreeMap::new(), files: Vec::new() };
+    let mut staged = Staged {
+        events: Vec::new(),
+        dead_letters: DeadLetters::new(manifest.batch),
+        counts: BTreeMap::new(),
+        files: Vec::new(),
+        unsettled: Vec::new(),
+    };
     for (number, (source, listing)) in listed.iter().enumerate() {
         let files: Vec<(&PlannedFile, FileEntry)> = manifest
             .files
@@ -80,7 +91,7 @@ async fn stage_source(
     let config = &workspace.project.config;
     let kinds = &config.privacy.pseudonymize;
     let mapping = Arc::new(Mapping::new(source, kinds, workspace.pseudonymiser.clone())?);
-    let cleaner = workspace.pseudonymiser.clone().map(|made| Cleaner::new(made, &mapping.identifier_columns(kinds)));
+    let cleaner = mapping.cleaner();
     let threads = config.engine.thread_count();
     let spec = Spec {
         format: source.format.map(format_of),
@@ -94,15 +105,26 @@ async fn stage_source(
     let mut file = OpenFile::default();
     let mut plan: Option<Plan> = None;
     let mut under_way: VecDeque<JoinHandle<Result<Work>>> = VecDeque::new();
-    let counts = &mut staged.counts.entry(source.name.clone()).or_default();
+    let counts = staged.counts.entry(source.name.clone()).or_default();
     while let Some(part) = reading.next().await {
         failpoint("land.read");
         match part {
             Part::Records(_, decoded) => {
                 let schema = decoded.batch.schema();
+                if file.conflict.is_some() {
+                    continue;
+                }
                 let planned = match plan.take() {
                     Some(planned) if planned.fits(&schema) => planned,
-                    _ => mapping.plan(&schema)?,
+                    _ => match mapping.plan(&schema) {
+                        Ok(planned) => planned,
+                        // The mapping was planned before, so these columns are at fault.
+                        Err(error) if error.kind() == Kind::Invalid => {
+                            file.conflict = Some(error.to_string());
+                            continue;
+                        }
+                        Err(error) => return Err(error),
+                    },
                 };
                 plan = Some(planned.clone());
                 let (by, batch, planned_at) = (mapping.clone(), manifest.batch, manifest.planned_at);
@@ -110,39 +132,41 @@ async fn stage_source(
                     .push_back(tokio::task::spawn_blocking(move || map(&by, &planned, decoded, batch, planned_at)));
                 if under_way.len() > threads {
                     let work = under_way.pop_front().expect("work is under way");
-                    file.take(&mapping, work.await.map_err(|e| Error::internal(e.to_string()))??)?;
+                    file.take(&mapping, cleaner.as_ref(), work.await.map_err(|e| Error::internal(e.to_string()))??)?;
                 }
             }
             Part::End(index, outcome) => {
                 for work in under_way.drain(..) {
-                    file.take(&mapping, work.await.map_err(|e| Error::internal(e.to_string()))??)?;
+                    file.take(&mapping, cleaner.as_ref(), work.await.map_err(|e| Error::internal(e.to_string()))??)?;
                 }
                 failpoint("land.parse");
                 let (planned, entry) = &files[index];
-                let done = std::mem::take(&mut file);
-                counts.files += 1;
-                counts.bytes += entry.size;
+                let mut done = std::mem::take(&mut file);
+                let outcome = match (outcome, done.conflict.take()) {
+                    (Outcome::Read(_), Some(detail)) => Outcome::Quarantined { reason: "schema_conflict", detail },
+                    (outcome, _) => outcome,
+                };
                 let taken = match outcome {
                     Outcome::Read(summary) => {
-                        done.keep(
-                            number,
-                            planned,
-                            cleaner.as_ref(),
-                            &mut staged.events,
-                            &mut staged.dead_letters,
-                            counts,
-                        );
+                        done.keep(number, planned, &mut staged.events, &mut staged.dead_letters, counts)?;
                         let flags = summary.flags.iter().map(|(flag, count)| ((*flag).to_string(), *count)).collect();
                         TakenFile { file: (*planned).clone(), sha256: Some(hex::encode(summary.sha256)), flags }
                     }
                     Outcome::Quarantined { reason, detail } => {
                         counts.rows_in += 1;
                         counts.dead_letters += 1;
-                        staged.dead_letters.push(&source.name, &planned.path, reason, &detail, &[]);
+                        let detail = cleaner.as_ref().map_or(detail.clone(), |cleaner| cleaner.clean_detail(&detail));
+                        staged.dead_letters.push(&source.name, &planned.path, reason, &detail, &[])?;
                         TakenFile { file: (*planned).clone(), sha256: None, flags: BTreeMap::new() }
+                    }
+                    Outcome::Unsettled { reason, detail } => {
+                        staged.unsettled.push(((*planned).clone(), reason, detail));
+                        continue;
                     }
                     Outcome::Failed(error) => return Err(error.context(&planned.path)),
                 };
+                counts.files += 1;
+                counts.bytes += entry.size;
                 staged.files.push(taken);
                 progress(entry.size);
             }
@@ -172,33 +196,39 @@ struct OpenFile {
     events: Vec<RecordBatch>,
     refused: Vec<Letter>,
     occurrences: Occurrences,
+    /// Why the mapping cannot be used on its columns.
+    conflict: Option<String>,
 }
 
 struct Letter {
     position: Option<u64>,
     reason: &'static str,
     detail: String,
-    record: Bytes,
-}
-
-impl From<Rejected> for Letter {
-    fn from(rejected: Rejected) -> Self {
-        Self { position: rejected.position, reason: rejected.reason, detail: rejected.detail, record: rejected.record }
-    }
+    record: Vec<u8>,
 }
 
 impl OpenFile {
-    fn take(&mut self, mapping: &Mapping, work: Work) -> Result<()> {
-        let mut mapped = work.mapped;
+    fn take(&mut self, mapping: &Mapping, cleaner: Option<&Cleaner>, work: Work) -> Result<()> {
+        let (mut mapped, decoded) = (work.mapped, work.decoded);
         mapping.derive_ids(&mut mapped, &mut self.occurrences)?;
-        let mut letters: Vec<Letter> = work.decoded.rejected.iter().cloned().map(Letter::from).collect();
+        let syntax = &decoded.syntax;
+        let letter = |position, is_read, reason, detail: String, record: &Bytes| {
+            let (record, detail) = match cleaner {
+                Some(cleaner) => cleaner.clean(record, syntax, is_read, &detail),
+                None => (record.to_vec(), detail),
+            };
+            Letter { position, reason, detail, record }
+        };
+        let mut letters: Vec<Letter> = decoded
+            .rejected
+            .iter()
+            .map(|Rejected { position, reason, detail, record }| {
+                letter(*position, false, reason, detail.clone(), record)
+            })
+            .collect();
         for (row, refusal) in mapped.refused {
-            letters.push(Letter {
-                position: Some(work.decoded.position(row)),
-                reason: refusal.reason,
-                detail: refusal.detail,
-                record: Bytes::copy_from_slice(&work.decoded.record(row)?),
-            });
+            let record = decoded.record(row)?;
+            letters.push(letter(Some(decoded.position(row)), true, refusal.reason, refusal.detail, &record));
         }
         letters.sort_by_key(|letter| letter.position);
         self.refused.extend(letters);
@@ -212,11 +242,10 @@ impl OpenFile {
         self,
         source: usize,
         planned: &PlannedFile,
-        cleaner: Option<&Cleaner>,
         events: &mut Vec<(usize, RecordBatch)>,
         dead_letters: &mut DeadLetters,
         counts: &mut Counts,
-    ) {
+    ) -> Result<()> {
         let rows: usize = self.events.iter().map(RecordBatch::num_rows).sum();
         counts.rows_in += (rows + self.refused.len()) as u64;
         counts.landed += rows as u64;
@@ -227,14 +256,8 @@ impl OpenFile {
                 Some(position) => format!("{}:{position}", planned.path),
                 None => planned.path.clone(),
             };
-            let (record, detail) = match cleaner {
-                Some(cleaner) => {
-                    let detail = String::from_utf8_lossy(&cleaner.clean(letter.detail.as_bytes())).into_owned();
-                    (cleaner.clean(&letter.record), detail)
-                }
-                None => (letter.record.to_vec(), letter.detail),
-            };
-            dead_letters.push(&planned.source, &origin, letter.reason, &detail, &record);
+            dead_letters.push(&planned.source, &origin, letter.reason, &letter.detail, &letter.record)?;
         }
+        Ok(())
     }
 }

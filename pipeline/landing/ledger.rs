@@ -43,6 +43,9 @@ pub struct Manifest {
     pub batch: i64,
     /// Time of the batch in microseconds since 1970: `received_at` of events that bring none.
     pub planned_at: i64,
+    /// Hash of the configuration that decides what becomes of a record.
+    #[serde(default)]
+    pub configuration: String,
     /// Files in the order in which they are read.
     pub files: Vec<PlannedFile>,
 }
@@ -100,9 +103,13 @@ pub struct Entry {
     pub planned_at: i64,
     /// Files taken.
     pub files: Vec<TakenFile>,
+    /// Files of earlier batches that have another time or version since and still the same content.
+    #[serde(default)]
+    pub touched: Vec<TakenFile>,
     /// Counts by source.
     pub sources: BTreeMap<String, Counts>,
-    /// Newest `occurred_at` landed that is not in the future of its `received_at`; microseconds since 1970.
+    /// Newest `occurred_at` landed that is in the future neither of its `received_at` nor of `planned_at`;
+    /// microseconds since 1970.
     pub newest_occurred_at: Option<i64>,
 }
 
@@ -143,12 +150,18 @@ impl Entry {
     pub async fn load_all(lake: &Lake, last: i64) -> Result<Vec<Self>> {
         let mut entries = Vec::new();
         for batch in 1..=last {
-            let path = entry_path(batch);
-            let missing =
-                || crate::error::Error::corrupt(format!("{path} is missing although the batch was committed"));
-            entries.push(load(lake, &path).await?.ok_or_else(missing)?);
+            let missing = || {
+                let path = entry_path(batch);
+                crate::error::Error::corrupt(format!("{path} is missing although the batch was committed"))
+            };
+            entries.push(Self::load(lake, batch).await?.ok_or_else(missing)?);
         }
         Ok(entries)
+    }
+
+    /// The entry of a batch, also of one that is not committed whole.
+    pub async fn load(lake: &Lake, batch: i64) -> Result<Option<Self>> {
+        load(lake, &entry_path(batch)).await
     }
 
     /// Writes the entry, replacing that of an earlier attempt.
@@ -165,7 +178,7 @@ mod tests {
     async fn a_manifest_is_planned_once_and_entries_are_read_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let lake = Lake::open(folder.path(), "lake").unwrap();
-        let manifest = Manifest { format: 1, batch: 1, planned_at: 5, files: Vec::new() };
+        let manifest = Manifest { format: 1, batch: 1, planned_at: 5, configuration: String::new(), files: Vec::new() };
         assert!(manifest.save_new(&lake).await.unwrap());
         assert!(!manifest.save_new(&lake).await.unwrap());
         assert_eq!(Manifest::load(&lake, 1).await.unwrap(), Some(manifest));
@@ -174,6 +187,7 @@ mod tests {
             batch: 1,
             planned_at: 5,
             files: Vec::new(),
+            touched: Vec::new(),
             sources: BTreeMap::new(),
             newest_occurred_at: None,
         };

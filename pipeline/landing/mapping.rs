@@ -10,36 +10,46 @@ use arrow::array::{
     StructArray, TimestampMicrosecondArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
-use arrow::datatypes::{DataType, Date32Type, Field, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
-use arrow::util::display::FormatOptions;
-use datafusion::common::DFSchema;
-use datafusion::logical_expr::Expr;
+use arrow::compute::{can_cast_types, filter_record_batch};
+use arrow::datatypes::{DataType, Date32Type, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, plan_err};
 use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{Expr, Volatility};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
+use super::clean::Cleaner;
 use super::columns::{ValuePath, by_column, paths_read};
 use super::events::{EVENT_SCHEMA, MONEY, identifier_fields};
 use super::time::{Refusal, TimeFormat};
+use super::values::{Refusals, as_text, convert, decimals, identifier_text, names, text, to_types, with_types};
 use crate::config::{EventMapping, Source};
 use crate::error::{Context, Error, Result};
 use crate::functions::{content_hash, content_id};
 use crate::identifiers::{Pseudonymiser, normalise};
 use crate::sources::{Column, PathTree, Request, Shape};
 
-/// Longest text that a touchpoint, channel or other name may have, in bytes.
-const MAX_NAME_BYTES: usize = 1024;
-
 /// The mapping of one source, ready to be evaluated.
 pub struct Mapping {
     source: String,
-    expressions: Vec<(EventColumn, String)>,
+    expressions: Vec<Expression>,
     times: TimeFormat,
     pseudonymiser: Option<Arc<Pseudonymiser>>,
     request: Request,
+    /// Paths that feed pseudonymised identifiers, with their kinds.
+    private: Vec<(String, ValuePath)>,
     ctx: SessionContext,
+}
+
+/// One expression of a mapping.
+struct Expression {
+    column: EventColumn,
+    sql: String,
+    /// The values that it reads.
+    paths: Vec<ValuePath>,
 }
 
 /// What one expression feeds.
@@ -70,6 +80,14 @@ impl EventColumn {
             Self::Identifier(kind) => kind,
         }
     }
+
+    /// A type to which its values must be convertible.
+    fn expected(&self) -> DataType {
+        match self {
+            Self::Value | Self::Score => MONEY,
+            _ => DataType::Utf8,
+        }
+    }
 }
 
 /// Events of one decoded batch, and the rows that were refused.
@@ -98,35 +116,42 @@ pub struct Records<'a> {
 pub type Occurrences = hashbrown::HashMap<[u8; 16], u64>;
 
 impl Mapping {
-    /// Reads the expressions of a source; what is no SQL is an error that names the key.
+    /// Reads the expressions of a source; what is no SQL, or names a function that does not exist, is an error that names
+    /// the key.
     pub fn new(source: &Source, pseudonymise: &[String], pseudonymiser: Option<Arc<Pseudonymiser>>) -> Result<Self> {
-        let expressions = expressions(&source.event);
-        let mut paths = Vec::new();
-        let mut drop_paths = Vec::new();
-        for (column, expression) in &expressions {
+        let mut expressions = Vec::new();
+        let mut private = Vec::new();
+        for (column, sql) in given(&source.event) {
             let place = || format!("source `{}`, {}", source.name, column.name());
-            if expression.trim().is_empty() {
+            if sql.trim().is_empty() {
                 return Err(Error::invalid(format!("{}: the expression is empty", place())));
             }
-            let read = paths_read(expression).map_err(|error| error.context(place()))?;
-            if matches!(column, EventColumn::Identifier(kind) if pseudonymise.contains(kind)) {
-                drop_paths.extend(read.iter().cloned());
+            let paths = paths_read(&sql).map_err(|error| error.context(place()))?;
+            if let EventColumn::Identifier(kind) = &column
+                && pseudonymise.contains(kind)
+            {
+                private.extend(paths.iter().map(|path| (kind.clone(), path.clone())));
             }
-            paths.extend(read);
+            expressions.push(Expression { column, sql, paths });
         }
-        let columns = by_column(paths).map_err(|error| error.context(format!("source `{}`", source.name)))?;
+        let drop_paths = private.iter().map(|(_, path)| path.clone()).collect();
+        let columns = by_column(expressions.iter().flat_map(|expression| expression.paths.iter().cloned()))
+            .map_err(|error| error.context(format!("source `{}`", source.name)))?;
         let columns = columns.into_iter().map(|(name, members)| Column { name, shape: shape(members) }).collect();
         let config = SessionConfig::new().set_bool("datafusion.sql_parser.enable_ident_normalization", false);
         let ctx = SessionContext::new_with_config(config);
         crate::functions::register_all(&ctx);
-        Ok(Self {
+        let mapping = Self {
             source: source.name.clone(),
             expressions,
             times: TimeFormat::new(source)?,
             pseudonymiser,
             request: Request { columns, properties: true, drop_paths },
+            private,
             ctx,
-        })
+        };
+        mapping.check()?;
+        Ok(mapping)
     }
 
     /// What the mapping needs of each record.
@@ -134,30 +159,59 @@ impl Mapping {
         &self.request
     }
 
-    /// Columns that feed identifiers of these kinds, as (kind, column).
-    pub fn identifier_columns(&self, kinds: &[String]) -> Vec<(String, String)> {
-        let identifiers = self.expressions.iter().filter_map(|(column, sql)| match column {
-            EventColumn::Identifier(kind) if kinds.contains(kind) => Some((kind, sql)),
-            _ => None,
-        });
-        let columns = identifiers.flat_map(|(kind, sql)| {
-            let paths = paths_read(sql).unwrap_or_default();
-            paths.into_iter().filter_map(|mut path| Some((kind.clone(), path.pop()?)))
-        });
-        columns.collect()
+    /// What cleans the dead letters of this source, if anything is pseudonymised.
+    pub fn cleaner(&self) -> Option<Cleaner> {
+        let plain: Vec<ValuePath> = self
+            .expressions
+            .iter()
+            .filter(|expression| !matches!(expression.column, EventColumn::Text { .. } | EventColumn::Identifier(_)))
+            .flat_map(|expression| expression.paths.iter().cloned())
+            .collect();
+        Some(Cleaner::new(self.pseudonymiser.clone()?, &self.private, &plain))
     }
 
-    /// Plans the expressions over a batch's columns; a column or function that does not exist is an error.
+    /// Whether an expression reads what is pseudonymised: then no message may show what it made of it.
+    fn is_private(&self, expression: &Expression) -> bool {
+        let overlaps = |a: &ValuePath, b: &ValuePath| a.starts_with(b) || b.starts_with(a);
+        expression.paths.iter().any(|path| self.private.iter().any(|(_, private)| overlaps(path, private)))
+    }
+
+    /// Plans the expressions over a batch's columns. An expression that cannot take a column of the type that this file
+    /// has, such as `lower(id)` of a number, takes the columns as text.
+    ///
+    /// Errors: an expression that fits these columns neither way.
     pub fn plan(&self, schema: &SchemaRef) -> Result<Plan> {
         // The last column keeps what no expression takes; a source may well have a column of the same name.
-        let fields = DFSchema::try_from(schema.project(&self.requested())?)?;
-        let planned = self.expressions.iter().map(|(column, sql)| {
-            let place = || format!("source `{}`, {}", self.source, column.name());
-            let logical = self.simplified(sql, &fields).with_place(place)?;
-            let physical = self.ctx.create_physical_expr(logical, &fields).with_place(place)?;
-            Ok((column.clone(), physical))
-        });
-        Ok(Plan { expressions: planned.collect::<Result<_>>()?, schema: schema.clone() })
+        let typed = schema.project(&self.requested())?;
+        let texts = with_types(&typed, &as_text);
+        let is_text = texts == typed;
+        let (typed, texts) = (DFSchema::try_from(typed)?, DFSchema::try_from(texts)?);
+        let mut expressions = Vec::with_capacity(self.expressions.len());
+        for expression in &self.expressions {
+            let planned = match self.physical(expression, &typed) {
+                Err(error) if is_text => Err(error),
+                Err(error) => self.physical(expression, &texts).map(|physical| (physical, true)).map_err(|_| error),
+                Ok(physical) => Ok((physical, false)),
+            };
+            let (physical, reads_text) = planned?;
+            let column = expression.column.clone();
+            expressions.push(Planned { column, physical, reads_text, is_private: self.is_private(expression) });
+        }
+        Ok(Plan { expressions, schema: schema.clone(), texts: Arc::new(texts.as_arrow().clone()) })
+    }
+
+    /// Plans the expressions before any file is read. Columns are text then, as in JSON and CSV; an expression that
+    /// only types of Parquet fit may be right as well, which shows over columns of no type.
+    fn check(&self) -> Result<()> {
+        let fields =
+            self.request.columns.iter().map(|column| Field::new(&column.name, shape_type(&column.shape), true));
+        let texts = Schema::new(fields.collect::<Vec<_>>());
+        let nulls = DFSchema::try_from(with_types(&texts, &|_| DataType::Null))?;
+        let texts = DFSchema::try_from(texts)?;
+        for expression in &self.expressions {
+            self.physical(expression, &texts).or_else(|error| self.physical(expression, &nulls).map_err(|_| error))?;
+        }
+        Ok(())
     }
 
     /// Positions of the requested columns in a decoded batch: all but the last.
@@ -165,9 +219,21 @@ impl Mapping {
         (0..self.request.columns.len()).collect()
     }
 
+    fn physical(&self, expression: &Expression, fields: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+        let place = || format!("source `{}`, {}", self.source, expression.column.name());
+        let logical = self.simplified(&expression.sql, fields).with_place(place)?;
+        let physical = self.ctx.create_physical_expr(logical, fields).with_place(place)?;
+        let data_type = physical.data_type(fields.as_arrow()).with_place(place)?;
+        match can_cast_types(&data_type, &expression.column.expected()) {
+            true => Ok(physical),
+            false => Err(Error::invalid(format!("{}: {data_type} is no {}", place(), expression.column.expected()))),
+        }
+    }
+
     /// Parses and simplifies an expression. Some functions, `coalesce` among them, exist only until they are simplified.
     fn simplified(&self, sql: &str, fields: &DFSchema) -> datafusion::error::Result<Expr> {
         let expression = self.ctx.parse_sql_expr(sql, fields)?;
+        refuse_clocks(&expression)?;
         let context = SimplifyContext::builder().with_schema(Arc::new(fields.clone())).build();
         let simplifier = ExprSimplifier::new(context);
         simplifier.simplify(simplifier.coerce(expression, fields)?)
@@ -180,25 +246,33 @@ impl Mapping {
         let mut columns = EventColumns::default();
         let mut ids = None;
         let requested = records.batch.project(&self.requested())?;
-        for (column, expression) in &plan.expressions {
-            let array = evaluate(expression, &requested, column, &mut refusals)?;
+        let texts = match plan.expressions.iter().any(|planned| planned.reads_text) {
+            true => Some(to_types(&requested, &plan.texts)?),
+            false => None,
+        };
+        for Planned { column, physical, reads_text, is_private } in &plan.expressions {
+            refusals.is_private = *is_private;
+            let batch = texts.as_ref().filter(|_| *reads_text).unwrap_or(&requested);
+            let array = evaluate(physical, batch, column, &mut refusals)?;
+            // What an expression computes is UTC; a column as it stands is as its source writes times.
+            let is_bare = physical.downcast_ref::<PhysicalColumn>().is_some();
             match column {
-                EventColumn::EventId => ids = Some(text(&array)?),
+                EventColumn::EventId => ids = Some(identifier_text(&array)?),
                 EventColumn::OccurredAt => {
-                    columns.occurred_at = self.instants(&array, true, "occurred_at", &mut refusals)?
+                    columns.occurred_at = self.instants(&array, is_bare, true, "occurred_at", &mut refusals)?
                 }
                 EventColumn::ReceivedAt => {
-                    columns.received_at = self.instants(&array, false, "received_at", &mut refusals)?
+                    columns.received_at = self.instants(&array, is_bare, false, "received_at", &mut refusals)?
                 }
                 EventColumn::Text { name, required } => {
                     columns.texts.push((*name, names(&array, name, *required, &mut refusals)?))
                 }
                 EventColumn::Value => columns.value = Some(decimals(&array, "value", &mut refusals)?),
                 EventColumn::Score => columns.score = Some(decimals(&array, "score", &mut refusals)?),
-                EventColumn::Identifier(kind) => columns.identifiers.push((kind.clone(), text(&array)?)),
+                EventColumn::Identifier(kind) => columns.identifiers.push((kind.clone(), identifier_text(&array)?)),
             }
         }
-        check_words(&columns, &mut refusals);
+        check_words(&columns, plan, &mut refusals);
         let (ids, mut without_id) = event_ids(ids, records, &refusals);
         let events = self.assemble(columns, ids, records)?;
         let kept = BooleanArray::from_iter((0..rows).map(|row| Some(refusals.of_row[row].is_none())));
@@ -211,7 +285,8 @@ impl Mapping {
     }
 
     /// Gives events without an id one that is derived from source, record and the how-many-eth such record of its file
-    /// this is, so that a replay of the file is recognised. Batches of a file must come in order.
+    /// this is, so that a replay of the file is recognised; under the key of pseudonyms, if there is one, since a record
+    /// with few unknowns could be guessed from a plain hash. Batches of a file must come in order.
     pub fn derive_ids(&self, mapped: &mut Mapped, occurrences: &mut Occurrences) -> Result<()> {
         if mapped.without_id.is_empty() {
             return Ok(());
@@ -225,7 +300,11 @@ impl Mapping {
                     let text = String::from_utf8_lossy(&record);
                     let occurrence = occurrences.entry(content_hash("record", &text)).or_insert(0);
                     *occurrence += 1;
-                    ids.append_value(content_id("record", &format!("{}\n{text}\n{occurrence}", self.source)));
+                    let content = format!("{}\n{text}\n{occurrence}", self.source);
+                    ids.append_value(match &self.pseudonymiser {
+                        Some(pseudonymiser) => pseudonymiser.content_id("record", &content),
+                        None => content_id("record", &content),
+                    });
                 }
                 None => ids.append_value(given.value(row)),
             }
@@ -236,10 +315,12 @@ impl Mapping {
         Ok(())
     }
 
-    /// Instants of a time column in microseconds; null where the row is refused or nothing was given.
+    /// Instants of a time column in microseconds; null where the row is refused or nothing was given. Times of a column
+    /// as it stands that know no zone are taken to have the source's offset, UTC without one.
     fn instants(
         &self,
         array: &ArrayRef,
+        is_bare: bool,
         required: bool,
         name: &str,
         refusals: &mut Refusals,
@@ -247,18 +328,19 @@ impl Mapping {
         let mut read = |row: usize, given: Option<Result<i64, Refusal>>| match given {
             Some(Ok(micros)) => Some(micros),
             Some(Err(refusal)) => {
-                refusals.refuse(row, refusal.reason, || format!("{name}: {}", refusal.detail));
+                refusals.refuse(row, refusal.reason, name, || format!("{name}: {}", refusal.detail));
                 None
             }
             None => {
                 if required {
-                    refusals.refuse(row, "missing_field", || format!("{name} is missing"));
+                    refusals.refuse(row, "missing_field", name, || format!("{name} is missing"));
                 }
                 None
             }
         };
         match array.data_type() {
             DataType::Timestamp(_, _) | DataType::Date32 | DataType::Date64 => {
+                let is_local = is_bare && !matches!(array.data_type(), DataType::Timestamp(_, Some(_)));
                 let micros = convert(array, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
                 let micros = micros.as_primitive::<TimestampMicrosecondType>();
                 Ok((0..array.len())
@@ -267,7 +349,7 @@ impl Mapping {
                             row,
                             array.is_valid(row).then(|| {
                                 if micros.is_valid(row) {
-                                    self.times.micros(micros.value(row))
+                                    self.times.micros(micros.value(row), is_local)
                                 } else {
                                     Err(Refusal { reason: "ts_range", detail: "beyond microseconds in 64 bits".into() })
                                 }
@@ -388,8 +470,19 @@ impl Mapping {
 /// A mapping planned over the columns of one schema.
 #[derive(Clone)]
 pub struct Plan {
-    expressions: Vec<(EventColumn, Arc<dyn PhysicalExpr>)>,
+    expressions: Vec<Planned>,
     schema: SchemaRef,
+    /// The requested columns as text.
+    texts: SchemaRef,
+}
+
+#[derive(Clone)]
+struct Planned {
+    column: EventColumn,
+    physical: Arc<dyn PhysicalExpr>,
+    /// It reads the columns as text.
+    reads_text: bool,
+    is_private: bool,
 }
 
 impl Plan {
@@ -410,25 +503,6 @@ struct EventColumns {
     identifiers: Vec<(String, StringArray)>,
 }
 
-/// The first refusal of each row.
-struct Refusals {
-    of_row: Vec<Option<Box<Refusal>>>,
-}
-
-impl Refusals {
-    fn new(rows: usize) -> Self {
-        Self { of_row: (0..rows).map(|_| None).collect() }
-    }
-
-    fn refuse(&mut self, row: usize, reason: &'static str, detail: impl FnOnce() -> String) {
-        self.of_row[row].get_or_insert_with(|| Box::new(Refusal { reason, detail: detail() }));
-    }
-
-    fn into_rows(self) -> Vec<(usize, Refusal)> {
-        self.of_row.into_iter().enumerate().filter_map(|(row, refusal)| Some((row, *refusal?))).collect()
-    }
-}
-
 /// Ids as given, empty where none is; and the rows of these with their records.
 fn event_ids(
     given: Option<StringArray>,
@@ -447,7 +521,8 @@ fn event_ids(
     (ids.finish(), without)
 }
 
-fn expressions(event: &EventMapping) -> Vec<(EventColumn, String)> {
+/// The expressions that a mapping gives.
+fn given(event: &EventMapping) -> Vec<(EventColumn, String)> {
     let text = |name, required| EventColumn::Text { name, required };
     let given = [
         (EventColumn::EventId, event.event_id.as_ref()),
@@ -468,6 +543,35 @@ fn expressions(event: &EventMapping) -> Vec<(EventColumn, String)> {
     let columns = given.into_iter().filter_map(|(column, sql)| Some((column, sql?.clone())));
     let identifiers = event.identifiers.iter().map(|(kind, sql)| (EventColumn::Identifier(kind.clone()), sql.clone()));
     columns.chain(identifiers).collect()
+}
+
+/// The clock of a run must not get into events: landed again, they would be others.
+fn refuse_clocks(expression: &Expr) -> datafusion::error::Result<()> {
+    const CLOCKS: [&str; 5] = ["now", "current_date", "current_time", "current_timestamp", "today"];
+    expression.apply(|part| match part {
+        Expr::ScalarFunction(call)
+            if call.func.signature().volatility == Volatility::Volatile || CLOCKS.contains(&call.func.name()) =>
+        {
+            plan_err!("{} gives another answer each time, and an event must not", call.func.name())
+        }
+        _ => Ok(TreeNodeRecursion::Continue),
+    })?;
+    Ok(())
+}
+
+/// The type of a column where values are text.
+fn shape_type(shape: &Shape) -> DataType {
+    fn tree_type(tree: &PathTree) -> DataType {
+        let member = |(name, below): &(String, PathTree)| Field::new(name, tree_type(below), true);
+        match tree.members.is_empty() {
+            true => DataType::Utf8,
+            false => DataType::Struct(tree.members.iter().map(member).collect()),
+        }
+    }
+    match shape {
+        Shape::Whole => DataType::Utf8,
+        Shape::Paths(tree) => tree_type(tree),
+    }
 }
 
 fn shape(members: Vec<ValuePath>) -> Shape {
@@ -498,7 +602,9 @@ fn evaluate(
         match expression.evaluate(&batch.slice(row, 1)).and_then(|value| value.into_array(1)) {
             Ok(array) => rows.push(array),
             Err(error) => {
-                refusals.refuse(row, "expression_failed", || format!("{}: {}", column.name(), error.strip_backtrace()));
+                refusals.refuse(row, "expression_failed", column.name(), || {
+                    format!("{}: {}", column.name(), error.strip_backtrace())
+                });
                 rows.push(arrow::array::new_null_array(&data_type, 1));
             }
         }
@@ -507,87 +613,16 @@ fn evaluate(
     Ok(arrow::compute::concat(&rows)?)
 }
 
-/// Casts; what cannot be cast becomes null.
-fn convert(array: &ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
-    let options = CastOptions { safe: true, format_options: FormatOptions::default() };
-    Ok(cast_with_options(array, data_type, &options)?)
-}
-
-fn text(array: &ArrayRef) -> Result<StringArray> {
-    Ok(convert(array, &DataType::Utf8)?.as_string::<i32>().clone())
-}
-
-/// A text column: trimmed, empty is null; required and overlong ones are refused.
-fn names(array: &ArrayRef, name: &str, required: bool, refusals: &mut Refusals) -> Result<StringArray> {
-    let texts = text(array)?;
-    let is_clean = |text: Option<&str>| {
-        text.is_none_or(|text| !text.is_empty() && text.len() <= MAX_NAME_BYTES && text.trim().len() == text.len())
-    };
-    if texts.iter().all(is_clean) && !(required && texts.null_count() > 0) {
-        return Ok(texts);
-    }
-    let mut cleaned = StringBuilder::with_capacity(texts.len(), texts.value_data().len());
-    for (row, given) in texts.iter().enumerate() {
-        let trimmed = given.map(str::trim);
-        match trimmed {
-            Some(text) if text.len() > MAX_NAME_BYTES => {
-                refusals.refuse(row, "field_too_long", || {
-                    format!("{name} has {} bytes, at most {MAX_NAME_BYTES} are kept", text.len())
-                });
-                cleaned.append_null();
-            }
-            Some(text) if !text.is_empty() => cleaned.append_value(text),
-            _ => {
-                if required {
-                    refusals.refuse(row, "missing_field", || {
-                        format!("{name} is {}", if trimmed.is_some() { "empty" } else { "missing" })
-                    });
-                }
-                cleaned.append_null();
-            }
-        }
-    }
-    Ok(cleaned.finish())
-}
-
-/// A number with four digits after the point; text that is no number is refused.
-fn decimals(array: &ArrayRef, name: &str, refusals: &mut Refusals) -> Result<Decimal128Array> {
-    let is_text = matches!(array.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
-    let source = if is_text {
-        let trimmed = text(array)?
-            .iter()
-            .map(|text| text.map(str::trim).filter(|text| !text.is_empty()).map(str::to_string))
-            .collect::<StringArray>();
-        Arc::new(trimmed) as ArrayRef
-    } else {
-        array.clone()
-    };
-    let converted = convert(&source, &MONEY)?;
-    if converted.null_count() > source.null_count() {
-        let shown = text(&source)?;
-        for row in 0..source.len() {
-            if source.is_valid(row) && converted.is_null(row) {
-                refusals.refuse(row, "type_mismatch", || {
-                    format!(
-                        "{name}: `{}` is no number that fits",
-                        shown.value(row).chars().take(64).collect::<String>()
-                    )
-                });
-            }
-        }
-    }
-    Ok(converted.as_primitive::<arrow::datatypes::Decimal128Type>().clone())
-}
-
 /// Words with a fixed vocabulary.
-fn check_words(columns: &EventColumns, refusals: &mut Refusals) {
+fn check_words(columns: &EventColumns, plan: &Plan, refusals: &mut Refusals) {
     let vocabularies: [(&str, &[&str]); 2] =
         [("direction", &["inbound", "outbound"]), ("score_kind", &["csat", "ces", "nps"])];
     for (name, words) in vocabularies {
         let Some((_, array)) = columns.texts.iter().find(|(column, _)| *column == name) else { continue };
+        refusals.is_private = plan.expressions.iter().any(|of| of.is_private && of.column.name() == name);
         for (row, given) in array.iter().enumerate() {
             if given.is_some_and(|word| !words.contains(&word)) {
-                refusals.refuse(row, "unknown_word", || {
+                refusals.refuse(row, "unknown_word", name, || {
                     format!("{name} is `{}`, expected {}", given.unwrap_or_default(), words.join(" or "))
                 });
             }

@@ -7,6 +7,7 @@
 //! and gives the same rows; what of it is committed already is left alone.
 
 mod batch;
+mod clean;
 mod columns;
 mod dead_letters;
 /// One event per id.
@@ -17,6 +18,7 @@ mod mapping;
 mod plan;
 /// Times as sources write them.
 pub mod time;
+mod values;
 /// Rows as Parquet files by day.
 pub mod write;
 
@@ -29,15 +31,17 @@ use datafusion::logical_expr::{col, lit};
 use futures::TryStreamExt;
 use uuid::Uuid;
 
-use self::batch::{Staged, stage};
+use self::batch::{Staged, Unsettled, stage};
 use self::deduplicate::Deduplicator;
 use self::events::{DEAD_LETTER_SCHEMA, DEAD_LETTERS, EVENT_SCHEMA, EVENTS, PARTITION};
 use self::ledger::{Counts, Entry, Manifest};
-use self::plan::{Listed, list_source, next_files, taken};
+use self::mapping::Mapping;
+use self::plan::{Known, Listed, list_source, next_files};
 use crate::config::Source;
 use crate::delta::{self, Change, Part, Table};
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
+use crate::functions::content_id;
 use crate::workspace::Workspace;
 
 /// Application of the commits that land batches; its number is the batch.
@@ -62,6 +66,11 @@ impl Landed {
             total
         })
     }
+
+    fn refuse(&mut self, source: &Source, path: &str, reason: &str, detail: &str) {
+        tracing::warn!(source = source.name, path, reason, detail, "file passed over");
+        self.refused_files.push((path.to_string(), reason.to_string(), detail.to_string()));
+    }
 }
 
 /// The last batch whose events are committed; 0 before the first.
@@ -72,102 +81,191 @@ pub async fn last_batch(workspace: &Workspace) -> Result<i64> {
     }
 }
 
+/// Sources with their files.
+type Listings = Vec<(Arc<Source>, Listed)>;
+
 /// Lands everything that is new, batch by batch, first what an earlier run left unfinished. `landed` tells what was
 /// landed, also when an error ends it; `progress` is told bytes done and bytes in all of each batch.
 pub async fn land(workspace: &Workspace, landed: &mut Landed, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
     let last = last_batch(workspace).await?;
-    let mut entries = Entry::load_all(&workspace.lake, last).await?;
-    let mut listed = Vec::new();
-    for source in &workspace.project.config.sources {
-        let listing = list_source(&workspace.project, source).await?;
+    let mut known = Known::of(&Entry::load_all(&workspace.lake, last).await?);
+    let sources = list_sources(workspace).await?;
+    for (source, listing) in &sources {
         for (path, reason, detail) in &listing.refused {
-            tracing::warn!(source = source.name, path, reason, detail, "file passed over");
-            landed.refused_files.push((path.clone(), (*reason).to_string(), detail.clone()));
+            landed.refuse(source, path, reason, detail);
         }
-        listed.push((Arc::new(source.clone()), listing));
+        if listing.files.is_empty() && listing.refused.is_empty() && !known.has_taken_from(&source.name) {
+            tracing::warn!(source = source.name, path = source.path, "no file matches");
+        }
     }
     let mut number = last + 1;
     loop {
         failpoint("land.plan");
-        let Some(manifest) = next_manifest(workspace, &listed, &entries, number).await? else { return Ok(()) };
+        let Some(planned) = next_batch(workspace, &sources, &mut known, number).await? else { return Ok(()) };
         failpoint("land.manifest");
-        let entry = land_batch(workspace, &listed, &manifest, progress).await?;
-        tracing::info!(batch = number, files = manifest.files.len(), "landed");
+        let (entry, unsettled) = land_batch(workspace, &sources, &planned, &mut known, progress).await?;
+        for (file, reason, detail) in unsettled {
+            known.pass_over(&file.source, &file.path);
+            if let Some((source, _)) = sources.iter().find(|(source, _)| source.name == file.source) {
+                landed.refuse(source, &file.path, reason, &detail);
+            }
+        }
+        let Some(entry) = entry else { continue };
+        tracing::info!(batch = number, files = entry.files.len(), "landed");
         landed.batches.push(number);
         for (source, counts) in &entry.sources {
             landed.sources.entry(source.clone()).or_default().add(counts);
         }
-        entries.push(entry);
+        known.add(&entry);
         number += 1;
     }
 }
 
-/// The manifest of batch `number`: that of an unfinished attempt if its files are still what they were, else a new one.
-async fn next_manifest(
+/// Reads the mappings of all sources, so that what is wrong with one is known before anything is landed, and lists them.
+async fn list_sources(workspace: &Workspace) -> Result<Listings> {
+    let config = &workspace.project.config;
+    for source in &config.sources {
+        Mapping::new(source, &config.privacy.pseudonymize, workspace.pseudonymiser.clone())?;
+    }
+    let mut sources = Vec::new();
+    for source in &config.sources {
+        sources.push((Arc::new(source.clone()), list_source(workspace, source).await?));
+    }
+    Ok(sources)
+}
+
+/// A batch that is to be landed.
+struct Planned {
+    manifest: Manifest,
+    /// Its dead letters are committed and its events are not: it must end with the very rows with which it began.
+    is_half_committed: bool,
+}
+
+/// The batch `number`: that of an unfinished attempt if files and configuration are still what they were, else a new one.
+async fn next_batch(
     workspace: &Workspace,
-    listed: &[(Arc<Source>, Listed)],
-    entries: &[Entry],
+    sources: &Listings,
+    known: &mut Known,
     number: i64,
-) -> Result<Option<Manifest>> {
+) -> Result<Option<Planned>> {
+    let configuration = configuration(workspace)?;
     if let Some(manifest) = Manifest::load(&workspace.lake, number).await? {
-        let changed = manifest.files.iter().find(|planned| {
-            let listing = listed.iter().find(|(source, _)| source.name == planned.source).map(|(_, listing)| listing);
-            let now = listing.and_then(|listing| listing.files.get(&planned.path));
-            now.is_none_or(|file| !Listed::planned(&planned.source, &planned.path, file).looks_like(planned))
-        });
-        let Some(changed) = changed else { return Ok(Some(manifest)) };
         let letters = Table::open(&workspace.lake, DEAD_LETTERS).await?;
-        let is_half_committed = match &letters {
-            Some(table) => table.transaction(APPLICATION).await?.is_some_and(|last| last >= number),
-            None => false,
+        let last = match &letters {
+            Some(table) => table.transaction(APPLICATION).await?.unwrap_or(0),
+            None => 0,
         };
-        if is_half_committed {
-            return Err(Error::invalid(format!(
-                "{} changed or went away while batch {number} was landing",
-                changed.path
-            ))
-            .hint("restore the file as it was and run again; the batch then ends where it was cut short"));
+        if last >= number {
+            let manifest = half_committed(workspace, sources, manifest, &configuration).await?;
+            return Ok(Some(Planned { manifest, is_half_committed: true }));
+        }
+        if manifest.configuration == configuration && changed_file(sources, &manifest, None).await?.is_none() {
+            return Ok(Some(Planned { manifest, is_half_committed: false }));
         }
         // Nothing of the batch is committed, so it may be planned anew.
         manifest.discard(&workspace.lake).await?;
     }
-    let files = next_files(&workspace.project, listed, &taken(entries)).await?;
+    let files = next_files(&workspace.project, sources, known).await?;
     if files.is_empty() {
         return Ok(None);
     }
     let planned_at = chrono::Utc::now().timestamp_micros();
-    let manifest = Manifest { format: 1, batch: number, planned_at, files };
+    let manifest = Manifest { format: 1, batch: number, planned_at, configuration, files };
     if !manifest.save_new(&workspace.lake).await? {
         return Err(Error::conflict(format!("batch {number} was planned by another run")).hint("run again"));
     }
-    Ok(Some(manifest))
+    Ok(Some(Planned { manifest, is_half_committed: false }))
 }
 
+/// The manifest of a batch whose dead letters are committed, with the files that these came from.
+async fn half_committed(
+    workspace: &Workspace,
+    sources: &Listings,
+    mut manifest: Manifest,
+    configuration: &str,
+) -> Result<Manifest> {
+    let number = manifest.batch;
+    let entry = Entry::load(&workspace.lake, number).await?;
+    let entry = entry.ok_or_else(|| Error::corrupt(format!("batch {number} has dead letters and no ledger entry")))?;
+    manifest.files.retain(|planned| entry.files.iter().any(|taken| taken.file == *planned));
+    if manifest.configuration != configuration {
+        return Err(Error::invalid(format!("the configuration of sources changed while batch {number} was landing"))
+            .hint("restore it and run again, the batch then ends where it was cut short; then change it"));
+    }
+    match changed_file(sources, &manifest, Some(&entry)).await? {
+        None => Ok(manifest),
+        Some(path) => Err(Error::invalid(format!("{path} changed or went away while batch {number} was landing"))
+            .hint("restore the file as it was and run again; the batch then ends where it was cut short")),
+    }
+}
+
+/// The first file of a manifest that is not what it was, by its looks or, with an entry, by its hash.
+async fn changed_file<'m>(
+    sources: &Listings,
+    manifest: &'m Manifest,
+    entry: Option<&Entry>,
+) -> Result<Option<&'m str>> {
+    for planned in &manifest.files {
+        let taken = entry.and_then(|entry| entry.files.iter().find(|taken| taken.file == *planned));
+        let sha256 = taken.and_then(|taken| taken.sha256.as_deref());
+        let listing = sources.iter().find(|(source, _)| source.name == planned.source).map(|(_, listing)| listing);
+        let holds = match listing {
+            Some(listing) => listing.still_holds(planned, sha256).await?,
+            None => false,
+        };
+        if !holds {
+            return Ok(Some(&planned.path));
+        }
+    }
+    Ok(None)
+}
+
+/// A hash of what decides what becomes of a record: sources, limits, pseudonyms and their key.
+fn configuration(workspace: &Workspace) -> Result<String> {
+    let config = &workspace.project.config;
+    let key = workspace.pseudonymiser.as_ref().map(|pseudonymiser| pseudonymiser.content_id("key", ""));
+    let decides = (&config.sources, &config.privacy, config.landing.max_record_bytes, key);
+    Ok(content_id("configuration", &serde_json::to_string(&decides)?))
+}
+
+/// Lands a batch. Returns its entry, none if there was nothing to land after all, and the files that were left out.
 async fn land_batch(
     workspace: &Workspace,
-    listed: &[(Arc<Source>, Listed)],
-    manifest: &Manifest,
+    sources: &Listings,
+    planned: &Planned,
+    known: &mut Known,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<Entry> {
-    let lake = &workspace.lake;
+) -> Result<(Option<Entry>, Vec<Unsettled>)> {
+    let (lake, manifest) = (&workspace.lake, &planned.manifest);
     let events_table = Table::open(lake, EVENTS).await?;
     let letters_table = Table::open(lake, DEAD_LETTERS).await?;
     failpoint("land.snapshot");
 
-    let mut staged = stage(workspace, listed, manifest, progress).await?;
+    let mut staged = stage(workspace, sources, manifest, progress).await?;
+    if let Some((file, reason, detail)) = staged.unsettled.first()
+        && planned.is_half_committed
+    {
+        // Its dead letters are landed, so its events must not be left out.
+        return Err(Error::unavailable(format!("{}: {reason}: {detail}", file.path)).hint("run again"));
+    }
+    if staged.files.is_empty() {
+        manifest.discard(lake).await?;
+        return Ok((None, staged.unsettled));
+    }
     let (deduplicator, newest) = deduplicate(workspace, events_table.as_ref(), manifest, &mut staged).await?;
     let prefix = format!("{APPLICATION}-{}-{}", manifest.batch, Uuid::new_v4().simple());
     let events = std::mem::take(&mut staged.events).into_iter().map(|(_, batch)| batch).collect();
     let is_duplicate = |batch: usize, row: usize| deduplicator.duplicates(batch)[row];
     let threads = workspace.project.config.engine.thread_count();
     let parts = write::write(lake, events, is_duplicate, &prefix, threads).await?;
-    let letters = write_letters(workspace, staged.dead_letters, manifest.batch, &prefix).await?;
+    let letters = write_letters(workspace, staged.dead_letters, &prefix).await?;
 
     let entry = Entry {
         format: 1,
         batch: manifest.batch,
         planned_at: manifest.planned_at,
         files: staged.files,
+        touched: known.take_touched(),
         sources: staged.counts,
         newest_occurred_at: newest,
     };
@@ -176,7 +274,7 @@ async fn land_batch(
     commit_letters(workspace, letters_table.as_ref(), manifest.batch, letters).await?;
     commit_events(workspace, events_table.as_ref(), manifest.batch, parts).await?;
     failpoint("land.ack");
-    Ok(entry)
+    Ok((Some(entry), staged.unsettled))
 }
 
 /// Finds the duplicates of a batch, moves them from `landed` to `duplicates` in the counts, and tells the newest
@@ -209,31 +307,27 @@ async fn deduplicate(
             counts.landed -= count;
             counts.duplicates += count;
         }
-        newest = newest.max(newest_of(batch, duplicates, tolerance));
+        newest = newest.max(newest_of(batch, duplicates, manifest.planned_at, tolerance));
     }
     Ok((deduplicator, newest))
 }
 
-fn newest_of(batch: &RecordBatch, duplicates: &[bool], tolerance: i64) -> Option<i64> {
+/// A source's clock may be as wrong as its events, so `received_at` counts up to the time of the batch only.
+fn newest_of(batch: &RecordBatch, duplicates: &[bool], planned_at: i64, tolerance: i64) -> Option<i64> {
     let occurred = batch.column(1).as_primitive::<TimestampMicrosecondType>().values();
     let received = batch.column(2).as_primitive::<TimestampMicrosecondType>().values();
     let rows = occurred.iter().zip(received).zip(duplicates);
     let present = rows.filter(|((occurred, received), is_duplicate)| {
-        !**is_duplicate && **occurred <= received.saturating_add(tolerance)
+        !**is_duplicate && **occurred <= planned_at.min(**received).saturating_add(tolerance)
     });
     present.map(|((occurred, _), _)| *occurred).max()
 }
 
-async fn write_letters(
-    workspace: &Workspace,
-    letters: dead_letters::DeadLetters,
-    batch: i64,
-    prefix: &str,
-) -> Result<Vec<Part>> {
+async fn write_letters(workspace: &Workspace, letters: dead_letters::DeadLetters, prefix: &str) -> Result<Vec<Part>> {
     if letters.is_empty() {
         return Ok(Vec::new());
     }
-    let (content, rows) = delta::encode(&DEAD_LETTER_SCHEMA, [letters.finish(batch)?])?;
+    let (content, rows) = delta::encode(&DEAD_LETTER_SCHEMA, letters.finish()?)?;
     let name = format!("{prefix}-dead-letters");
     Ok(vec![delta::write_part(&workspace.lake, DEAD_LETTERS, &name, Vec::new(), content, rows).await?])
 }
@@ -282,22 +376,28 @@ async fn commit_events(workspace: &Workspace, table: Option<&Table>, batch: i64,
 
 /// The files that the next batch would take, as (source, path, bytes).
 pub async fn pending(workspace: &Workspace) -> Result<Vec<(String, String, u64)>> {
-    let entries = Entry::load_all(&workspace.lake, last_batch(workspace).await?).await?;
-    let mut listed = Vec::new();
-    for source in &workspace.project.config.sources {
-        listed.push((Arc::new(source.clone()), list_source(&workspace.project, source).await?));
-    }
-    let files = next_files(&workspace.project, &listed, &taken(&entries)).await?;
+    let mut known = Known::of(&Entry::load_all(&workspace.lake, last_batch(workspace).await?).await?);
+    let files = next_files(&workspace.project, &list_sources(workspace).await?, &mut known).await?;
     Ok(files.into_iter().map(|file| (file.source, file.path, file.size)).collect())
 }
 
-/// Checks sources without taking anything: lists them and plans their mappings. Returns files found by source.
-pub async fn check(workspace: &Workspace) -> Result<Vec<(String, usize)>> {
-    let mut found = Vec::new();
-    let config = &workspace.project.config;
-    for source in &config.sources {
-        mapping::Mapping::new(source, &config.privacy.pseudonymize, workspace.pseudonymiser.clone())?;
-        found.push((source.name.clone(), list_source(&workspace.project, source).await?.files.len()));
-    }
-    Ok(found)
+/// What a source holds, as a check finds it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Found {
+    /// Name of the source.
+    pub source: String,
+    /// Files that can be landed.
+    pub files: usize,
+    /// Files that are passed over: path, reason, detail.
+    pub refused: Vec<(String, &'static str, String)>,
+}
+
+/// Checks sources without taking anything: reads their mappings and lists them.
+pub async fn check(workspace: &Workspace) -> Result<Vec<Found>> {
+    let found = |(source, listing): (Arc<Source>, Listed)| Found {
+        source: source.name.clone(),
+        files: listing.files.len(),
+        refused: listing.refused,
+    };
+    Ok(list_sources(workspace).await?.into_iter().map(found).collect())
 }

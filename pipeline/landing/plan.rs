@@ -1,22 +1,21 @@
 //! What to land next: lists the sources, leaves out what was taken before, cuts the rest into batches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use object_store::ObjectStoreExt;
-use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::ledger::{Entry, PlannedFile, TakenFile};
 use crate::config::{ChangedFiles, Project, Source};
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::lake::store_of;
-use crate::sources::{FileEntry, Root, list};
+use crate::sources::{self, FileEntry, Format, Root, list};
+use crate::workspace::Workspace;
 
 /// Stored bytes after which a batch is full. A file is never divided, so a batch may be larger by one file.
 const BATCH_BYTES: u64 = 512 << 20;
-/// Compressed files count as so many times their size.
+/// Compressed files and those of Parquet count as so many times their size.
 const EXPANSION: u64 = 8;
 
 /// A source's files as they lie now.
@@ -31,19 +30,46 @@ pub struct Listed {
     pub refused: Vec<(String, &'static str, String)>,
 }
 
-/// Lists the files of a source.
-pub async fn list_source(project: &Project, source: &Source) -> Result<Listed> {
+/// Lists the files of a source; never the lake's own.
+pub async fn list_source(workspace: &Workspace, source: &Source) -> Result<Listed> {
     let place = || format!("source `{}`", source.name);
-    let (root, prefix, pattern) = locate(project, &source.path).map_err(|error| error.context(place()))?;
+    let (root, prefix, pattern) = locate(&workspace.project, &source.path).map_err(|error| error.context(place()))?;
     let listing = list(&root, &pattern).await.map_err(|error| error.context(place()))?;
     for remark in &listing.flagged {
         tracing::warn!(source = source.name, path = remark.path, reason = remark.reason, "odd file name");
     }
     let shown = |path: &str| format!("{prefix}{path}");
-    let files = listing.files.into_iter().map(|file| (shown(file.path.as_ref()), file)).collect();
-    let refused =
-        listing.refused.into_iter().map(|remark| (shown(&remark.path), remark.reason, remark.detail)).collect();
+    let lake = lake_below(&root, workspace);
+    let is_lake = |path: &str| lake.as_deref().is_some_and(|lake| Path::new(path).starts_with(lake));
+    let mut refused: Vec<_> = listing
+        .refused
+        .into_iter()
+        .filter(|remark| !is_lake(&remark.path))
+        .map(|remark| (shown(&remark.path), remark.reason, remark.detail))
+        .collect();
+    let mut files = BTreeMap::new();
+    for file in listing.files.into_iter().filter(|file| !is_lake(file.path.as_ref())) {
+        let name = file.path.filename().unwrap_or_default();
+        if source.format.is_some() || Format::from_name(name).is_some() {
+            files.insert(shown(file.path.as_ref()), file);
+        } else if !name.starts_with(['_', '.']) {
+            // Such names are marks that other programs leave beside their data: `_SUCCESS`, `.DS_Store`.
+            let detail = "its name tells no format; the source's `format` would";
+            refused.push((shown(file.path.as_ref()), "unknown_format", detail.to_string()));
+        }
+    }
     Ok(Listed { root, prefix, files, refused })
+}
+
+/// Where the lake lies below a root, if it does.
+fn lake_below(root: &Root, workspace: &Workspace) -> Option<PathBuf> {
+    match root {
+        Root::Folder(folder) => {
+            let lake = workspace.lake.local_folder()?;
+            Some(lake.strip_prefix(folder.canonicalize().ok()?).ok()?.to_path_buf())
+        }
+        Root::Store(_) => None,
+    }
 }
 
 impl Listed {
@@ -58,32 +84,17 @@ impl Listed {
         }
     }
 
-    /// SHA-256 of a file's bytes, as hex.
-    async fn sha256(&self, file: &FileEntry) -> Result<String> {
-        let digest = match &self.root {
-            Root::Folder(folder) => {
-                let path = folder.join(file.path.as_ref());
-                let mut content = std::fs::File::open(&path).context(path.display())?;
-                let mut hasher = Sha256::new();
-                std::io::copy(&mut content, &mut DigestWriter(&mut hasher))?;
-                hasher.finalize()
+    /// Whether a file that was planned is there and still the same: by its looks or, where its hash is known, by that.
+    pub async fn still_holds(&self, planned: &PlannedFile, sha256: Option<&str>) -> Result<bool> {
+        let Some(file) = self.files.get(&planned.path) else { return Ok(false) };
+        let now = Self::planned(&planned.source, &planned.path, file);
+        match sha256 {
+            _ if now.looks_like(planned) => Ok(true),
+            Some(sha256) if now.size == planned.size => {
+                Ok(sources::sha256(&self.root, file).await?.is_some_and(|found| hex::encode(found) == sha256))
             }
-            Root::Store(store) => Sha256::digest(&store.get(&file.path).await?.bytes().await?),
-        };
-        Ok(hex::encode(digest))
-    }
-}
-
-struct DigestWriter<'a>(&'a mut Sha256);
-
-impl std::io::Write for DigestWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
+            _ => Ok(false),
+        }
     }
 }
 
@@ -96,7 +107,8 @@ fn locate(project: &Project, path: &str) -> Result<(Root, String, String)> {
                 Url::parse(&url[..url::Position::BeforePath]).map_err(|error| Error::internal(error.to_string()))?;
             let (store, _) = store_of(&base)?;
             let pattern = path.splitn(4, '/').nth(3).unwrap_or_default();
-            return Ok((Root::Store(store), base.to_string(), pattern.into()));
+            let shown = format!("{}/", base.as_str().trim_end_matches('/'));
+            return Ok((Root::Store(store), shown, pattern.into()));
         }
         let local = url.to_file_path().map_err(|()| Error::invalid(format!("`{path}` is no local path")))?;
         return Ok(below_literal_folder(&local));
@@ -129,27 +141,74 @@ fn below_literal_folder(path: &Path) -> (Root, String, String) {
     (Root::Folder(folder.clone()), format!("{}/", folder.display()), pattern.join("/"))
 }
 
-/// Files that were taken, by source and path; of several takes the last.
-pub fn taken(entries: &[Entry]) -> BTreeMap<(String, String), TakenFile> {
-    let files = entries.iter().flat_map(|entry| &entry.files);
-    files.map(|taken| ((taken.file.source.clone(), taken.file.path.clone()), taken.clone())).collect()
+/// What is known of files before a batch is planned.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Files that were taken, by source and path; of several takes the last.
+    taken: BTreeMap<(String, String), TakenFile>,
+    /// Files taken whose content is the same although their looks changed since.
+    touched: Vec<TakenFile>,
+    /// Files that this run leaves alone.
+    passed_over: BTreeSet<(String, String)>,
+}
+
+impl Known {
+    /// What the ledger says.
+    pub fn of(entries: &[Entry]) -> Self {
+        let mut known = Self::default();
+        entries.iter().for_each(|entry| known.add(entry));
+        known
+    }
+
+    /// Adds what a further entry says.
+    pub fn add(&mut self, entry: &Entry) {
+        let files = entry.files.iter().chain(&entry.touched);
+        self.taken.extend(files.map(|taken| ((taken.file.source.clone(), taken.file.path.clone()), taken.clone())));
+    }
+
+    /// Leaves a file alone for the rest of this run.
+    pub fn pass_over(&mut self, source: &str, path: &str) {
+        self.passed_over.insert((source.into(), path.into()));
+    }
+
+    /// Whether any file of a source was ever taken.
+    pub fn has_taken_from(&self, source: &str) -> bool {
+        self.taken.keys().any(|(of, _)| of == source)
+    }
+
+    /// Files that look otherwise than when they were taken, for the next entry, so that they are not read for that again.
+    pub fn take_touched(&mut self) -> Vec<TakenFile> {
+        std::mem::take(&mut self.touched)
+    }
 }
 
 /// The files to land next, at most a batch full of them, in the order of sources and paths. Empty: nothing is new.
 ///
+/// A file that was refused whole is taken again once it looks otherwise: its upload may have ended only then.
 /// Errors: a file that changed after it was taken, unless `[landing] changed_files` allows it.
 pub async fn next_files(
     project: &Project,
     listed: &[(Arc<Source>, Listed)],
-    taken: &BTreeMap<(String, String), TakenFile>,
+    known: &mut Known,
 ) -> Result<Vec<PlannedFile>> {
     let mut next = Vec::new();
     let mut weight = 0;
     for (source, listing) in listed {
         for (shown, file) in &listing.files {
             let planned = Listed::planned(&source.name, shown, file);
-            if let Some(before) = taken.get(&(source.name.clone(), shown.clone())) {
-                if !is_changed(listing, file, &planned, before).await? {
+            let key = (source.name.clone(), shown.clone());
+            if known.passed_over.contains(&key) {
+                continue;
+            }
+            if let Some(before) = known.taken.get(&key)
+                && let Some(sha256) = &before.sha256
+            {
+                if listing.still_holds(&before.file, Some(sha256)).await? {
+                    if !planned.looks_like(&before.file) {
+                        let touched = TakenFile { file: planned, ..before.clone() };
+                        known.touched.push(touched.clone());
+                        known.taken.insert(key, touched);
+                    }
                     continue;
                 }
                 match project.config.landing.changed_files {
@@ -163,9 +222,11 @@ pub async fn next_files(
                         .hint("restore it, or set [landing] changed_files to \"land\" or \"ignore\""));
                     }
                 }
+            } else if known.taken.get(&key).is_some_and(|before| planned.looks_like(&before.file)) {
+                continue;
             }
-            let is_compressed = [".gz", ".zst", ".gzip", ".zstd"].iter().any(|ending| shown.ends_with(ending));
-            weight += file.size * if is_compressed { EXPANSION } else { 1 };
+            let grows = Format::from_name(shown) == Some(Format::Parquet) || is_compressed(shown);
+            weight += file.size * if grows { EXPANSION } else { 1 };
             next.push(planned);
             if weight >= BATCH_BYTES {
                 return Ok(next);
@@ -175,15 +236,9 @@ pub async fn next_files(
     Ok(next)
 }
 
-/// A file of other size changed; one of other time or version is read to find out.
-async fn is_changed(listing: &Listed, file: &FileEntry, now: &PlannedFile, before: &TakenFile) -> Result<bool> {
-    if now.looks_like(&before.file) {
-        return Ok(false);
-    }
-    match &before.sha256 {
-        Some(sha256) if now.size == before.file.size => Ok(listing.sha256(file).await? != *sha256),
-        _ => Ok(true),
-    }
+fn is_compressed(path: &str) -> bool {
+    let path = path.to_ascii_lowercase();
+    [".gz", ".zst", ".gzip", ".zstd"].iter().any(|ending| path.ends_with(ending))
 }
 
 impl std::fmt::Debug for Listed {

@@ -10,6 +10,10 @@ use crate::error::{Error, Result};
 /// The first day of 1970 is left out since zero and near-zero times are how sources write "unknown".
 const RANGE: std::ops::Range<i64> = 86_400_000_000..4_102_444_800_000_000;
 
+/// First instant that a number may mean, 2000-01-01. Seconds taken for milliseconds would be a day of January 1970, and
+/// no number tells its unit.
+const FIRST_OF_NUMBERS: i64 = 946_684_800_000_000;
+
 /// Why a time was refused: reason code and detail.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -80,15 +84,17 @@ impl TimeFormat {
         if (-1..=0).contains(&number) {
             return refuse("ts_sentinel");
         }
-        match number.checked_mul(factor).and_then(within_range) {
+        let micros = number.checked_mul(factor).and_then(within_range);
+        match micros.filter(|micros| *micros >= FIRST_OF_NUMBERS) {
             Some(micros) => Ok(micros),
             None => refuse("ts_unit"),
         }
     }
 
-    /// Checks an instant that needs no parsing.
-    pub fn micros(&self, micros: i64) -> Result<i64, Refusal> {
-        within_range(micros).ok_or_else(|| Refusal {
+    /// Checks an instant that needs no parsing; one that `is_local` is taken to have the default offset, if there is one.
+    pub fn micros(&self, micros: i64, is_local: bool) -> Result<i64, Refusal> {
+        let shift = self.default_offset.filter(|_| is_local).unwrap_or(0);
+        within_range(micros.saturating_sub(shift)).ok_or_else(|| Refusal {
             reason: if (-1..=0).contains(&micros) { "ts_sentinel" } else { "ts_range" },
             detail: DateTime::<Utc>::from_timestamp_micros(micros).map_or(micros.to_string(), |time| time.to_rfc3339()),
         })
@@ -238,11 +244,9 @@ mod tests {
     fn numbers_need_a_unit_and_a_likely_magnitude() {
         let millis = format(Some(TimeUnit::Milliseconds), None);
         assert_eq!(millis.text("1735689600123"), Ok(rfc("2025-01-01T00:00:00.123Z")));
-        assert_eq!(
-            millis.number(1_735_689_600).map_err(|refusal| refusal.reason),
-            Ok(1_735_689_600_000),
-            "a day in 1970"
-        );
+        let seconds = millis.number(1_735_689_600).unwrap_err();
+        assert_eq!(seconds.reason, "ts_unit", "seconds would be a day of January 1970");
+        assert_eq!(millis.number(946_684_800_000), Ok(rfc("2000-01-01T00:00:00Z")));
         assert_eq!(millis.number(0).unwrap_err().reason, "ts_sentinel");
         assert_eq!(millis.number(1_735_689_600_123_456).unwrap_err().reason, "ts_unit");
     }
@@ -251,5 +255,9 @@ mod tests {
     fn a_default_offset_serves_times_without_one() {
         let paris = format(None, offset(b"+01:00"));
         assert_eq!(paris.text("2025-01-01T10:00:00"), Ok(rfc("2025-01-01T09:00:00Z")));
+        let ten = rfc("2025-01-01T10:00:00Z");
+        assert_eq!(paris.micros(ten, true), Ok(rfc("2025-01-01T09:00:00Z")));
+        assert_eq!(paris.micros(ten, false), Ok(ten));
+        assert_eq!(format(None, None).micros(ten, true), Ok(ten), "without one it is taken for UTC");
     }
 }

@@ -8,6 +8,7 @@ use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{DataType, Date32Type, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::error::ArrowError;
 use futures::{StreamExt, TryStreamExt};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
@@ -172,18 +173,29 @@ impl Rows {
         self.sort(&mut places);
         let mut writer = self.writer()?;
         for chunk in places.chunks(ROWS_PER_BATCH) {
-            // Only the batches that a chunk touches take part, so the cost does not grow with the size of the whole.
-            let mut numbers: Vec<u32> = chunk.iter().map(|place| place.batch).collect();
-            numbers.sort_unstable();
-            numbers.dedup();
-            let touched: Vec<&RecordBatch> = numbers.iter().map(|number| &self.batches[*number as usize]).collect();
-            let indices: Vec<(usize, usize)> = chunk
-                .iter()
-                .map(|place| (numbers.binary_search(&place.batch).unwrap_or(0), place.row as usize))
-                .collect();
-            writer.write(&interleave_record_batch(&touched, &indices)?)?;
+            self.write(chunk, &mut writer)?;
         }
         Ok((writer.into_inner()?, places.len()))
+    }
+
+    fn write(&self, chunk: &[Place], writer: &mut ArrowWriter<Vec<u8>>) -> Result<()> {
+        // Only the batches that a chunk touches take part, so the cost does not grow with the size of the whole.
+        let mut numbers: Vec<u32> = chunk.iter().map(|place| place.batch).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let touched: Vec<&RecordBatch> = numbers.iter().map(|number| &self.batches[*number as usize]).collect();
+        let indices: Vec<(usize, usize)> =
+            chunk.iter().map(|place| (numbers.binary_search(&place.batch).unwrap_or(0), place.row as usize)).collect();
+        match interleave_record_batch(&touched, &indices) {
+            Ok(rows) => Ok(writer.write(&rows)?),
+            // Rows so long that a column of them has more than 31 bits of text.
+            Err(ArrowError::OffsetOverflowError(_)) if chunk.len() > 1 => {
+                let (first, second) = chunk.split_at(chunk.len() / 2);
+                self.write(first, writer)?;
+                self.write(second, writer)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The writer of a file in memory: as of all our files, but for the columns without a dictionary.

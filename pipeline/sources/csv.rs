@@ -22,7 +22,7 @@ use super::json::{JsonColumn, invalid_utf8};
 use super::limits::Limits;
 use super::lines::{Block, Cut, Record, too_long};
 use super::plan::Plan;
-use super::{CsvDialect, Damage, Decoded, PROPERTIES, Records, Rejected};
+use super::{CsvDialect, Damage, Decoded, PROPERTIES, Records, Rejected, Syntax};
 use crate::error::Result;
 
 /// Cuts blocks at record ends, with the same eyes as [`decode`]: where a quote does not close, both go on at the next
@@ -58,6 +58,7 @@ impl Cut for CsvRecords {
 #[derive(Debug)]
 pub(super) struct Header {
     record: Bytes,
+    names: Arc<[String]>,
     targets: Vec<Target>,
 }
 
@@ -96,14 +97,19 @@ impl Header {
         block.bytes = bytes.slice(next..);
         block.first_line += lines;
         let targets = names.iter().map(|name| Target::new(name, plan)).collect();
-        Ok(Some(Self { record: bytes.slice(blank..end), targets }))
+        Ok(Some(Self { record: bytes.slice(blank..end), names: names.into(), targets }))
+    }
+
+    /// How the records below it are written.
+    pub fn syntax(&self, dialect: CsvDialect) -> Syntax {
+        Syntax::Csv { names: Arc::clone(&self.names), dialect }
     }
 }
 
 impl Target {
     fn new(name: &str, plan: &Plan) -> Self {
         let column = plan.columns.iter().position(|column| column.name == name);
-        let member = plan.find(0, name);
+        let member = plan.find_withheld(0, name);
         let is_copied = plan.properties && !member.is_some_and(|member| member.taken || member.dropped);
         let key = is_copied.then(|| {
             let mut key = String::new();
@@ -131,8 +137,12 @@ fn refuse_names(names: &[String], dialect: CsvDialect, plan: &Plan) -> Result<()
             return Err(Damage::file("csv_header", format!("column {} has no name", index + 1)));
         }
         if names[..index].contains(name) {
-            return Err(Damage::file("csv_header", format!("column `{name}` is named twice")));
+            // not by its name: without a header it is a value
+            return Err(Damage::file("csv_header", format!("column {} has the name of another", index + 1)));
         }
+    }
+    if !plan.columns.is_empty() && !names.iter().any(|name| plan.columns.iter().any(|column| column.name == *name)) {
+        return Err(Damage::file("csv_header", "the first line names no column of the mapping"));
     }
     Ok(())
 }
@@ -214,6 +224,7 @@ pub(super) fn decode(
         rejected,
         blank_lines,
         flags: Vec::new(),
+        syntax: header.syntax(dialect),
     })
 }
 
@@ -336,6 +347,28 @@ impl Field {
                 let quote = char::from(quote);
                 raw.replace(&format!("{quote}{quote}"), quote.encode_utf8(&mut [0; 4])).into()
             }
+        }
+    }
+}
+
+/// Where the fields of a record lie, without their quotes; of a broken one, what lies between delimiters.
+pub fn fields(record: &[u8], dialect: CsvDialect) -> Vec<std::ops::Range<usize>> {
+    let mut fields = Vec::new();
+    match walk(record, 0, dialect, usize::MAX, true, |field| fields.push(field.start..field.end)) {
+        Walked::Record { end, .. } if end == record.len() => fields,
+        _ => {
+            let mut start = 0;
+            let split = record.split(|byte| *byte == dialect.delimiter);
+            split
+                .map(|field| {
+                    let at = start;
+                    start += field.len() + 1;
+                    let is_edge = |byte: &u8| *byte == dialect.quote || byte.is_ascii_whitespace();
+                    let left = field.iter().take_while(|byte| is_edge(byte)).count();
+                    let right = field[left..].iter().rev().take_while(|byte| is_edge(byte)).count();
+                    at + left..at + field.len() - right
+                })
+                .collect()
         }
     }
 }
@@ -511,7 +544,7 @@ mod tests {
     fn a_header_that_names_no_columns_refuses_the_file() {
         let request = Request { columns: vec![Requested::whole("a")], properties: true, drop_paths: vec![] };
         let cases = [
-            ("a,b,a\n", "csv_header: column `a` is named twice"),
+            ("a,b,a\n", "csv_header: column 3 has the name of another"),
             ("a,,b\n", "csv_header: column 2 has no name"),
             ("a,\"b\n1,2\n", "csv_header: a quote in the header does not close"),
             ("a;b\n1;2\n", "csv_delimiter: one column is found with delimiter ','; the header holds ';'"),

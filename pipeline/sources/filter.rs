@@ -86,7 +86,7 @@ impl<'t> Walk<'t> {
             self.peek();
             self.at += 1;
             self.peek();
-            let member = self.plan.find(node, &name);
+            let member = self.plan.find_withheld(node, &name);
             if member.is_some_and(|member| member.dropped) {
                 self.skip();
             } else {

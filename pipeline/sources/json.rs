@@ -18,7 +18,7 @@ use super::limits::Limits;
 use super::lines::{Block, Record, too_long};
 use super::plan::{Layout, Plan};
 use super::scan::{Fault, Kind, Scanner, Span, unescape};
-use super::{Decoded, PROPERTIES, Records, Rejected};
+use super::{Decoded, PROPERTIES, Records, Rejected, Syntax};
 use crate::error::Result;
 
 /// Decodes one block of lines.
@@ -60,7 +60,14 @@ pub(super) fn decode(block: Block, plan: &Plan, limits: &Limits) -> Result<Decod
     let duplicates = objects.scanner.duplicates();
     let batch = objects.finish(records.len())?;
     let flags = if duplicates > 0 { vec![("dup_key_same", duplicates)] } else { Vec::new() };
-    Ok(Decoded { batch, records: Records::Lines { bytes: block.bytes, records }, rejected, blank_lines, flags })
+    Ok(Decoded {
+        batch,
+        records: Records::Lines { bytes: block.bytes, records },
+        rejected,
+        blank_lines,
+        flags,
+        syntax: Syntax::Json,
+    })
 }
 
 /// The fault of bytes that are not UTF-8.

@@ -26,6 +26,8 @@ pub(super) struct Key {
     pub child: u32,
     /// The member of the record that is read and equals this key but for case.
     pub folds_to: u32,
+    /// The member of the record that must not be copied, or not whole, and equals this key but for case.
+    pub withheld: u32,
     /// The object in which it was last seen, and its value there.
     pub object: u64,
     pub value: (u32, u32),
@@ -155,6 +157,13 @@ impl<'p> Keys<'p> {
             }
             _ => None,
         };
+        let withheld = match (node, member) {
+            (0, None) => {
+                let found = self.plan.find_withheld(0, text);
+                found.and_then(|found| members.iter().position(|member| member.name == found.name))
+            }
+            _ => None,
+        };
         let planned = member.and_then(|member| members[member].node);
         let as_index = |found: Option<usize>| found.map_or(NONE, |index| index as u32);
         let mut head = [0; HEAD_BYTES];
@@ -168,6 +177,7 @@ impl<'p> Keys<'p> {
             member: as_index(member),
             child: planned.map_or_else(|| self.unplanned_child(node), |node| node as u32),
             folds_to: as_index(folds_to),
+            withheld: as_index(withheld),
             object: 0,
             value: (0, 0),
             node,

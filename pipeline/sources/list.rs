@@ -259,9 +259,7 @@ pub(super) fn open(folder: &FsPath, path: &Path) -> Result<File, Damage> {
 
 fn gone(error: io::Error) -> Damage {
     match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-            Damage::Failed(Error::unavailable("the file is gone since it was listed"))
-        }
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Damage::gone(),
         _ => error.into(),
     }
 }

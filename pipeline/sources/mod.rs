@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
@@ -33,9 +34,10 @@ mod plan;
 mod read;
 mod scan;
 
+pub use csv::fields as csv_fields;
 pub use limits::Limits;
 pub use list::{Listing, Remark, Root, list};
-pub use read::{Reading, Spec, read};
+pub use read::{Reading, Spec, read, sha256};
 
 /// The name of the column of JSON text that keeps what no column takes whole.
 pub const PROPERTIES: &str = "properties";
@@ -172,6 +174,8 @@ pub struct Decoded {
     pub blank_lines: u64,
     /// Oddities that refuse nothing, with their counts.
     pub flags: Vec<(&'static str, u64)>,
+    /// How its records are written, the refused ones too.
+    pub syntax: Syntax,
 }
 
 impl Decoded {
@@ -198,6 +202,20 @@ impl Decoded {
             Records::Rows { batch, .. } => parquet::record_as_json(batch, row),
         }
     }
+}
+
+/// How the bytes of records are written.
+#[derive(Debug, Clone)]
+pub enum Syntax {
+    /// As JSON; rows of Parquet are rendered so.
+    Json,
+    /// As CSV under these column names; none are known of a line before the header.
+    Csv {
+        /// Names of the columns in the order of the fields.
+        names: Arc<[String]>,
+        /// The characters between and around fields.
+        dialect: CsvDialect,
+    },
 }
 
 /// What rows were made of.
@@ -265,6 +283,13 @@ pub enum Outcome {
         /// What was expected and what came.
         detail: String,
     },
+    /// It is not as it was listed, or closed to us: discard its records and leave it for a later listing.
+    Unsettled {
+        /// The reason's code: `source_gone`, `unsealed` (it is still written) or `permission`.
+        reason: &'static str,
+        /// What was expected and what came.
+        detail: String,
+    },
     /// It could not be read now: discard its records, and try later if the error's kind is `Unavailable`.
     Failed(Error),
 }
@@ -291,6 +316,8 @@ pub struct Summary {
 enum Damage {
     /// The file's fault.
     File { reason: &'static str, detail: String },
+    /// Nobody's fault: it is not there, not yet or not for us.
+    Unsettled { reason: &'static str, detail: String },
     /// The store's fault.
     Failed(Error),
 }
@@ -299,12 +326,21 @@ impl Damage {
     fn file(reason: &'static str, detail: impl Into<String>) -> Self {
         Self::File { reason, detail: detail.into() }
     }
+
+    fn unsettled(reason: &'static str, detail: impl Into<String>) -> Self {
+        Self::Unsettled { reason, detail: detail.into() }
+    }
+
+    fn gone() -> Self {
+        Self::unsettled("source_gone", "the file is gone since it was listed")
+    }
 }
 
 impl From<Damage> for Outcome {
     fn from(damage: Damage) -> Self {
         match damage {
             Damage::File { reason, detail } => Self::Quarantined { reason, detail },
+            Damage::Unsettled { reason, detail } => Self::Unsettled { reason, detail },
             Damage::Failed(error) => Self::Failed(error),
         }
     }
@@ -313,7 +349,7 @@ impl From<Damage> for Outcome {
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Damage::File { reason, detail } => write!(f, "{reason}: {detail}"),
+            Damage::File { reason, detail } | Damage::Unsettled { reason, detail } => write!(f, "{reason}: {detail}"),
             Damage::Failed(error) => error.fmt(f),
         }
     }
@@ -338,7 +374,7 @@ impl From<std::io::Error> for Damage {
         match error.downcast::<Damage>() {
             Ok(damage) => damage,
             Err(error) => match error.kind() {
-                std::io::ErrorKind::PermissionDenied => Self::file("permission", error.to_string()),
+                std::io::ErrorKind::PermissionDenied => Self::unsettled("permission", error.to_string()),
                 _ => Self::Failed(Error::unavailable(error.to_string())),
             },
         }

@@ -118,6 +118,21 @@ impl Plan {
         self.nodes.get(node)?.members.iter().find(|member| member.name == name)
     }
 
+    /// The member by which a name is copied to `properties` or not: the node's member of this name, else one that must
+    /// not be copied, or not whole, and whose name differs in case alone. A source that writes `Email` for `email` must
+    /// not bring by the one what is withheld from the other.
+    pub fn find_withheld(&self, node: usize, name: &str) -> Option<&Member> {
+        self.find(node, name).or_else(|| {
+            let members = self.nodes.get(node).filter(|node| node.drops)?.members.iter();
+            let folded = name.to_lowercase();
+            members.filter(|member| self.withholds(member)).find(|member| member.name.to_lowercase() == folded)
+        })
+    }
+
+    fn withholds(&self, member: &Member) -> bool {
+        member.dropped || member.node.is_some_and(|node| self.nodes[node].drops)
+    }
+
     fn text(&mut self, node: usize, name: &str, taken: bool) -> Layout {
         let slot = self.slots;
         self.slots += 1;

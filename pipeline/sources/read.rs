@@ -16,14 +16,14 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::csv::{self, CsvRecords, Header};
-use super::decompress::{Content, Fingerprint, GZIP, Stored, ZSTD};
+use super::decompress::{Content, Fingerprint, GZIP, Hashed, Stored, ZSTD};
 use super::json;
 use super::limits::Limits;
 use super::lines::{Block, Blocks, Cut, Lines, Piece};
 use super::list::open;
 use super::parquet;
 use super::plan::Plan;
-use super::{CsvDialect, Damage, Decoded, FileEntry, Format, Outcome, Part, Request, Root, Summary};
+use super::{CsvDialect, Damage, Decoded, FileEntry, Format, Outcome, Part, Rejected, Request, Root, Summary, Syntax};
 use crate::error::{Error, Result};
 
 /// Files open at once: enough to hide the latency of a store when files are small.
@@ -249,8 +249,7 @@ impl FileReader {
         };
         if end.fingerprint.bytes != size {
             let read = end.fingerprint.bytes;
-            let message = format!("the file has changed: {size} bytes were listed, {read} were read");
-            return Err(Error::unavailable(message).into());
+            return Err(Damage::unsettled("unsealed", format!("{size} bytes were listed, {read} were read")).into());
         }
         Ok(end)
     }
@@ -279,7 +278,15 @@ impl FileReader {
                 let dialect = self.shared.csv;
                 let cut = CsvRecords { dialect, record_bytes: limits.line_bytes };
                 let mut header: Option<Arc<Header>> = None;
-                self.read_blocks(Blocks::new(content, head, cut, limits), |mut block| {
+                self.read_blocks(Blocks::new(content, head, cut, limits), |piece| {
+                    let mut block = match piece {
+                        Piece::Records(block) => block,
+                        Piece::TooLong(rejected) => {
+                            let unknown = || Syntax::Csv { names: Arc::new([]), dialect };
+                            let syntax = header.as_ref().map_or_else(unknown, |header| header.syntax(dialect));
+                            return self.refuse(rejected, syntax);
+                        }
+                    };
                     let header = match &header {
                         Some(header) => Arc::clone(header),
                         None => match Header::take(&mut block, dialect, &self.shared.plan, limits)? {
@@ -290,8 +297,11 @@ impl FileReader {
                     self.decode(move |shared| Ok(csv::decode(block, &header, dialect, &shared.plan, &shared.limits)?))
                 })?
             }
-            _ => self.read_blocks(Blocks::new(content, head, Lines, limits), |block| {
-                self.decode(move |shared| Ok(json::decode(block, &shared.plan, &shared.limits)?))
+            _ => self.read_blocks(Blocks::new(content, head, Lines, limits), |piece| match piece {
+                Piece::Records(block) => {
+                    self.decode(move |shared| Ok(json::decode(block, &shared.plan, &shared.limits)?))
+                }
+                Piece::TooLong(rejected) => self.refuse(rejected, Syntax::Json),
             })?,
         };
         Ok(End { fingerprint, flags })
@@ -300,17 +310,11 @@ impl FileReader {
     fn read_blocks<C: Cut>(
         &self,
         mut blocks: Blocks<'_, Content<'_>, C>,
-        mut decode: impl FnMut(Block) -> std::result::Result<(), Stop>,
+        mut decode: impl FnMut(Piece) -> std::result::Result<(), Stop>,
     ) -> std::result::Result<Fingerprint, Stop> {
         loop {
             match blocks.next() {
-                Ok(Some(Piece::Records(block))) => decode(block)?,
-                Ok(Some(Piece::TooLong(rejected))) => {
-                    let nothing = Block { bytes: Bytes::new(), first_line: 0, lines: 0 };
-                    let mut decoded = json::decode(nothing, &self.shared.plan, &self.shared.limits)?;
-                    decoded.rejected.push(rejected);
-                    self.send(Step::Decoded(decoded))?;
-                }
+                Ok(Some(piece)) => decode(piece)?,
                 Ok(None) => return Ok(blocks.into_reader().fingerprint()),
                 Err(damage) => {
                     let failure = blocks.into_reader().take_failure();
@@ -320,16 +324,18 @@ impl FileReader {
         }
     }
 
+    /// Tells of a record that was refused before it was decoded.
+    fn refuse(&self, rejected: Rejected, syntax: Syntax) -> std::result::Result<(), Stop> {
+        let nothing = Block { bytes: Bytes::new(), first_line: 0, lines: 0 };
+        let mut decoded = json::decode(nothing, &self.shared.plan, &self.shared.limits)?;
+        decoded.rejected.push(rejected);
+        decoded.syntax = syntax;
+        self.send(Step::Decoded(decoded))
+    }
+
     /// Opens the stored bytes.
     pub fn open(&self) -> std::result::Result<Stored, Stop> {
-        match &self.shared.root {
-            Root::Folder(folder) => Ok(Stored::File(open(folder, &self.entry.path)?)),
-            Root::Store(store) => {
-                let handle = self.shared.handle.clone();
-                let found = handle.block_on(store.get(&self.entry.path)).map_err(refused_by_store)?;
-                Ok(Stored::Download { handle, stream: found.into_stream(), chunk: Bytes::new() })
-            }
-        }
+        Ok(open_stored(&self.shared.root, &self.entry, &self.shared.handle)?)
     }
 
     /// Gives work to the workers, its result to the caller.
@@ -351,12 +357,39 @@ impl FileReader {
     }
 }
 
+fn open_stored(root: &Root, entry: &FileEntry, handle: &Handle) -> std::result::Result<Stored, Damage> {
+    match root {
+        Root::Folder(folder) => Ok(Stored::File(open(folder, &entry.path)?)),
+        Root::Store(store) => {
+            let found = handle.block_on(store.get(&entry.path)).map_err(refused_by_store)?;
+            Ok(Stored::Download { handle: handle.clone(), stream: found.into_stream(), chunk: Bytes::new() })
+        }
+    }
+}
+
+/// The sha256 of a file's stored bytes; none if the file is not there, or not for us.
+pub async fn sha256(root: &Root, entry: &FileEntry) -> Result<Option<[u8; 32]>> {
+    let (root, entry, handle) = (root.clone(), entry.clone(), Handle::current());
+    let hashed = tokio::task::spawn_blocking(move || {
+        let mut hashed = Hashed::new(open_stored(&root, &entry, &handle)?);
+        match std::io::copy(&mut hashed, &mut std::io::sink()) {
+            Ok(_) => Ok(hashed.fingerprint().sha256),
+            Err(error) => Err(hashed.take_failure().map_or_else(|| error.into(), Damage::Failed)),
+        }
+    });
+    match hashed.await.map_err(|error| Error::internal(error.to_string()))? {
+        Ok(sha256) => Ok(Some(sha256)),
+        Err(Damage::Failed(error)) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
 /// What the store said, as the fault of the file or of the store.
 pub(super) fn refused_by_store(error: object_store::Error) -> Damage {
     use object_store::Error as Store;
     match error {
-        Store::NotFound { .. } => Damage::Failed(Error::unavailable("the file is gone since it was listed")),
-        Store::PermissionDenied { .. } | Store::Unauthenticated { .. } => Damage::file("permission", error.to_string()),
+        Store::NotFound { .. } => Damage::gone(),
+        // also what credentials cannot reach: they may be back in a moment, and no file is at fault
         error => Damage::Failed(Error::unavailable(error.to_string())),
     }
 }
@@ -426,7 +459,7 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     use super::*;
-    use crate::sources::{Column, Rejected, list};
+    use crate::sources::{Column, list};
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -452,7 +485,7 @@ mod tests {
         fn reason(&self) -> &str {
             match self.outcome.as_ref().unwrap() {
                 Outcome::Read(_) => "read",
-                Outcome::Quarantined { reason, .. } => reason,
+                Outcome::Quarantined { reason, .. } | Outcome::Unsettled { reason, .. } => reason,
                 Outcome::Failed(error) => match error.kind() {
                     crate::error::Kind::Unavailable => "unavailable",
                     _ => "failed",
@@ -597,10 +630,42 @@ mod tests {
         let found =
             collect(&root, vec![sized(1 << 40), sized(8), gone.clone(), entry.clone()], spec(Limits::default()));
         let reasons: Vec<_> = found.await.iter().map(|found| found.reason().to_string()).collect();
-        assert_eq!(reasons, ["file_too_large", "unavailable", "unavailable", "read"]);
+        assert_eq!(reasons, ["file_too_large", "unsealed", "source_gone", "read"]);
         let store = Root::Store(Arc::new(InMemory::new()));
         let found = collect(&store, vec![gone], spec(Limits::default())).await;
-        assert_eq!(found[0].reason(), "unavailable");
+        assert_eq!(found[0].reason(), "source_gone");
+    }
+
+    #[tokio::test]
+    async fn a_store_that_refuses_us_is_out_of_reach_and_no_file_is_at_fault() {
+        let refused = |status: u8| {
+            let (path, source) = ("a.jsonl".to_string(), "no".into());
+            refused_by_store(match status {
+                1 => object_store::Error::Unauthenticated { path, source },
+                _ => object_store::Error::PermissionDenied { path, source },
+            })
+        };
+        for status in [1, 3] {
+            match refused(status) {
+                Damage::Failed(error) => assert_eq!(error.kind(), crate::error::Kind::Unavailable),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_hash_of_a_file_is_that_of_its_bytes_wherever_it_lies() {
+        let folder = folder(&[("a.jsonl", b"abc".to_vec())]);
+        let root = Root::Folder(folder.path().to_path_buf());
+        let entry = list(&root, "*").await.unwrap().files.remove(0);
+        let store = InMemory::new();
+        store.put(&"a.jsonl".into(), b"abc".to_vec().into()).await.unwrap();
+        for root in [root, Root::Store(Arc::new(store))] {
+            let expected: [u8; 32] = Sha256::digest(b"abc").into();
+            assert_eq!(sha256(&root, &entry).await.unwrap(), Some(expected));
+            let gone = FileEntry { path: "b.jsonl".into(), ..entry.clone() };
+            assert_eq!(sha256(&root, &gone).await.unwrap(), None);
+        }
     }
 
     #[tokio::test]

@@ -335,10 +335,14 @@ impl<'p> Scanner<'p> {
             let member = entry.member;
             self.planned_member(bytes, node, member, [start, value, end]);
         } else if node == 0 {
+            let withheld = entry.withheld;
             if entry.folds_to != NONE {
                 self.folded.push(key);
             }
-            self.copy(start, value, end, None);
+            match withheld {
+                NONE => self.copy(start, value, end, None),
+                member => self.copy_member(member, [start, value, end]),
+            }
         }
         Ok(())
     }
@@ -356,20 +360,24 @@ impl<'p> Scanner<'p> {
         Ok(())
     }
 
-    fn planned_member(&mut self, bytes: &[u8], node: u32, member: u32, [start, value, end]: [u32; 3]) {
-        let member = &self.plan.nodes[node as usize].members[member as usize];
+    fn planned_member(&mut self, bytes: &[u8], node: u32, index: u32, [start, value, end]: [u32; 3]) {
+        let member = &self.plan.nodes[node as usize].members[index as usize];
         let byte = bytes[value as usize];
         if let Some(slot) = member.slot {
             self.spans[slot] = Some(Span { start: value, end, kind: self.kind(byte) });
         }
-        let mut filter = None;
         if let Some(child) = member.node {
             self.present[child] |= byte == b'{';
-            filter = self.plan.nodes[child].drops.then_some(child as u32);
         }
-        if node != 0 {
-            return;
+        if node == 0 {
+            self.copy_member(index, [start, value, end]);
         }
+    }
+
+    /// Has a member of the record copied as the plan's member of this index is: whole, filtered or not at all.
+    fn copy_member(&mut self, member: u32, [start, value, end]: [u32; 3]) {
+        let member = &self.plan.nodes[0].members[member as usize];
+        let filter = member.node.filter(|child| self.plan.nodes[*child].drops).map(|child| child as u32);
         match member.taken || member.dropped {
             true => self.adjoins = false,
             false => self.copy(start, value, end, filter),

@@ -4,6 +4,7 @@ import csv
 import glob
 import gzip
 import json
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -139,10 +140,11 @@ def without_duplicates(records):
     return events, duplicates
 
 
-def newest_sane(events, tolerance):
-    """as-of: the newest event that is not further ahead of its own receipt than is tolerated."""
-    ahead = lambda event: event["occurred_at"] - event["received_at"]
-    return max((event["occurred_at"] for event in events if ahead(event) <= tolerance), default=None)
+def newest_sane(events, tolerance, planned_at=None):
+    """as-of: the newest event that is not further ahead of its own receipt, nor of the landing (now), than is tolerated."""
+    now = time.time_ns() // 1_000 if planned_at is None else planned_at
+    sane = (event for event in events if event["occurred_at"] - min(event["received_at"], now) <= tolerance)
+    return max((event["occurred_at"] for event in sane), default=None)
 
 
 def data_quality(events, counts, tolerance, as_of):

@@ -266,7 +266,6 @@ mod tests {
     use parquet::file::properties::WriterProperties;
 
     use super::*;
-    use crate::error::Kind;
     use crate::sources::{Column, CsvDialect, Limits, Outcome, Part, Request, Spec, list};
 
     fn path(text: &str) -> Vec<String> {
@@ -329,7 +328,7 @@ mod tests {
                 Part::Records(..) => {}
                 Part::End(_, Outcome::Read(_)) => reasons.push("read"),
                 Part::End(_, Outcome::Quarantined { reason, .. }) => reasons.push(reason),
-                Part::End(_, Outcome::Failed(error)) => panic!("{error}"),
+                Part::End(_, other) => panic!("{other:?}"),
             }
         }
         reasons
@@ -480,7 +479,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_store_that_fails_is_not_the_fault_of_the_file() {
+    async fn a_file_that_is_gone_is_not_at_fault() {
         let gone = |root: Root| async move {
             let entry = crate::sources::FileEntry {
                 path: "gone.parquet".into(),
@@ -491,11 +490,11 @@ mod tests {
             let spec = spec(Request::default(), Limits::default());
             let mut reading = crate::sources::read(root, vec![entry], spec).unwrap();
             match reading.next().await {
-                Some(Part::End(0, Outcome::Failed(error))) => error.kind(),
+                Some(Part::End(0, Outcome::Unsettled { reason, .. })) => reason,
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!(gone(Root::Store(Arc::new(InMemory::new()))).await, Kind::Unavailable);
-        assert_eq!(gone(Root::Folder(FsPath::new("/nowhere").to_path_buf())).await, Kind::Unavailable);
+        assert_eq!(gone(Root::Store(Arc::new(InMemory::new()))).await, "source_gone");
+        assert_eq!(gone(Root::Folder(FsPath::new("/nowhere").to_path_buf())).await, "source_gone");
     }
 }

@@ -14,7 +14,7 @@ use super::super::filter::copy_filtered;
 use super::super::json::JsonColumn;
 use super::super::limits::Limits;
 use super::super::plan::{Layout, Plan};
-use super::super::{Damage, Decoded, PROPERTIES, Records};
+use super::super::{Damage, Decoded, PROPERTIES, Records, Syntax};
 use crate::error::{Error, Result};
 
 /// Decodes one batch; its first row has the number `first`.
@@ -46,6 +46,7 @@ pub(super) fn decode(batch: RecordBatch, first: u64, plan: &Plan, limits: &Limit
         rejected: Vec::new(),
         blank_lines: 0,
         flags: Vec::new(),
+        syntax: Syntax::Json,
     })
 }
 
@@ -64,7 +65,7 @@ fn render(batch: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
 }
 
 fn properties(batch: &RecordBatch, plan: &Plan, limits: &Limits) -> Result<ArrayRef, Damage> {
-    let is_copied = |name: &str| plan.find(0, name).is_none_or(|member| !member.taken && !member.dropped);
+    let is_copied = |name: &str| plan.find_withheld(0, name).is_none_or(|member| !member.taken && !member.dropped);
     let fields = batch.schema_ref().fields().iter().enumerate();
     let others: Vec<usize> = fields.filter(|(_, field)| is_copied(field.name())).map(|(index, _)| index).collect();
     let mut texts = StringBuilder::new();
