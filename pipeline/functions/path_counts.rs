@@ -23,7 +23,6 @@ use datafusion::logical_expr::{ColumnarValue, Expr};
 pub(in crate::functions) use self::accumulate::{PathCounts, SinglePathCounts};
 pub(in crate::functions) use self::entries::{Entries, RANK_OF_END};
 pub(in crate::functions) use self::keys::Keys;
-pub(in crate::functions) use self::tally::Counts;
 use super::arguments::{coerce_texts, list_type};
 use super::elements::{record_fields, records_type};
 
@@ -152,8 +151,9 @@ pub(in crate::functions) fn accumulator_of<M: Model>(args: &AccumulatorArgs) -> 
 pub(in crate::functions) mod testing {
     use proptest::prelude::*;
 
+    use super::tally::Counts;
     use super::tally::{Symbols, Tally};
-    use super::{Counts, Entries, Keys};
+    use super::{Entries, Keys};
 
     /// How journeys went, and how many of them: channels, conversions, nulls, value.
     #[derive(Debug, Clone, PartialEq)]
