@@ -25,6 +25,7 @@ mod path_edges;
 mod path_slice;
 mod path_tables;
 mod retention;
+mod row_patterns;
 mod run_ids;
 mod run_starts;
 mod sequence;
@@ -46,6 +47,7 @@ use datafusion::logical_expr::{AggregateUDF, DocSection, Documentation, ScalarUD
 
 pub use content_id::{content_hash, content_id};
 pub use path_tables::{PathTable, path_tables};
+pub use row_patterns::standard_sql;
 pub use single_phase::single_phase_first;
 
 /// Every scalar function.
@@ -102,7 +104,7 @@ pub fn window_functions() -> Vec<Arc<WindowUDF>> {
     vec![Arc::new(sessionize::Sessionize::default().into())]
 }
 
-/// Registers every function with a session.
+/// Registers every function with a session, and `match_recognize`.
 pub fn register_all(ctx: &SessionContext) {
     for function in scalar_functions() {
         ctx.register_udf(function.as_ref().clone());
@@ -114,6 +116,7 @@ pub fn register_all(ctx: &SessionContext) {
         ctx.register_udwf(function.as_ref().clone());
     }
     path_tables::register(ctx);
+    row_patterns::register(ctx);
 }
 
 /// Documentation of a function for SQL users: what it returns, its syntax, a query that runs, its arguments.
