@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Result, internal_err};
-use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::scalar::ScalarValue;
@@ -54,16 +54,17 @@ impl Condition {
         Ok(Self { expression, schema: Arc::new(Schema::new(fields)), looks })
     }
 
-    /// Whether it holds for the values of its looks, arrays of one row.
-    pub(super) fn holds(&self, values: Vec<ArrayRef>) -> Result<bool> {
-        let options = RecordBatchOptions::new().with_row_count(Some(1));
-        let row = RecordBatch::try_new_with_options(Arc::clone(&self.schema), values, &options)?;
-        match self.expression.evaluate(&row)? {
-            ColumnarValue::Scalar(ScalarValue::Boolean(holds)) => Ok(holds.unwrap_or(false)),
-            ColumnarValue::Array(holds) if *holds.data_type() == DataType::Boolean => {
-                Ok(holds.is_valid(0) && holds.as_boolean().value(0))
-            }
-            other => internal_err!("match_rows: expected a condition to be boolean, got {}", other.data_type()),
-        }
+    /// Where it holds, for rows of values of its looks.
+    pub(super) fn holds(&self, values: Vec<ArrayRef>, rows: usize) -> Result<BooleanBuffer> {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), values, &options)?;
+        let holds = self.expression.evaluate(&batch)?.into_array(rows)?;
+        let Some(holds) = holds.as_boolean_opt() else {
+            return internal_err!("match_rows: expected a condition to be boolean, got {}", holds.data_type());
+        };
+        Ok(match holds.nulls() {
+            Some(nulls) => holds.values() & nulls.inner(),
+            None => holds.values().clone(),
+        })
     }
 }

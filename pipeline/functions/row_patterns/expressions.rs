@@ -89,7 +89,7 @@ impl Reader<'_> {
                     Some(Subject::Label(variables)) => Ok(Some(self.leaf(Draft::plain(Leaf::Label(place(variables)))))),
                     Some(Subject::Column(variables, column)) => {
                         let place = place(variables);
-                        let column = self.plan(column)?;
+                        let column = self.plan(*column)?;
                         self.value(place, column).map(Some)
                     }
                     None => Ok(None),
@@ -395,16 +395,16 @@ impl Reader<'_> {
                 if is_classifier && !self.input.has_column_with_unqualified_name(&known) {
                     return Ok(Some(Subject::Label(self.variables.all())));
                 }
-                Ok(Some(Subject::Column(self.variables.all(), expression.clone())))
+                Ok(Some(Subject::Column(self.variables.all(), Box::new(expression.clone()))))
             }
             ast::Expr::CompoundIdentifier(names) => match self.find(&names[0]) {
                 Some(variables) if names.len() == 2 => {
-                    Ok(Some(Subject::Column(variables, ast::Expr::Identifier(names[1].clone()))))
+                    Ok(Some(Subject::Column(variables, Box::new(ast::Expr::Identifier(names[1].clone())))))
                 }
                 Some(variables) => {
-                    Ok(Some(Subject::Column(variables, ast::Expr::CompoundIdentifier(names[1..].to_vec()))))
+                    Ok(Some(Subject::Column(variables, Box::new(ast::Expr::CompoundIdentifier(names[1..].to_vec())))))
                 }
-                None => Ok(Some(Subject::Column(self.variables.all(), expression.clone()))),
+                None => Ok(Some(Subject::Column(self.variables.all(), Box::new(expression.clone())))),
             },
             ast::Expr::Function(function) if name_of(function) == "classifier" => {
                 Ok(Some(Subject::Label(self.classifier(function)?)))
@@ -514,7 +514,7 @@ fn expect_none(function: &Function) -> Result<()> {
 /// A name inside an expression.
 enum Subject {
     /// A column of rows of some variables.
-    Column(u64, ast::Expr),
+    Column(u64, Box<ast::Expr>),
     Label(u64),
 }
 
@@ -624,7 +624,7 @@ impl VisitorMut for Strip<'_, '_> {
     fn pre_visit_expr(&mut self, expression: &mut ast::Expr) -> Flow {
         flow(self.0.subject(expression).map(|subject| {
             if let Some(Subject::Column(_, column)) = subject {
-                *expression = column;
+                *expression = *column;
             }
         }))
     }
@@ -646,7 +646,7 @@ impl Parts<'_, '_> {
         match self.reader.subject(expression)? {
             Some(Subject::Label(_)) => Ok(Some(self.reader.leaf(Draft::plain(Leaf::Label(self.place))))),
             Some(Subject::Column(_, column)) => {
-                let column = self.reader.plan(column)?;
+                let column = self.reader.plan(*column)?;
                 self.reader.value(self.place, column).map(Some)
             }
             None => Ok(None),

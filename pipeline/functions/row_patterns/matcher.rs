@@ -69,16 +69,17 @@ pub(super) trait Conditions {
 pub(super) struct Path {
     pub(super) start: usize,
     pub(super) labels: Vec<Label>,
-    /// Rows of each variable, in order.
+    /// Rows of each variable, in order; empty when the conditions look at rows alone.
     pub(super) rows_of: Vec<Vec<u32>>,
-    /// Tells one taking of a row from another.
+    /// Tells one taking of a row from another; empty when the conditions look at rows alone.
     pub(super) stamps: Vec<u64>,
     stamp: u64,
+    is_traced: bool,
 }
 
 impl Path {
-    fn new(variables: usize) -> Self {
-        Self { rows_of: vec![Vec::new(); variables], ..Self::default() }
+    fn new(variables: usize, is_traced: bool) -> Self {
+        Self { rows_of: vec![Vec::new(); variables], is_traced, ..Self::default() }
     }
 
     /// The row after the last.
@@ -92,18 +93,23 @@ impl Path {
     }
 
     fn push(&mut self, label: Label) {
-        let row = self.end() as u32;
-        self.rows_of[usize::from(label.variable)].push(row);
+        if self.is_traced {
+            let row = self.end() as u32;
+            self.rows_of[usize::from(label.variable)].push(row);
+            self.stamp += 1;
+            self.stamps.push(self.stamp);
+        }
         self.labels.push(label);
-        self.stamp += 1;
-        self.stamps.push(self.stamp);
     }
 
     fn truncate(&mut self, length: usize) {
-        for label in self.labels.drain(length..) {
-            self.rows_of[usize::from(label.variable)].pop();
+        if self.is_traced {
+            for label in &self.labels[length..] {
+                self.rows_of[usize::from(label.variable)].pop();
+            }
+            self.stamps.truncate(length);
         }
-        self.stamps.truncate(length);
+        self.labels.truncate(length);
     }
 }
 
@@ -176,7 +182,8 @@ impl<'a, C: Conditions> Search<'a, C> {
         keeps_attempts: bool,
     ) -> Self {
         let rows = conditions.rows();
-        let memory = match conditions.reach() {
+        let conditions_reach = conditions.reach();
+        let memory = match conditions_reach {
             Reach::Row => {
                 let mut first = vec![0];
                 first.extend(program.loops.iter().scan(0, |states, loops| {
@@ -196,7 +203,7 @@ impl<'a, C: Conditions> Search<'a, C> {
             is_memory_kept: !is_limited && !keeps_attempts,
             frames: Vec::new(),
             rounds: vec![0; program.rounds],
-            path: Path::new(variables),
+            path: Path::new(variables, conditions_reach != Reach::Row),
             furthest: keeps_attempts.then(Vec::new),
             shared: 0,
             steps: 0,

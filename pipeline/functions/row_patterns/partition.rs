@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, PrimitiveArray, StringArray, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, PrimitiveArray, StringArray, UInt64Array, new_null_array,
 };
+use datafusion::arrow::buffer::BooleanBuffer;
+use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 use datafusion::scalar::ScalarValue;
@@ -47,6 +49,18 @@ impl Task {
     }
 }
 
+/// The most rows for which a condition is computed ahead.
+const MOST_AHEAD: usize = 1_024;
+
+/// A condition, computed for a row and those after it, as long as all else that it looks at stays the same: of each
+/// look the row, the variable or the number.
+#[derive(Default)]
+struct Ahead {
+    looks: Vec<u32>,
+    from: usize,
+    holds: Option<BooleanBuffer>,
+}
+
 /// What the aggregates of conditions were at each row of a path.
 struct Trace {
     stamps: Vec<u64>,
@@ -63,6 +77,8 @@ pub(super) struct Partition<'a> {
     number: u64,
     limit: usize,
     traces: Vec<Option<Trace>>,
+    ahead: Vec<Ahead>,
+    scratch: Vec<u32>,
 }
 
 impl<'a> Partition<'a> {
@@ -81,20 +97,14 @@ impl<'a> Partition<'a> {
             number: 0,
             limit: 0,
             traces: traces.collect(),
+            ahead: task.conditions.iter().map(|_| Ahead::default()).collect(),
+            scratch: Vec::new(),
         })
     }
 
     /// The argument of a look.
     fn look_column(&self, look: usize) -> &'a ArrayRef {
         &self.columns[FIXED + self.task.spec.tests() + look]
-    }
-
-    fn one(&self, look: usize, row: usize) -> ArrayRef {
-        self.look_column(look).slice(self.first + row, 1)
-    }
-
-    fn null(&self, look: usize) -> ArrayRef {
-        new_null_array(self.look_column(look).data_type(), 1)
     }
 
     /// The place as a row of the partition.
@@ -105,25 +115,72 @@ impl<'a> Partition<'a> {
     }
 
     /// The variable of a row; `None` beyond the path.
-    fn label(&self, row: Option<usize>, path: &Path) -> Option<&'a str> {
-        let label = path.labels.get(row?.checked_sub(path.start)?)?;
-        Some(&self.task.spec.labels[usize::from(label.variable)])
+    fn label(&self, row: Option<usize>, path: &Path) -> Option<u8> {
+        path.labels.get(row?.checked_sub(path.start)?).map(|label| label.variable)
     }
 
-    /// What a condition looks at, as an array of one row.
-    fn value(&mut self, look: usize, path: &Path) -> Result<ArrayRef> {
+    /// What a look sees beside the row in question, as a number.
+    fn seen(&self, look: usize, path: &Path) -> u32 {
+        match self.task.spec.looks[look] {
+            Leaf::Value(place) | Leaf::Reached(place) => self.locate(place, path).map_or(u32::MAX, |row| row as u32),
+            Leaf::Label(place) => self.label(self.locate(place, path), path).map_or(u32::MAX, u32::from),
+            Leaf::Number => self.number as u32,
+            _ => 0,
+        }
+    }
+
+    /// The values of a look for so many rows from the row in question on.
+    fn values(&mut self, look: usize, path: &Path, rows: usize) -> Result<ArrayRef> {
+        let column = self.look_column(look);
         Ok(match self.task.spec.looks[look] {
-            Leaf::Row => self.one(look, path.end() - 1),
+            Leaf::Row => column.slice(self.first + path.end() - 1, rows),
             Leaf::Value(place) => match self.locate(place, path) {
-                Some(row) => self.one(look, row),
-                None => self.null(look),
+                Some(row) if rows == 1 => column.slice(self.first + row, 1),
+                Some(row) => take(column, &UInt64Array::from_value((self.first + row) as u64, rows), None)?,
+                None => new_null_array(column.data_type(), rows),
             },
-            Leaf::Label(place) => Arc::new(StringArray::from(vec![self.label(self.locate(place, path), path)])),
-            Leaf::Reached(place) => Arc::new(BooleanArray::from(vec![self.locate(place, path).is_some()])),
-            Leaf::Aggregate { .. } | Leaf::AggregateLabels { .. } => self.aggregate(look, path)?.to_array()?,
-            Leaf::Number => Arc::new(Int64Array::from(vec![self.number as i64])),
-            Leaf::IsComplete | Leaf::IsMatched => self.null(look),
+            Leaf::Label(place) => {
+                let label = self.label(self.locate(place, path), path);
+                let label = label.map(|variable| self.task.spec.labels[usize::from(variable)].as_str());
+                Arc::new(StringArray::from(vec![label; rows]))
+            }
+            Leaf::Reached(place) => Arc::new(BooleanArray::from(vec![self.locate(place, path).is_some(); rows])),
+            Leaf::Aggregate { .. } | Leaf::AggregateLabels { .. } => {
+                self.aggregate(look, path)?.to_array_of_size(rows)?
+            }
+            Leaf::Number => Arc::new(Int64Array::from_value(self.number as i64, rows)),
+            Leaf::IsComplete | Leaf::IsMatched => new_null_array(column.data_type(), rows),
         })
+    }
+
+    /// Whether a condition holds for the last row of a path.
+    fn condition(&mut self, condition: usize, path: &Path) -> Result<bool> {
+        let task = self.task;
+        let (row, looks) = (path.end() - 1, &task.conditions[condition].looks);
+        let is_ahead_useless =
+            |look: &usize| matches!(task.spec.looks[*look], Leaf::Aggregate { .. } | Leaf::AggregateLabels { .. });
+        let mut rows = 1;
+        if !looks.iter().any(is_ahead_useless) {
+            let mut seen = std::mem::take(&mut self.scratch);
+            seen.clear();
+            seen.extend(looks.iter().map(|look| self.seen(*look, path)));
+            let ahead = &mut self.ahead[condition];
+            if let Some(holds) = ahead.holds.as_ref().filter(|_| ahead.looks == seen) {
+                if let Some(index) = row.checked_sub(ahead.from).filter(|index| *index < holds.len()) {
+                    let holds = holds.value(index);
+                    self.scratch = seen;
+                    return Ok(holds);
+                }
+                rows = (holds.len() * 2).min(MOST_AHEAD).min(self.rows - row);
+            }
+            ahead.from = row;
+            self.scratch = std::mem::replace(&mut ahead.looks, seen);
+        }
+        let values = looks.iter().map(|look| self.values(*look, path, rows)).collect::<Result<Vec<_>>>()?;
+        let holds = task.conditions[condition].holds(values, rows)?;
+        let is_held = holds.value(0);
+        self.ahead[condition].holds = Some(holds);
+        Ok(is_held)
     }
 
     fn aggregate(&mut self, look: usize, path: &Path) -> Result<ScalarValue> {
@@ -229,13 +286,10 @@ impl Conditions for Partition<'_> {
                 return Ok(false);
             }
         }
-        let Some(condition) = definition.condition else {
-            return Ok(true);
-        };
-        let task = self.task;
-        let condition = &task.conditions[condition];
-        let values = condition.looks.iter().map(|look| self.value(*look, path)).collect::<Result<Vec<_>>>()?;
-        condition.holds(values)
+        match definition.condition {
+            Some(condition) => self.condition(condition, path),
+            None => Ok(true),
+        }
     }
 
     fn sign(&self, path: &Path, signature: &mut Vec<u32>) {

@@ -168,7 +168,7 @@ mod tests {
             match self.asks {
                 Asks::Nothing => true,
                 Asks::LastOfZero => {
-                    let last = values().filter(|(label, _)| **label == 0).last();
+                    let last = values().rfind(|(label, _)| **label == 0);
                     last.is_some_and(|(_, value)| self.values[row] >= *value)
                 }
                 Asks::SecondOfZeroOrOne => {

@@ -29,7 +29,7 @@ fn holds(rows: &[Row], start: usize, labels: &[(u8, bool)], other: usize) -> boo
         0 => value.is_some_and(|value| value < 3),
         1 => row > 0 && value.zip(rows[row - 1].2).is_some_and(|(value, before)| value >= before),
         2 => {
-            let last = of(0).last().and_then(|row| rows[row].2);
+            let last = of(0).next_back().and_then(|row| rows[row].2);
             value.is_some_and(|value| value > 0) && value.zip(last).is_some_and(|(value, last)| value <= last + 1)
         }
         _ => match other {

@@ -176,7 +176,7 @@ async fn conditions_may_aggregate_what_was_matched_so_far() {
 
 #[tokio::test]
 async fn equal_keys_are_ordered_by_what_the_answer_depends_on() {
-    let mut rows = vec!["(1, 'x', 3)", "(1, 'y', 1)", "(1, 'x', 2)", "(1, 'z', 1)", "(1, 'x', 2)"];
+    let mut rows = ["(1, 'x', 3)", "(1, 'y', 1)", "(1, 'x', 2)", "(1, 'z', 1)", "(1, 'x', 2)"];
     for _ in 0..rows.len() {
         rows.rotate_left(1);
         let sql = |shape: &str| {
@@ -333,6 +333,22 @@ async fn plans_name_functions_that_cannot_be_misused() {
     }
     let rows = run(&ctx, "select match_value(0, 1) is null").await.unwrap();
     assert_eq!(rows, ["true"]);
+}
+
+#[tokio::test]
+async fn conditions_on_other_rows_are_computed_ahead() {
+    // A thousand rows and more that rise above the first, but for one in a hundred.
+    let sql = "select * from (select value as v, case when value % 100 = 99 then -1 else value end as w from \
+               generate_series(0, 3498)) match_recognize (order by v measures count(*) as rows, first(v) as f, last(v) \
+               as l pattern (a b{50,}) define b as w > a.w and last(b.w, 1) is distinct from w + 5)";
+    let expected: Vec<String> = (0..35)
+        .map(|hundred| match hundred {
+            0 => "99 0 98".to_owned(),
+            // The row that breaks one match begins the next.
+            _ => format!("100 {} {}", hundred * 100 - 1, hundred * 100 + 98),
+        })
+        .collect();
+    check(sql, &expected.join(";")).await;
 }
 
 #[tokio::test]
