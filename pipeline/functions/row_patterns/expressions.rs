@@ -11,14 +11,13 @@ use datafusion::functions_nested::make_array::make_array;
 use datafusion::logical_expr::planner::RelationPlannerContext;
 use datafusion::logical_expr::{Expr, ExprSchemable, cast, lit, when};
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
-use datafusion::sql::sqlparser::ast::{
-    self, Function, FunctionArg, FunctionArgExpr, Ident, Query, VisitMut, VisitorMut,
-};
+use datafusion::sql::sqlparser::ast::{self, Function, FunctionArg, FunctionArgExpr, Ident, VisitMut};
 
 use super::super::arguments::{is_text, list_type};
 use super::clause::Variables;
 use super::leaves::{Draft, Leaves, PREFIX};
 use super::spec::{Aggregate, Leaf, Place, Sight};
+use super::visitors::{Collect, Parts, Replace, Strip};
 
 /// Where an expression stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,12 +38,12 @@ pub(super) struct Reader<'a> {
 }
 
 /// Functions that only the clause knows.
-const NAVIGATION: [&str; 6] = ["first", "last", "prev", "next", "lag", "lead"];
-const MATCH: [&str; 4] = ["classifier", "match_number", "match_sequence_number", "match_complete"];
-const SEMANTICS: [&str; 2] = ["running", "final"];
+pub(super) const NAVIGATION: [&str; 6] = ["first", "last", "prev", "next", "lag", "lead"];
+pub(super) const MATCH: [&str; 4] = ["classifier", "match_number", "match_sequence_number", "match_complete"];
+pub(super) const SEMANTICS: [&str; 2] = ["running", "final"];
 
 /// The aggregate of a name.
-fn aggregate(name: &str) -> Option<Aggregate> {
+pub(super) fn aggregate(name: &str) -> Option<Aggregate> {
     match name {
         "count" => Some(Aggregate::Count),
         "sum" => Some(Aggregate::Sum),
@@ -57,7 +56,7 @@ fn aggregate(name: &str) -> Option<Aggregate> {
 }
 
 /// The name of a function, in lower case; empty if it is qualified.
-fn name_of(function: &Function) -> String {
+pub(super) fn name_of(function: &Function) -> String {
     match function.name.0.as_slice() {
         [part] => part.as_ident().map(|name| name.value.to_lowercase()).unwrap_or_default(),
         _ => String::new(),
@@ -80,7 +79,7 @@ impl Reader<'_> {
     }
 
     /// What stands for an expression, if it asks something of the match.
-    fn replacement(&mut self, expression: &ast::Expr) -> Result<Option<ast::Expr>> {
+    pub(super) fn replacement(&mut self, expression: &ast::Expr) -> Result<Option<ast::Expr>> {
         match expression {
             ast::Expr::Identifier(name) if is_placeholder(name) || name.value.starts_with('@') => Ok(None),
             ast::Expr::Identifier(_) | ast::Expr::CompoundIdentifier(_) => {
@@ -340,7 +339,7 @@ impl Reader<'_> {
     }
 
     /// The value of a column at a row.
-    fn value(&mut self, place: Place, column: Expr) -> Result<ast::Expr> {
+    pub(super) fn value(&mut self, place: Place, column: Expr) -> Result<ast::Expr> {
         let data_type = column.get_type(self.input)?;
         let draft = match self.position {
             // The last row of this variable is the row in question.
@@ -354,7 +353,7 @@ impl Reader<'_> {
         Ok(self.leaf(draft))
     }
 
-    fn leaf(&mut self, draft: Draft) -> ast::Expr {
+    pub(super) fn leaf(&mut self, draft: Draft) -> ast::Expr {
         let number = self.leaves.add(draft);
         ast::Expr::Identifier(Ident::with_quote('"', Leaves::name(number)))
     }
@@ -364,7 +363,7 @@ impl Reader<'_> {
     }
 
     /// An expression over the columns of the input.
-    fn plan(&mut self, expression: ast::Expr) -> Result<Expr> {
+    pub(super) fn plan(&mut self, expression: ast::Expr) -> Result<Expr> {
         over_input(self.context, expression, self.input, ", and no variable of the pattern before it")
     }
 
@@ -385,7 +384,7 @@ impl Reader<'_> {
     }
 
     /// What a name stands for; `None` for an expression that is no name.
-    fn subject(&self, expression: &ast::Expr) -> Result<Option<Subject>> {
+    pub(super) fn subject(&self, expression: &ast::Expr) -> Result<Option<Subject>> {
         match expression {
             ast::Expr::Identifier(name) if is_placeholder(name) || name.value.starts_with('@') => Ok(None),
             ast::Expr::Identifier(name) => {
@@ -512,156 +511,18 @@ fn expect_none(function: &Function) -> Result<()> {
 }
 
 /// A name inside an expression.
-enum Subject {
+pub(super) enum Subject {
     /// A column of rows of some variables.
     Column(u64, Box<ast::Expr>),
     Label(u64),
 }
 
+/// The names inside an expression.
 #[derive(Debug, Default)]
-struct Subjects {
-    variables: Option<u64>,
+pub(super) struct Subjects {
+    pub(super) variables: Option<u64>,
     /// It asks something of the match itself.
-    needs_match: bool,
+    pub(super) needs_match: bool,
     /// It is `classifier()` and nothing else.
-    is_label: bool,
-}
-
-type Flow = ControlFlow<Box<DataFusionError>>;
-
-fn flow(result: Result<()>) -> Flow {
-    match result {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(error) => ControlFlow::Break(Box::new(error)),
-    }
-}
-
-fn no_subquery() -> Flow {
-    flow(plan_err!("match_recognize: subqueries are not supported in measures and define: join them below"))
-}
-
-/// Puts leaves in the place of what asks something of the match.
-struct Replace<'r, 'a>(&'r mut Reader<'a>);
-
-impl VisitorMut for Replace<'_, '_> {
-    type Break = Box<DataFusionError>;
-
-    fn pre_visit_query(&mut self, _query: &mut Query) -> Flow {
-        no_subquery()
-    }
-
-    fn pre_visit_expr(&mut self, expression: &mut ast::Expr) -> Flow {
-        flow(self.0.replacement(expression).map(|replacement| {
-            if let Some(replacement) = replacement {
-                *expression = replacement;
-            }
-        }))
-    }
-}
-
-/// Looks at the names inside a navigation or an aggregate.
-struct Collect<'r, 'a> {
-    reader: &'r Reader<'a>,
-    name: &'r str,
-    found: Subjects,
-}
-
-impl Collect<'_, '_> {
-    fn look(&mut self, expression: &ast::Expr) -> Result<()> {
-        if let ast::Expr::Function(function) = expression {
-            let (outer, inner) = (self.name, name_of(function));
-            let is_ours = NAVIGATION.contains(&inner.as_str()) || SEMANTICS.contains(&inner.as_str());
-            if is_ours || aggregate(&inner).is_some() || function.over.is_some() {
-                return plan_err!("match_recognize: {function} inside {outer} is not supported");
-            }
-            if MATCH.contains(&inner.as_str()) {
-                self.found.needs_match = true;
-                if inner == "match_sequence_number" || inner == "match_complete" {
-                    return plan_err!("match_recognize: {function} inside {outer} is not supported");
-                }
-            }
-        }
-        let (variables, is_label) = match self.reader.subject(expression)? {
-            Some(Subject::Column(variables, _)) => (variables, false),
-            Some(Subject::Label(variables)) => (variables, true),
-            None => return Ok(()),
-        };
-        self.found.needs_match |= is_label;
-        match self.found.variables.replace(variables) {
-            Some(others) if others != variables => {
-                plan_err!("match_recognize: {}: expected columns of one variable, got those of several", self.name)
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl VisitorMut for Collect<'_, '_> {
-    type Break = Box<DataFusionError>;
-
-    fn pre_visit_query(&mut self, _query: &mut Query) -> Flow {
-        no_subquery()
-    }
-
-    fn pre_visit_expr(&mut self, expression: &mut ast::Expr) -> Flow {
-        let looked = flow(self.look(expression));
-        // The argument of classifier is no column.
-        if let ast::Expr::Function(function) = expression
-            && name_of(function) == "classifier"
-        {
-            *expression = ast::Expr::value(ast::Value::Null);
-        }
-        looked
-    }
-}
-
-/// Takes the variables off the columns.
-struct Strip<'r, 'a>(&'r Reader<'a>);
-
-impl VisitorMut for Strip<'_, '_> {
-    type Break = Box<DataFusionError>;
-
-    fn pre_visit_expr(&mut self, expression: &mut ast::Expr) -> Flow {
-        flow(self.0.subject(expression).map(|subject| {
-            if let Some(Subject::Column(_, column)) = subject {
-                *expression = *column;
-            }
-        }))
-    }
-}
-
-/// Takes each part of an expression from a row.
-struct Parts<'r, 'a> {
-    reader: &'r mut Reader<'a>,
-    place: Place,
-}
-
-impl Parts<'_, '_> {
-    fn part(&mut self, expression: &ast::Expr) -> Result<Option<ast::Expr>> {
-        if let ast::Expr::Function(function) = expression
-            && name_of(function) == "match_number"
-        {
-            return Ok(Some(self.reader.leaf(Draft::plain(Leaf::Number))));
-        }
-        match self.reader.subject(expression)? {
-            Some(Subject::Label(_)) => Ok(Some(self.reader.leaf(Draft::plain(Leaf::Label(self.place))))),
-            Some(Subject::Column(_, column)) => {
-                let column = self.reader.plan(*column)?;
-                self.reader.value(self.place, column).map(Some)
-            }
-            None => Ok(None),
-        }
-    }
-}
-
-impl VisitorMut for Parts<'_, '_> {
-    type Break = Box<DataFusionError>;
-
-    fn pre_visit_expr(&mut self, expression: &mut ast::Expr) -> Flow {
-        flow(self.part(expression).map(|part| {
-            if let Some(part) = part {
-                *expression = part;
-            }
-        }))
-    }
+    pub(super) is_label: bool,
 }

@@ -18,10 +18,10 @@ use std::collections::HashSet;
 use super::program::{Instruction, Label, Program};
 
 /// Steps that a partition may take, however few its rows.
-pub(super) const BUDGET: u64 = 10_000_000;
+pub(super) const BUDGET: u64 = 2_000_000;
 
 /// Further steps for each row of the partition.
-pub(super) const BUDGET_PER_ROW: u64 = 1_000;
+pub(super) const BUDGET_PER_ROW: u64 = 5_000;
 
 /// What the evaluation of a condition on the match costs, in steps.
 const COST_OF_CONDITION: u64 = 10;

@@ -17,7 +17,7 @@
 //! `match_number`, `match_sequence_number`, `running` and `final`, the aggregates `count`, `sum`, `avg`, `min`, `max` and
 //! `array_agg`, and any scalar function around and inside them; `one row per match`, `all rows per match` with its three
 //! modes; all forms of `after match skip`; concatenation, alternation, groups, greedy and reluctant quantifiers, anchors,
-//! `permute`, exclusion, the empty pattern; `subset`.
+//! `permute`, exclusion, the empty pattern; `subset`. Before a dot the name of a variable hides that of a table.
 //!
 //! Two things are ours. `within` bounds the span of a match: the first key of the order at its last row lies at most so
 //! far from that at its first, the end included (Flink excludes it). `with partial matches` shows attempts too: where no
@@ -78,6 +78,7 @@ mod program;
 mod rows;
 mod spec;
 mod spelling;
+mod visitors;
 mod walk;
 
 use std::sync::Arc;

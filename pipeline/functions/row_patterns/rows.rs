@@ -45,7 +45,7 @@ impl Rows {
             EmitTo::First(count) => count,
         };
         let Some(Ordered { columns, offsets }) = self.ordered(count)? else {
-            self.group_count -= count;
+            self.group_count = self.group_count.saturating_sub(count);
             return Ok((None, vec![0; count + 1]));
         };
         let (taken, all) = (offsets[count], columns[POSITION].len());
