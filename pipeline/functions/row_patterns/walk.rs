@@ -180,7 +180,10 @@ mod tests {
         }
 
         fn end(&self, start: usize) -> usize {
-            let is_near = |row: &usize| self.within.is_none_or(|within| self.times[*row] - self.times[start] <= within);
+            let Some(within) = self.within else {
+                return self.values.len();
+            };
+            let is_near = |row: &usize| self.times[*row] - self.times[start] <= within;
             start + (start..self.values.len()).take_while(is_near).count()
         }
     }
@@ -201,6 +204,10 @@ mod tests {
         }
 
         fn hold(&mut self, path: &Path) -> Result<bool, String> {
+            if let Asks::Nothing = self.asks {
+                let label = path.labels.last().unwrap();
+                return Ok(self.may_bear[path.end() - 1] >> label.variable & 1 == 1);
+            }
             let labels: Vec<u8> = path.labels.iter().map(|label| label.variable).collect();
             Ok(self.holds(path.start, &labels))
         }
