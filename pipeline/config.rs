@@ -527,44 +527,42 @@ fn check(config: &Config, text: &str) -> Result<()> {
         return Err(wrong("timeout", "", message.into()));
     }
     config.engine.memory_bytes()?;
-    check_kinds(config)?;
-    check_steps(config)
+    check_kinds(config, text)?;
+    check_steps(config, text)
 }
 
 /// Kinds of identifiers, wherever they are named. `event` names the customers of events that nothing identifies.
-fn check_kinds(config: &Config) -> Result<()> {
+fn check_kinds(config: &Config, text: &str) -> Result<()> {
     let of_sources = config.sources.iter().flat_map(|source| source.event.identifiers.keys());
     let of_rules = config.identity.limits.keys().chain(&config.identity.priority).chain(&config.privacy.pseudonymize);
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     for kind in of_sources.chain(of_rules) {
         if kind.is_empty() || !kind.chars().all(legal) || kind == "event" {
-            return Err(Error::invalid(format!("identifier kind `{kind}` is not of the form [a-z0-9_]+"))
-                .hint("write it like `user_id`; `event` is taken"));
+            let message = format!("identifier kind `{kind}` is not of the form [a-z0-9_]+");
+            return Err(
+                Error::invalid(at_line(text, "", kind, message)).hint("write it like `user_id`; `event` is taken")
+            );
         }
     }
     Ok(())
 }
 
 /// What the steps of funnels say, and that a journey can get from each to the next.
-fn check_steps(config: &Config) -> Result<()> {
-    let goals = &config.journeys.goal;
-    let is_goal = |name: &str| {
-        let touchpoint = name.split_once(':').map(|(_, touchpoint)| touchpoint);
-        goals.iter().any(|goal| goal == name || Some(goal.as_str()) == touchpoint)
-    };
+fn check_steps(config: &Config, text: &str) -> Result<()> {
+    // A step with a `:` that is no goal as it stands may be a touchpoint of that very name.
+    let is_goal = |name: &str| config.journeys.goal.iter().any(|goal| goal == name);
     for Funnel { name, steps, .. } in &config.funnels {
         for (number, step) in (1..).zip(steps) {
             if step.split('|').any(|alternative| alternative.trim().is_empty()) {
-                return Err(Error::invalid(format!(
-                    "funnel `{name}`: step {number} (`{step}`) has an empty alternative"
-                ))
-                .hint("write touchpoint, channel:touchpoint, such alternatives joined by |, or *"));
+                let message = format!("funnel `{name}`: step {number} (`{step}`) has an empty alternative");
+                return Err(Error::invalid(at_line(text, "steps", step, message))
+                    .hint("write touchpoint, channel:touchpoint, such alternatives joined by |, or *"));
             }
             if number < steps.len() && step.split('|').all(|alternative| is_goal(alternative.trim())) {
-                return Err(Error::invalid(format!(
-                    "funnel `{name}`: step {number} (`{step}`) is a goal and ends the journey, so no later step is reached"
-                ))
-                .hint("end the funnel there, or take it out of [journeys] goal"));
+                let what = "is a goal and ends the journey, so no later step is reached";
+                let message = format!("funnel `{name}`: step {number} (`{step}`) {what}");
+                return Err(Error::invalid(at_line(text, "steps", step, message))
+                    .hint("end the funnel there, or take it out of [journeys] goal"));
             }
         }
     }

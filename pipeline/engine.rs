@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 
 use crate::config;
 use crate::error::Result;
@@ -35,4 +36,10 @@ pub fn session(lake: &Lake, settings: &config::Engine) -> Result<SessionContext>
     let ctx = SessionContext::new_with_state(state);
     functions::register_all(&ctx);
     Ok(ctx)
+}
+
+/// Plans one query, read-only: SQL as DataFusion knows it, and `match_recognize` as the standard spells it.
+pub async fn query(ctx: &SessionContext, sql: &str) -> Result<DataFrame> {
+    let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    Ok(ctx.sql_with_options(&functions::standard_sql(sql), options).await?)
 }

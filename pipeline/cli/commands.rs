@@ -14,13 +14,16 @@ use crate::config::Project;
 use crate::error::{Context, Error, Result};
 use crate::generate;
 use crate::lake::Lock;
+use crate::landing;
 use crate::models::checks::Checked;
+use crate::models::{NodeResult, Status};
 use crate::run::{self, Options, Progress, RunStatus};
 use crate::workspace::Workspace;
-use crate::{landing, models::Status};
 
 /// A step or a check failed.
 const FAILED: u8 = 1;
+/// Nothing failed but what a store out of reach made fail.
+const TEMPORARY: u8 = 75;
 
 /// Does what the command says; the exit code tells a scheduler what to do next.
 pub async fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
@@ -110,7 +113,14 @@ async fn job(global: &Global, options: Options, dry_run: bool) -> Result<ExitCod
     } else {
         summary::print(&workspace, &report, &mut out).await?;
     }
-    Ok(if report.status == RunStatus::Failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+    let is_temporary = |result: &NodeResult| result.is_temporary || result.status == Status::Skipped;
+    Ok(match report.status {
+        RunStatus::Failed if report.results.iter().filter(|result| !result.is_well()).all(is_temporary) => {
+            ExitCode::from(TEMPORARY)
+        }
+        RunStatus::Failed => ExitCode::from(FAILED),
+        _ => ExitCode::SUCCESS,
+    })
 }
 
 /// Checks configuration, sources and data; runs every check again that has up-to-date tables to compare, and writes

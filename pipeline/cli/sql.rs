@@ -12,13 +12,13 @@ use arrow::util::pretty::pretty_format_batches_with_schema;
 use clap::ValueEnum;
 use comfy_table::Table;
 use comfy_table::presets::ASCII_MARKDOWN;
-use datafusion::execution::context::SQLOptions;
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use parquet::arrow::ArrowWriter;
 
 use crate::delta;
 use crate::derived::storage::{stored_schema, to_stored};
+use crate::engine;
 use crate::error::Result;
 
 /// Forms of a result.
@@ -40,8 +40,7 @@ pub enum Format {
 
 /// Runs one query, read-only, and writes its result: row by row, but for tables, whose width all rows tell.
 pub async fn query(ctx: &SessionContext, sql: &str, format: Format, out: &mut (impl Write + Send)) -> Result<()> {
-    let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    let mut rows = ctx.sql_with_options(sql, options).await?.execute_stream().await?;
+    let mut rows = engine::query(ctx, sql).await?.execute_stream().await?;
     let schema = rows.schema();
     match format {
         Format::Table | Format::Markdown => {

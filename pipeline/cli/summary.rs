@@ -49,6 +49,10 @@ pub async fn print(workspace: &Workspace, report: &Report, out: &mut impl Write)
             (done, failed) => format!("{done} ({failed} failed)"),
         };
         writeln!(out, "built       {} models, ran {} checks, published {} marts", of("model"), of("test"), of("mart"))?;
+        if !report.skipped_checks.is_empty() {
+            let skipped = report.skipped_checks.join(", ");
+            writeln!(out, "skipped     checks of what is outdated or missing: {skipped}")?;
+        }
     }
     writeln!(out, "in          {:.2} s{}", report.elapsed_time, memory(report))?;
     if report.args.build {

@@ -39,7 +39,7 @@ fn wrong_values_are_errors_that_say_what_was_expected() {
         ("[[funnels]]\nname=\"f\"\nsteps=[]\nwindow=\"7d\"", "expected 1 to 32"),
         ("[[funnels]]\nname=\"f\"\nsteps=[\"a|\"]\nwindow=\"7d\"", "step 1 (`a|`) has an empty alternative"),
         (
-            "[journeys]\ngoal=[\"b\"]\n[[funnels]]\nname=\"f\"\nsteps=[\"a\",\"web:b\",\"c\"]\nwindow=\"7d\"",
+            "[journeys]\ngoal=[\"web:b\"]\n[[funnels]]\nname=\"f\"\nsteps=[\"a\",\"web:b\",\"c\"]\nwindow=\"7d\"",
             "step 2 (`web:b`) is a goal and ends the journey",
         ),
         ("[identity]\nlimits={Email=1}", "kind `Email` is not of the form"),

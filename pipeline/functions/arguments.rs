@@ -19,6 +19,7 @@ use datafusion::arrow::datatypes::{
 };
 use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::logical_expr::ColumnarValue;
+use datafusion::scalar::ScalarValue;
 
 const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
 
@@ -131,6 +132,14 @@ pub(crate) fn coerce_span(function: &str, data_type: &DataType) -> Result<DataTy
         DataType::Interval(_) => Ok(data_type.clone()),
         DataType::Duration(_) => Ok(DataType::Duration(TimeUnit::Microsecond)),
         _ => plan_err!("{function}: expected an interval or whole microseconds, got {data_type}"),
+    }
+}
+
+/// The empty list of a list type: what an aggregate of lists returns where there are no rows.
+pub(crate) fn empty_list(list: &DataType) -> Result<ScalarValue> {
+    match list {
+        DataType::List(item) => Ok(ScalarValue::List(ScalarValue::new_list_nullable(&[], item.data_type()))),
+        other => ScalarValue::try_from(other),
     }
 }
 
@@ -279,6 +288,14 @@ impl Spans {
     }
 }
 
+/// Days and what comes on top of them.
+fn in_microseconds(function: &str, days: i32, microseconds: i64) -> Result<i64> {
+    match i64::from(days).checked_mul(MICROSECONDS_PER_DAY).and_then(|whole| whole.checked_add(microseconds)) {
+        Some(span) => Ok(span),
+        None => exec_err!("{function}: expected a span of at most {} days", i64::MAX / MICROSECONDS_PER_DAY),
+    }
+}
+
 /// Intervals, durations or whole numbers as microseconds, rounded down. A day is 24 hours, as it is in UTC.
 fn to_microseconds(function: &str, array: &ArrayRef) -> Result<Int64Array> {
     let months_error = || exec_err!("{function}: an interval of months has no fixed length; count it in days");
@@ -288,12 +305,12 @@ fn to_microseconds(function: &str, array: &ArrayRef) -> Result<Int64Array> {
                 if interval.months != 0 {
                     return months_error();
                 }
-                Ok(i64::from(interval.days) * MICROSECONDS_PER_DAY + interval.nanoseconds.div_euclid(1_000))
+                in_microseconds(function, interval.days, interval.nanoseconds.div_euclid(1_000))
             })?
         }
-        DataType::Interval(IntervalUnit::DayTime) => array.as_primitive::<IntervalDayTimeType>().unary(|interval| {
-            i64::from(interval.days) * MICROSECONDS_PER_DAY + i64::from(interval.milliseconds) * 1_000
-        }),
+        DataType::Interval(IntervalUnit::DayTime) => array
+            .as_primitive::<IntervalDayTimeType>()
+            .try_unary(|interval| in_microseconds(function, interval.days, i64::from(interval.milliseconds) * 1_000))?,
         DataType::Interval(IntervalUnit::YearMonth) => {
             array.as_primitive::<IntervalYearMonthType>().try_unary(|months| match months {
                 0 => Ok(0),
@@ -391,7 +408,6 @@ mod tests {
         IntervalYearMonthArray, TimestampNanosecondArray,
     };
     use datafusion::arrow::datatypes::{IntervalDayTime, IntervalMonthDayNano};
-    use datafusion::scalar::ScalarValue;
 
     use super::*;
 
@@ -432,6 +448,9 @@ mod tests {
         let error = spans(Arc::new(Int64Array::from(vec![-1]))).unwrap_err();
         assert!(error.to_string().contains("must not be negative"), "{error}");
         assert!(spans(Arc::new(IntervalYearMonthArray::from(vec![2]))).is_err());
+        let ages = IntervalMonthDayNano::new(0, 200_000_000, 0);
+        let error = spans(Arc::new(IntervalMonthDayNanoArray::from(vec![ages]))).unwrap_err();
+        assert!(error.to_string().contains("at most 106751991 days"), "{error}");
     }
 
     #[test]

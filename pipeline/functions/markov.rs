@@ -49,6 +49,7 @@ use datafusion::logical_expr::{
 
 use self::chain::Chain;
 use self::solve::removal_effects;
+use super::arguments::empty_list;
 use super::document;
 use super::path_counts::{
     Credit, Entries, Keys, Model, SinglePathCounts, accumulator_of, check_parameter, coerce_arguments, result_type,
@@ -139,6 +140,10 @@ impl AggregateUDFImpl for MarkovRemoval {
 
     fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
         Ok(result_type::<Markov>())
+    }
+
+    fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
+        empty_list(data_type)
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {

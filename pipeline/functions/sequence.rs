@@ -57,7 +57,7 @@ use datafusion::scalar::ScalarValue;
 
 use self::answers::{Answers, Question};
 use self::pattern::{Pattern, Span};
-use super::arguments::{coerce_text, list_type};
+use super::arguments::{coerce_text, empty_list, list_type};
 use super::document;
 use super::occurrences::{
     MOST_CONDITIONS, Occurrences, SingleOccurrences, coerce_rows, constant, constant_span, constant_text, counted_unit,
@@ -207,10 +207,7 @@ impl AggregateUDFImpl for Sequence {
         Ok(match self.question {
             Question::Match => ScalarValue::from(false),
             Question::Count => ScalarValue::from(0i64),
-            Question::Events => match data_type {
-                DataType::List(item) => ScalarValue::List(ScalarValue::new_list_nullable(&[], item.data_type())),
-                other => ScalarValue::try_from(other)?,
-            },
+            Question::Events => empty_list(data_type)?,
         })
     }
 

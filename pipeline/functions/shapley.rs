@@ -43,7 +43,7 @@ use datafusion::logical_expr::{
 };
 
 use self::game::MOST_CHANNELS;
-use super::arguments::is_text;
+use super::arguments::{empty_list, is_text};
 use super::document;
 use super::path_counts::{
     Credit, Entries, Keys, Model, SinglePathCounts, accumulator_of, check_parameter, coerce_arguments, result_type,
@@ -129,6 +129,10 @@ impl AggregateUDFImpl for Shapley {
 
     fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
         Ok(result_type::<Game>())
+    }
+
+    fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
+        empty_list(data_type)
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {

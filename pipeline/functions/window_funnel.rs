@@ -28,7 +28,8 @@
 //!            step 1 starts again. Among different rows of one instant nothing interrupts.
 //!          - `mixpanel`: one attempt, that of the first entry; each step is the first later match; no two-second grace.
 //! Chain:   of those that reach the furthest level, the one with the latest entry, and of those the one that ends last,
-//!          as in DuckDB's `behavioral`; with PostHog's presets the one that got there first, as in PostHog.
+//!          as in DuckDB's `behavioral`; where the last step is reached, the one that reached it first, since the pass ends
+//!          there; with PostHog's presets the one that got there first, as in PostHog.
 //! Ties:    rows of one time are taken step by step: whichever meets step 1 first, then step 2, and so on; a row that
 //!          meets no condition comes before them. Rows of one time that meet the same step are tried in the order of their
 //!          sets of conditions, read as binary numbers with `cond1` lowest: this can matter to `strict_once` with
@@ -70,7 +71,7 @@ use datafusion::scalar::ScalarValue;
 use self::chains::{Chains, Witness};
 use self::once::Servers;
 use self::rule::Rule;
-use super::arguments::{is_text, list_type};
+use super::arguments::{empty_list, is_text, list_type};
 use super::document;
 use super::occurrences::{
     GroupFunction, Occurrence, Occurrences, SingleOccurrences, TimeLists, coerce_constant_span, coerce_rows, constant,
@@ -325,6 +326,13 @@ impl AggregateUDFImpl for WindowFunnel {
         })
     }
 
+    fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
+        match self.returns {
+            Returns::Level => Ok(ScalarValue::from(0i32)),
+            Returns::Events => empty_list(data_type),
+        }
+    }
+
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
         Ok(state_fields(args.name))
     }
@@ -469,6 +477,7 @@ mod tests {
             ("arrow_cast(second, 'UInt8')", "arrow_cast(1, 'UInt8')", [2, 1, 0]),
             ("date '2026-01-01' + arrow_cast(second, 'Int32')", "interval '1 day'", [2, 1, 0]),
             ("arrow_cast(date '2026-01-01' + arrow_cast(second, 'Int32'), 'Date64')", "'2 days'", [3, 2, 0]),
+            ("arrow_cast(date '2026-01-01' + arrow_cast(second, 'Int32'), 'Date64')", "2", [3, 2, 0]),
         ] {
             let expected: Vec<String> =
                 (1..=3).zip(levels).map(|(customer, level)| format!("{customer} | {level}")).collect();

@@ -18,6 +18,10 @@ use crate::sources::{CsvDialect, Syntax, csv_fields};
 /// Values from this length on are replaced also within other texts; shorter ones would hit what is not theirs.
 const TELLING_BYTES: usize = 5;
 
+/// Private values of one record that are replaced wherever they stand. A record with more is not kept: each text is
+/// searched for each value.
+const MOST_FOUND: usize = 256;
+
 /// Cleans the dead letters of one source.
 pub struct Cleaner {
     pseudonymiser: Arc<Pseudonymiser>,
@@ -59,9 +63,14 @@ impl Cleaner {
         let mut cleaning = Cleaning { cleaner: self, is_read, found: Vec::new() };
         // The first pass finds the values, the second replaces them also in what stands before.
         cleaning.record(record, syntax);
-        cleaning.found.sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
+        cleaning.found.sort_by_key(|found| std::cmp::Reverse(found.value.len()));
         let cleaned = cleaning.record(record, syntax);
-        (cleaned, cleaning.detail(detail))
+        let detail = cleaning.detail(detail);
+        if cleaning.found.len() > MOST_FOUND {
+            // Whether all of them are gone could only be told at a cost that grows with their square.
+            return (Vec::new(), format!("not shown: more than {MOST_FOUND} private values"));
+        }
+        (cleaned, detail)
     }
 
     /// The detail of a letter that brings no record.
@@ -85,8 +94,16 @@ impl Cleaner {
 struct Cleaning<'c> {
     cleaner: &'c Cleaner,
     is_read: bool,
-    /// Raw values with their pseudonyms.
-    found: Vec<(String, String)>,
+    /// Raw values that were found, up to one more than [`MOST_FOUND`].
+    found: Vec<Found>,
+}
+
+/// A raw value and its pseudonym.
+struct Found {
+    value: String,
+    /// In lower case, as far as ASCII goes.
+    folded: String,
+    token: String,
 }
 
 /// Where a value stands.
@@ -342,8 +359,10 @@ impl<'c> Cleaning<'c> {
         }
         let token = self.cleaner.pseudonymiser.token(kind, &normalise(kind, raw));
         let value = raw.trim();
-        if value != token && !self.found.iter().any(|(found, _)| found == value) {
-            self.found.push((value.to_string(), token.clone()));
+        let is_room = self.found.len() <= MOST_FOUND;
+        if is_room && value != token && !self.found.iter().any(|found| found.value == value) {
+            let (value, folded) = (value.to_string(), value.to_ascii_lowercase());
+            self.found.push(Found { value, folded, token: token.clone() });
         }
         Some(token)
     }
@@ -377,18 +396,18 @@ fn push_json(text: &str, out: &mut Vec<u8>) {
 }
 
 /// The text with values of at least some bytes replaced where they stand by themselves, in any case.
-fn replace_values(text: &str, values: &[(String, String)], least: usize) -> Option<String> {
+fn replace_values(text: &str, values: &[Found], least: usize) -> Option<String> {
     let mut cleaned: Option<String> = None;
-    for (value, token) in values.iter().filter(|(value, _)| value.len() >= least) {
+    let mut folded = text.to_ascii_lowercase();
+    for Found { value, folded: sought, token } in values.iter().filter(|found| found.value.len() >= least) {
         let text = cleaned.as_deref().unwrap_or(text);
-        let (folded, sought) = (text.to_ascii_lowercase(), value.to_ascii_lowercase());
         let stands_alone = |start: usize| {
             let before = text[..start].chars().next_back();
             let after = text[start + value.len()..].chars().next();
             ![before, after].into_iter().flatten().any(char::is_alphanumeric)
         };
         let places: Vec<usize> =
-            folded.match_indices(&sought).map(|(start, _)| start).filter(|at| stands_alone(*at)).collect();
+            folded.match_indices(sought.as_str()).map(|(start, _)| start).filter(|at| stands_alone(*at)).collect();
         if places.is_empty() {
             continue;
         }
@@ -400,6 +419,7 @@ fn replace_values(text: &str, values: &[(String, String)], least: usize) -> Opti
             at = start + value.len();
         }
         replaced.push_str(&text[at..]);
+        folded = replaced.to_ascii_lowercase();
         cleaned = Some(replaced);
     }
     cleaned
@@ -566,5 +586,18 @@ mod tests {
             let cleaned = String::from_utf8_lossy(&cleaned).into_owned();
             prop_assert!(!cleaned.contains("canar") && !cleaned.contains("ary-77"), "{}", cleaned);
         }
+    }
+
+    #[test]
+    fn a_record_with_too_many_private_values_is_not_kept() {
+        let record = |people: usize| {
+            let people: Vec<String> = (0..people).map(|person| format!("\"person-{person}@example.org\"")).collect();
+            format!("{{\"people\": [{}]}}", people.join(", "))
+        };
+        let (kept, detail) = cleaner().clean(record(MOST_FOUND).as_bytes(), &Syntax::Json, true, "no touchpoint");
+        assert!(!String::from_utf8(kept).unwrap().contains("person-"));
+        assert_eq!(detail, "no touchpoint");
+        let (kept, detail) = cleaner().clean(record(40_000).as_bytes(), &Syntax::Json, true, "no touchpoint");
+        assert_eq!((kept.len(), &*detail), (0, "not shown: more than 256 private values"));
     }
 }

@@ -374,11 +374,21 @@ async fn commit_events(workspace: &Workspace, table: Option<&Table>, batch: i64,
     Ok(())
 }
 
-/// The files that the next batch would take, as (source, path, bytes).
+/// The files that the next batches would take, as (source, path, bytes).
 pub async fn pending(workspace: &Workspace) -> Result<Vec<(String, String, u64)>> {
     let mut known = Known::of(&Entry::load_all(&workspace.lake, last_batch(workspace).await?).await?);
-    let files = next_files(&workspace.project, &list_sources(workspace).await?, &mut known).await?;
-    Ok(files.into_iter().map(|file| (file.source, file.path, file.size)).collect())
+    let listed = list_sources(workspace).await?;
+    let mut pending = Vec::new();
+    loop {
+        let files = next_files(&workspace.project, &listed, &mut known).await?;
+        if files.is_empty() {
+            return Ok(pending);
+        }
+        for file in files {
+            known.pass_over(&file.source, &file.path);
+            pending.push((file.source, file.path, file.size));
+        }
+    }
 }
 
 /// What a source holds, as a check finds it.

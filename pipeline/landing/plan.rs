@@ -30,6 +30,9 @@ pub struct Listed {
     pub refused: Vec<(String, &'static str, String)>,
 }
 
+/// What lies in a lake, at its top.
+const OWN: [&str; 7] = ["landing", "identity", "models", "marts", "runs", "staging", "catalog.json"];
+
 /// Lists the files of a source; never the lake's own.
 pub async fn list_source(workspace: &Workspace, source: &Source) -> Result<Listed> {
     let place = || format!("source `{}`", source.name);
@@ -39,8 +42,11 @@ pub async fn list_source(workspace: &Workspace, source: &Source) -> Result<Liste
         tracing::warn!(source = source.name, path = remark.path, reason = remark.reason, "odd file name");
     }
     let shown = |path: &str| format!("{prefix}{path}");
-    let lake = lake_below(&root, workspace);
-    let is_lake = |path: &str| lake.as_deref().is_some_and(|lake| Path::new(path).starts_with(lake));
+    let lake = lake_below(&root, &prefix, workspace);
+    let is_lake = |path: &str| {
+        let below = lake.as_deref().and_then(|lake| Path::new(path).strip_prefix(lake).ok());
+        below.and_then(|below| below.iter().next()).is_some_and(|first| OWN.iter().any(|own| first == *own))
+    };
     let mut refused: Vec<_> = listing
         .refused
         .into_iter()
@@ -61,14 +67,14 @@ pub async fn list_source(workspace: &Workspace, source: &Source) -> Result<Liste
     Ok(Listed { root, prefix, files, refused })
 }
 
-/// Where the lake lies below a root, if it does.
-fn lake_below(root: &Root, workspace: &Workspace) -> Option<PathBuf> {
+/// Where the lake lies below a root, if it does. `shown` is the URL of a root that is a store.
+fn lake_below(root: &Root, shown: &str, workspace: &Workspace) -> Option<PathBuf> {
     match root {
         Root::Folder(folder) => {
             let lake = workspace.lake.local_folder()?;
             Some(lake.strip_prefix(folder.canonicalize().ok()?).ok()?.to_path_buf())
         }
-        Root::Store(_) => None,
+        Root::Store(_) => Some(PathBuf::from(workspace.lake.url().as_str().strip_prefix(shown)?)),
     }
 }
 

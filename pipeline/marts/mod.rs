@@ -88,7 +88,7 @@ pub async fn publish(
                 (line.rows, line.bytes) = (Some(mart.rows), Some(mart.bytes));
                 catalog.marts.insert(name, mart);
             }
-            Err(error) => (line.status, line.message) = (Status::Error, error.to_string()),
+            Err(error) => line.fail(&error),
         }
         results.push((place, line));
     }

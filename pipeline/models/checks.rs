@@ -9,6 +9,7 @@ use futures::StreamExt;
 use super::graph::Graph;
 use super::{NodeResult, Outcome, Status, result};
 use crate::derived::BuiltFrom;
+use crate::engine;
 use crate::error::{Error, Result};
 use crate::workspace::Workspace;
 
@@ -72,19 +73,22 @@ pub async fn run_due(
     let before = passed.clone();
     let is_there = |read: &String| graph.model(read).is_none() || outcome.sound.contains(read);
     let is_outdated = |read: &String| outcome.fingerprints.get(read) != up_to_date.get(read);
-    let mut due = Vec::new();
+    let (mut due, mut skipped) = (Vec::new(), Vec::new());
     for check in all(graph) {
         let on = BuiltFrom::now(&check.sql, &check.reads, &outcome.fingerprints).fingerprint();
-        if !is_due(&check.reads) || !check.reads.iter().all(is_there) || passed.get(&check.name) == Some(&on) {
+        if !is_due(&check.reads) || passed.get(&check.name) == Some(&on) {
             continue;
         }
-        if check.compares() && check.reads.iter().any(is_outdated) {
-            tracing::info!(check = check.name, "skipped: reads what is outdated");
+        if !check.reads.iter().all(is_there) || (check.compares() && check.reads.iter().any(is_outdated)) {
+            // One of which no model is there has nothing to say.
+            if check.fails.iter().any(|model| outcome.sound.contains(model)) {
+                skipped.push(check.name);
+            }
             continue;
         }
         due.push((check, on));
     }
-    let mut failed = BTreeSet::new();
+    let mut failed = std::mem::take(&mut outcome.failed);
     let threads = workspace.project.config.engine.thread_count();
     let mut lines = futures::stream::iter(due.into_iter().enumerate())
         .map(|(place, (check, on))| {
@@ -114,6 +118,8 @@ pub async fn run_due(
         }
     }
     outcome.sound.retain(|name| !failed.contains(name));
+    outcome.failed = failed;
+    outcome.skipped_checks.extend(skipped);
     if passed != before {
         workspace.lake.put(PASSED, serde_json::to_vec_pretty(&passed)?.into()).await?;
     }
@@ -154,7 +160,7 @@ pub async fn run_all(
 async fn run(workspace: &Workspace, check: &Check) -> NodeResult {
     let started = Instant::now();
     let offending = async {
-        let frame = workspace.ctx.sql(&check.sql).await?;
+        let frame = engine::query(&workspace.ctx, &check.sql).await?;
         let count = frame.clone().count().await?;
         let examples = if count > 0 { frame.limit(0, Some(EXAMPLES))?.collect().await? } else { Vec::new() };
         Ok::<_, Error>((count, examples))

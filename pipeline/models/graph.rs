@@ -9,6 +9,7 @@ use include_dir::{Dir, include_dir};
 use super::header::Header;
 use super::settings;
 use crate::error::{Context, Error, Result};
+use crate::functions::standard_sql;
 use crate::identity::stage as identity;
 
 static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/queries");
@@ -207,7 +208,7 @@ fn tables_read(ctx: &SessionContext, sql: &str) -> Result<Vec<String>> {
     use datafusion::sql::sqlparser::ast;
     let state = ctx.state();
     let dialect = state.config().options().sql_parser.dialect;
-    let statement = state.sql_to_statement(sql, &dialect)?;
+    let statement = state.sql_to_statement(&standard_sql(sql), &dialect)?;
     match &statement {
         Statement::Statement(inner) if matches!(inner.as_ref(), ast::Statement::Query(_)) => {}
         _ => return Err(Error::invalid("a model is one select statement")),

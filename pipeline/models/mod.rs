@@ -18,7 +18,8 @@ use self::graph::{Graph, Model};
 use self::header::Build;
 use crate::delta::Table;
 use crate::derived::{self, Built, BuiltFrom, Stale};
-use crate::error::{Error, Result};
+use crate::engine;
+use crate::error::{Error, Kind, Result};
 use crate::workspace::Workspace;
 
 /// What became of a model or check in a run.
@@ -46,6 +47,9 @@ pub struct NodeResult {
     pub status: Status,
     /// Seconds that it took.
     pub execution_time: f64,
+    /// Whether the failure may go away by itself: a store out of reach.
+    #[serde(skip)]
+    pub is_temporary: bool,
     /// When it was done.
     #[serde(default)]
     pub timing: Vec<Timing>,
@@ -90,6 +94,10 @@ pub struct Outcome {
     pub sound: BTreeSet<String>,
     /// Models that could not be built, and those that read them.
     pub missing: BTreeSet<String>,
+    /// Models that failed a check, and those built from them.
+    pub failed: BTreeSet<String>,
+    /// Checks that could not be run, since they compare tables of which one is outdated or missing.
+    pub skipped_checks: Vec<String>,
     /// Fingerprint of every table as it is.
     pub fingerprints: BTreeMap<String, String>,
 }
@@ -240,7 +248,7 @@ pub async fn build(
                 outcome.sound.insert(name);
             }
             Err(error) => {
-                (line.status, line.message) = (Status::Error, error.to_string());
+                line.fail(&error);
                 lines.push((number, line));
                 outcome.missing.insert(name);
             }
@@ -268,16 +276,14 @@ async fn place(workspace: &Workspace, step: &Planned) -> Result<Option<Built>> {
     let name = step.model.name.as_str();
     ctx.deregister_table(name)?;
     if step.model.header.build == Build::View {
-        let view =
-            ctx.sql(&step.model.sql).await.map_err(Error::from).map_err(|error| error.context(&step.model.origin))?;
+        let view = engine::query(ctx, &step.model.sql).await.map_err(|error| error.context(&step.model.origin))?;
         ctx.register_table(name, view.into_view())?;
         return Ok(None);
     }
     let folder = folder(name);
     let mut built = None;
     if step.reason.is_some() {
-        let frame =
-            ctx.sql(&step.model.sql).await.map_err(Error::from).map_err(|error| error.context(&step.model.origin))?;
+        let frame = engine::query(ctx, &step.model.sql).await.map_err(|error| error.context(&step.model.origin))?;
         let rows = build::build(&workspace.lake, &folder, step.table.as_ref(), frame, &step.built_from).await;
         built = Some(rows.map_err(|error| error.context(&step.model.origin))?);
     }
@@ -305,7 +311,7 @@ pub async fn register(workspace: &Workspace, graph: &Graph) -> Result<()> {
     for model in &graph.models {
         ctx.deregister_table(model.name.as_str())?;
         if model.header.build == Build::View {
-            if let Ok(view) = ctx.sql(&model.sql).await {
+            if let Ok(view) = engine::query(ctx, &model.sql).await {
                 ctx.register_table(model.name.as_str(), view.into_view())?;
             }
         } else if let Some(provider) = provider(workspace, &model.name).await? {
@@ -313,6 +319,14 @@ pub async fn register(workspace: &Workspace, graph: &Graph) -> Result<()> {
         }
     }
     Ok(())
+}
+
+impl NodeResult {
+    /// Says that it ended with an error.
+    pub fn fail(&mut self, error: &Error) {
+        (self.status, self.message) = (Status::Error, error.to_string());
+        self.is_temporary = matches!(error.kind(), Kind::Unavailable | Kind::Conflict);
+    }
 }
 
 /// A report line.
@@ -323,6 +337,7 @@ pub fn result(kind: &str, name: &str, status: Status, started: Instant, message:
         unique_id: format!("{kind}.wayline.{name}"),
         status,
         execution_time: took.as_secs_f64(),
+        is_temporary: false,
         timing: vec![Timing {
             name: "execute".into(),
             started_at: instant(completed_at - took),

@@ -4,15 +4,15 @@ pub mod report;
 mod run_results;
 pub mod tables;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use self::report::{Job, instant};
 pub use self::report::{Report, RunStatus};
+use self::tables::{LAST_FAILED, models_of_runs, register_run_results, register_tables, with_run_results};
 pub use self::tables::{Tables, register_everything};
-use self::tables::{models_of_runs, register_run_results, register_tables, with_run_results};
 use crate::error::Result;
 use crate::identity::stage as identity;
 use crate::landing;
@@ -53,7 +53,7 @@ pub async fn run(workspace: &Workspace, options: Options, progress: &mut dyn Pro
     let outcome = stages(workspace, &mut job, progress).await;
     let report = job.report(outcome.as_ref().err());
     if !job.is_idle() {
-        let saved = report.save(&workspace.lake).await;
+        let saved = keep(workspace, &report).await;
         // The error that ended the run says more than one of writing that down.
         outcome.and(saved)?;
     } else {
@@ -62,9 +62,22 @@ pub async fn run(workspace: &Workspace, options: Options, progress: &mut dyn Pro
     Ok(report)
 }
 
+async fn keep(workspace: &Workspace, report: &Report) -> Result<()> {
+    report.save(&workspace.lake).await?;
+    match report.status {
+        RunStatus::Failed | RunStatus::Error => {
+            workspace.lake.put(LAST_FAILED, report.metadata.invocation_id.clone().into()).await
+        }
+        RunStatus::Success | RunStatus::NothingNew => Ok(()),
+    }
+}
+
 async fn stages(workspace: &Workspace, job: &mut Job, progress: &mut dyn Progress) -> Result<()> {
-    let graph = Graph::load(&workspace.ctx, &workspace.project.folder.join("queries"))?;
-    graph.expect_reads()?;
+    // What is wrong with models or the selector is told before anything is done.
+    let graph = job.options.build.then(|| load_graph(workspace)).transpose()?;
+    if let (Some(graph), Some(selector)) = (&graph, &job.options.select) {
+        graph.select(selector, &BTreeSet::new())?;
+    }
     if job.options.land {
         let begun = Instant::now();
         progress.stage("land");
@@ -72,10 +85,17 @@ async fn stages(workspace: &Workspace, job: &mut Job, progress: &mut dyn Progres
         job.spent("land", begun);
         landed?;
     }
-    if job.options.build {
-        build(workspace, &graph, job, progress).await?;
+    match graph {
+        Some(graph) => build(workspace, &graph, job, progress).await,
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// The models and checks of a project; one that reads what is not there is an error.
+fn load_graph(workspace: &Workspace) -> Result<Graph> {
+    let graph = Graph::load(&workspace.ctx, &workspace.project.folder.join("queries"))?;
+    graph.expect_reads()?;
+    Ok(graph)
 }
 
 /// Everything after landing.
@@ -100,23 +120,33 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
         planned.steps.into_iter().partition(|step| of_runs.contains(&step.model.name));
     for (steps, is_late) in [(early, false), (late, true)] {
         if is_late && steps.iter().any(|step| step.reason.is_some()) {
-            job.results.clone_from(&outcome.results);
-            register_run_results(workspace, Some(job.report(None)))?;
+            let mut row = job.report(None);
+            if row.status == RunStatus::NothingNew {
+                // It builds what tells of it at least.
+                row.status = RunStatus::Success;
+            }
+            register_run_results(workspace, Some(row))?;
         }
         let begun = Instant::now();
         if !is_late {
             progress.stage("build");
         }
-        models::build(workspace, steps, &mut outcome, |name| progress.step(name)).await?;
+        let built = models::build(workspace, steps, &mut outcome, |name| progress.step(name)).await;
+        job.results.clone_from(&outcome.results);
         job.spent("build", begun);
+        built?;
 
         let begun = Instant::now();
         if !is_late {
             progress.stage("check");
         }
         let is_due = |reads: &[String]| reads.iter().any(|read| of_runs.contains(read)) == is_late;
-        checks::run_due(workspace, graph, &mut outcome, &up_to_date, is_due, |name| progress.step(name)).await?;
+        let checked =
+            checks::run_due(workspace, graph, &mut outcome, &up_to_date, is_due, |name| progress.step(name)).await;
+        job.results.clone_from(&outcome.results);
+        job.skipped_checks.clone_from(&outcome.skipped_checks);
         job.spent("check", begun);
+        checked?;
     }
 
     let begun = Instant::now();
@@ -124,7 +154,6 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
     let edition = Edition { run_id: job.run_id.clone(), as_of: job.as_of.map(instant) };
     let published = marts::publish(workspace, graph, &outcome, &edition, |name| progress.step(name)).await?;
     job.spent("publish", begun);
-    job.results = outcome.results;
     job.results.extend(published);
     Ok(())
 }
@@ -149,8 +178,7 @@ pub async fn dry_run(workspace: &Workspace, options: &Options) -> Result<Vec<(St
         if let Some(reason) = identity::why_stale(workspace, &events).await? {
             steps.push(("resolve".into(), "identity".into(), reason));
         }
-        let graph = Graph::load(&workspace.ctx, &workspace.project.folder.join("queries"))?;
-        graph.expect_reads()?;
+        let graph = load_graph(workspace)?;
         for step in plan(workspace, &graph, tables, options.select.as_deref()).await?.steps {
             if let Some(reason) = step.reason {
                 steps.push(("build".into(), step.model.name, reason.to_string()));
@@ -163,9 +191,8 @@ pub async fn dry_run(workspace: &Workspace, options: &Options) -> Result<Vec<(St
 /// Runs the checks of all models as they are, whatever passed before, and writes nothing. Tables are registered by this.
 pub async fn check(workspace: &Workspace, as_of: Option<i64>) -> Result<(Graph, Checked)> {
     let tables = register_everything(workspace, as_of).await?;
-    let graph = Graph::load(&workspace.ctx, &workspace.project.folder.join("queries"))?;
-    graph.expect_reads()?;
-    let fingerprints = with_run_results(tables.fingerprints, &graph, &models_of_runs(&graph));
+    let graph = load_graph(workspace)?;
+    let fingerprints = with_run_results(tables, &graph, &models_of_runs(&graph)).fingerprints;
     let as_built = models::as_built(workspace, &graph, &fingerprints).await?;
     let up_to_date = models::up_to_date(&graph, &fingerprints);
     let checked = checks::run_all(workspace, &graph, &as_built, &up_to_date).await?;
@@ -180,11 +207,11 @@ struct Plan {
 }
 
 async fn plan(workspace: &Workspace, graph: &Graph, tables: Tables, selector: Option<&str>) -> Result<Plan> {
-    let fingerprints = with_run_results(tables.fingerprints, graph, &models_of_runs(graph));
+    let Tables { fingerprints, settings, .. } = with_run_results(tables, graph, &models_of_runs(graph));
     let selected = match selector {
-        Some(selector) => Some(models::select(workspace, graph, &fingerprints, &tables.settings, selector).await?),
+        Some(selector) => Some(models::select(workspace, graph, &fingerprints, &settings, selector).await?),
         None => None,
     };
-    let steps = models::plan(workspace, graph, &fingerprints, &tables.settings, selected.as_ref()).await?;
+    let steps = models::plan(workspace, graph, &fingerprints, &settings, selected.as_ref()).await?;
     Ok(Plan { steps, fingerprints })
 }

@@ -42,6 +42,9 @@ pub struct Report {
     pub peak_memory_bytes: Option<u64>,
     /// Models, checks and marts.
     pub results: Vec<NodeResult>,
+    /// Checks that compare tables of which one is outdated or missing, and so were not run.
+    #[serde(default)]
+    pub skipped_checks: Vec<String>,
 }
 
 /// Head of a report.
@@ -114,6 +117,8 @@ pub struct Job {
     pub identity: Option<Resolved>,
     /// Models, checks and marts so far.
     pub results: Vec<NodeResult>,
+    /// Checks that could not be run.
+    pub skipped_checks: Vec<String>,
     stages: BTreeMap<String, f64>,
     started: Instant,
     started_at: DateTime<Utc>,
@@ -131,6 +136,7 @@ impl Job {
             landed: Landed::default(),
             identity: None,
             results: Vec::new(),
+            skipped_checks: Vec::new(),
             stages: BTreeMap::new(),
             started: Instant::now(),
             started_at,
@@ -173,6 +179,7 @@ impl Job {
             stages: self.stages.clone(),
             peak_memory_bytes: peak_memory(),
             results: self.results.clone(),
+            skipped_checks: self.skipped_checks.clone(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use datafusion::datasource::empty::EmptyTable;
@@ -24,6 +25,9 @@ use crate::models::graph::{Graph, Model};
 use crate::models::settings;
 use crate::workspace::Workspace;
 
+/// Id of the last run that failed, in the lake: what tells of runs is as new as that.
+pub(super) const LAST_FAILED: &str = "models/last_failed_run";
+
 /// What is known of the registered tables.
 pub struct Tables {
     /// Fingerprint by table.
@@ -32,6 +36,7 @@ pub struct Tables {
     pub settings: BTreeSet<String>,
     /// Logical time.
     pub as_of: Option<i64>,
+    last_failed: Option<Bytes>,
 }
 
 /// Registers landed, identity, settings and system tables, and returns their fingerprints.
@@ -46,7 +51,8 @@ pub async fn register_tables(workspace: &Workspace, as_of: Option<i64>) -> Resul
     register_batch(workspace, "batches", batches(&entries)?)?;
     register_run_results(workspace, None)?;
     let mut fingerprints = settings::register(&workspace.ctx, &workspace.project.config, as_of)?;
-    let settings = fingerprints.keys().cloned().collect();
+    // The logical time moves on with the events; what reads it is not another model for that.
+    let settings = fingerprints.keys().filter(|name| *name != "as_of").cloned().collect();
     let events = landed_fingerprint(&events, &entries, |counts| counts.landed);
     fingerprints.extend(identity::fingerprints(workspace, &events)?);
     fingerprints.insert("events".into(), events);
@@ -55,7 +61,8 @@ pub async fn register_tables(workspace: &Workspace, as_of: Option<i64>) -> Resul
     let planned_at = entries.last().map_or(0, |entry| entry.planned_at);
     fingerprints.insert("batches".into(), format!("batch {last} of {planned_at}"));
     identity::register(workspace).await?;
-    Ok(Tables { fingerprints, settings, as_of })
+    let last_failed = workspace.lake.get(LAST_FAILED).await?;
+    Ok(Tables { fingerprints, settings, as_of, last_failed })
 }
 
 /// Registers every table and model for reading; models that were never built are left out. The logical time is by
@@ -146,18 +153,15 @@ fn reads_any(model: &Model, names: &BTreeSet<String>) -> bool {
 
 /// Adds the fingerprint of `run_results`. It alone would never be up to date, so it is as fresh as everything else: its
 /// fingerprint is made of all others and of all statements.
-pub(super) fn with_run_results(
-    mut fingerprints: BTreeMap<String, String>,
-    graph: &Graph,
-    of_runs: &BTreeSet<String>,
-) -> BTreeMap<String, String> {
+pub(super) fn with_run_results(mut tables: Tables, graph: &Graph, of_runs: &BTreeSet<String>) -> Tables {
     let mut hasher = Sha256::new();
-    for (name, fingerprint) in &fingerprints {
+    for (name, fingerprint) in &tables.fingerprints {
         hasher.update(format!("{name}={fingerprint}\n"));
     }
-    for model in graph.models.iter().filter(|model| !reads_any(model, of_runs)) {
+    for model in graph.models.iter().chain(&graph.checks).filter(|model| !reads_any(model, of_runs)) {
         hasher.update(&model.sql);
     }
-    fingerprints.insert(RUN_RESULTS.into(), hex::encode(&hasher.finalize()[..16]));
-    fingerprints
+    hasher.update(tables.last_failed.as_deref().unwrap_or_default());
+    tables.fingerprints.insert(RUN_RESULTS.into(), hex::encode(&hasher.finalize()[..16]));
+    tables
 }

@@ -330,3 +330,51 @@ fn who_reads_pseudonyms_needs_no_key() {
     house.write("wayline.toml", blocking.as_bytes());
     assert!(house.fail(2, &["sql", "-c", "select 1"]).contains("WAYLINE_PSEUDONYM_KEY"));
 }
+
+#[test]
+fn a_run_that_mends_another_is_told_of_and_what_was_built_from_a_failure_is_not_published() {
+    let house = House::of_sample("odd-cases");
+    house.write("queries/one_row.sql", b"-- checks: unique(one)\nselect 1 as one union all select 1");
+    house.write(
+        "queries/health.sql",
+        b"-- publish: file\nselect count(distinct run_id) as runs, count(one) as ones from run_results cross join one_row",
+    );
+    house.write("queries/checks/nobody_buys.sql", b"select * from journeys where is_converted");
+    house.fail(1, &["run"]);
+    assert!(!house.path().join("lake/marts/health.parquet").exists());
+    std::fs::remove_file(house.path().join("queries/one_row.sql")).unwrap();
+    std::fs::remove_file(house.path().join("queries/health.sql")).unwrap();
+    std::fs::remove_file(house.path().join("queries/checks/nobody_buys.sql")).unwrap();
+    house.succeed(&["run"]);
+    assert_eq!(house.sql("select status from runs order by started_at"), ["failed", "success"]);
+    assert!(house.succeed(&["run"]).contains("nothing new"));
+}
+
+#[test]
+fn new_events_modify_no_model() {
+    let configuration = "[[sources]]\nname = \"web\"\npath = \"in/*.jsonl\"\n[sources.event]\nevent_id = \"id\"\n\
+                         occurred_at = \"ts\"\ntouchpoint = \"'view'\"\nchannel = \"'web'\"\n";
+    let house = House::new(configuration, &[("in/1.jsonl", b"{\"id\":\"a\",\"ts\":\"2025-01-01T10:00:00Z\"}\n")]);
+    house.succeed(&["run"]);
+    house.write("in/2.jsonl", b"{\"id\":\"b\",\"ts\":\"2025-02-01T10:00:00Z\"}\n");
+    house.succeed(&["land"]);
+    let plan = house.succeed(&["build", "-s", "state:modified", "--dry-run"]);
+    assert!(plan.starts_with("resolve") && plan.lines().count() == 1, "{plan}");
+    house.write("wayline.toml", format!("{configuration}[journeys]\ntimeout = \"10d\"\n").as_bytes());
+    let plan = house.succeed(&["build", "-s", "state:modified", "--dry-run"]);
+    assert!(plan.contains("journeys") && plan.contains("changed configuration: settings"), "{plan}");
+}
+
+#[test]
+fn row_patterns_are_found_in_models_and_queries_as_the_standard_spells_them() {
+    let house = House::of_sample("odd-cases");
+    let query = "select count(*) as carts from touchpoints match_recognize (partition by customer_id \
+                 order by occurred_at, event_id measures first(occurred_at) as started_at one row per match \
+                 with partial matches after match skip past last row pattern (cart other*? pay) within interval '7' day \
+                 define cart as touchpoint = 'add_to_cart', pay as touchpoint = 'purchase')";
+    house.write("queries/carts.sql", query.as_bytes());
+    house.succeed(&["run"]);
+    let carts = house.sql("select carts from carts");
+    assert_ne!(carts, ["0"]);
+    assert_eq!(house.sql(query), carts);
+}

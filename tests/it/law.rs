@@ -135,7 +135,7 @@ fn every_table_is_told_by_the_events_alone_however_they_were_cut_into_batches() 
         let whole = House::new(PROJECT, &[]);
         let cut = House::new(PROJECT, &[]);
         let mut order: Vec<usize> = (0..FILES).collect();
-        order.sort_by_key(|_| chance.below(100));
+        order.sort_by_cached_key(|_| chance.below(100));
         for number in order {
             let path = format!("landing-zone/web-{number}.jsonl");
             whole.write(&path, files[number].as_bytes());

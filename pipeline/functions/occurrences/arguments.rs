@@ -48,11 +48,11 @@ pub(in super::super) fn coerce_rows(function: &str, types: &[DataType]) -> Resul
     Ok(coerced)
 }
 
-/// Timestamps and days stay, milliseconds of a date become a timestamp, any integer becomes `Int64`.
+/// Timestamps and days stay, a date in milliseconds becomes days, any integer becomes `Int64`.
 fn coerce_time(function: &str, time: &DataType) -> Result<DataType> {
     match time {
         DataType::Timestamp(..) | DataType::Date32 => Ok(time.clone()),
-        DataType::Date64 => Ok(DataType::Timestamp(TimeUnit::Millisecond, None)),
+        DataType::Date64 => Ok(DataType::Date32),
         DataType::Null => Ok(time_type()),
         other if other.is_integer() => Ok(DataType::Int64),
         other => plan_err!("{function}: expected the time to be a timestamp, a date or an integer, got {other}"),
@@ -235,7 +235,7 @@ mod tests {
         for (time, coerced) in [
             (second.clone(), second),
             (DataType::Date32, DataType::Date32),
-            (DataType::Date64, DataType::Timestamp(TimeUnit::Millisecond, None)),
+            (DataType::Date64, DataType::Date32),
             (DataType::UInt16, DataType::Int64),
             (DataType::Null, time_type()),
         ] {

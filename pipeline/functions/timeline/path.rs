@@ -19,14 +19,14 @@
 use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::{Result, not_impl_err, plan_err};
+use datafusion::common::{Result, ScalarValue, not_impl_err, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{
     Accumulator, AggregateUDFImpl, Documentation, GroupsAccumulator, Signature, Volatility,
 };
 
-use super::super::arguments::{expect_count, list_type};
+use super::super::arguments::{empty_list, expect_count, list_type};
 use super::super::document;
 use super::super::moments::coerce_moment;
 use super::accumulate::{Shape, SingleTimeline, Timelines};
@@ -74,6 +74,10 @@ impl AggregateUDFImpl for Path {
                 types[1]
             ),
         }
+    }
+
+    fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
+        empty_list(data_type)
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
