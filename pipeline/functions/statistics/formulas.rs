@@ -132,10 +132,10 @@ mod tests {
     }
 
     #[test]
-    fn wilson_intervals_are_the_published_ones() {
-        // The first four are the examples of Newcombe, Two-sided confidence intervals for the single proportion,
-        // Stat. Med. 17, 1998, method 3 (0.2553 to 0.3662 and so on); digits from the closed form at 40 digits, which
-        // scipy 1.17.1 (binomtest) and statsmodels 0.15.0 (proportion_confint) confirm.
+    fn wilson_intervals_are_those_of_scipy_and_statsmodels() {
+        // The counts of the first four are those of the examples in Newcombe, Two-sided confidence intervals for the
+        // single proportion, Stat. Med. 17, 1998. Digits from the closed form at 40 digits, which scipy 1.17.1
+        // (binomtest) and statsmodels 0.15.0 (proportion_confint) confirm.
         for (successes, trials, confidence, lower, upper) in [
             (81.0, 263.0, 0.95, 0.2552885198782742, 0.36620957698280004),
             (15.0, 148.0, 0.95, 0.062386399530736276, 0.16048724172330803),
@@ -157,9 +157,9 @@ mod tests {
     }
 
     #[test]
-    fn differences_have_the_published_intervals() {
-        // The first eight are the examples (a) to (h) of Newcombe 1998, table II, method 10 (0.0524 to 0.3339 and so
-        // on); digits from statsmodels 0.15.0, confint_proportions_2indep(method='newcomb').
+    fn differences_have_the_intervals_of_statsmodels() {
+        // The counts of the first eight are those of the examples in Newcombe 1998, table II. Digits from statsmodels
+        // 0.15.0, confint_proportions_2indep(method='newcomb').
         for (a, b, confidence, lower, upper) in [
             ((56.0, 70.0), (48.0, 80.0), 0.95, 0.05243147240236498, 0.333872654036906),
             ((9.0, 10.0), (3.0, 10.0), 0.95, 0.17052272393450302, 0.8090179735354881),
@@ -206,8 +206,8 @@ mod tests {
 
     #[test]
     fn counts_are_tested_against_shares_as_elsewhere() {
-        // The first two are the examples of scipy.stats.chisquare; the third is the ratio 821 588 to 815 482 whose p of
-        // 1.8e-6 Fabijan and others print (Diagnosing sample ratio mismatch, KDD 2019). Digits at 40 digits.
+        // The first two are the examples of scipy.stats.chisquare; the third is an experiment of Fabijan and others
+        // (Diagnosing sample ratio mismatch, KDD 2019). Digits at 40 digits.
         let cases: [(&[f64], &[f64], f64); 9] = [
             (&[16.0, 18.0, 16.0, 14.0, 12.0, 12.0], &[1.0; 6], 0.8491450360846097),
             (&[16.0, 18.0, 16.0, 14.0, 12.0, 12.0], &[16.0, 16.0, 16.0, 16.0, 16.0, 8.0], 0.623387627749582),
