@@ -1,7 +1,7 @@
 //! Aggregates over whole paths: `markov_removal` and `shapley`.
 //!
 //! Both take `(parameter, path, conversions, nulls [, value])` and return one record per channel of the group. What
-//! they keep is a [`Tally`] of whole numbers by [`Keys`]; only the result is computed from all of it, in the order of
+//! they keep is a [`tally::Tally`] of whole numbers by [`Keys`]; only the result is computed from all of it, in the order of
 //! the channels' names. So the answer is the same to the last bit for any order of rows and any split into partitions.
 
 mod accumulate;

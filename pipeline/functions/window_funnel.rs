@@ -21,8 +21,7 @@
 //!          - `strict_increase`: each step is later than the one before. As in ClickHouse (its issue 93789), a newer
 //!            step 1 replaces the chain even if only the older could go on: A at 1, A and B at 2 reach 1.
 //!          - `strict_once`: a row serves one step of a chain only.
-//!
-//!          These combine. Presets, which stand alone:
+//! Presets: besides these, which combine, there are three that stand alone:
 //!          - `posthog_ordered`: PostHog's sequential order: the newest entry wins, a row serves one step of a chain.
 //!          - `posthog_strict`: its strict order: a row ends the chains whose last step it does not match, and a later
 //!            step 1 starts again. Among different rows of one instant nothing interrupts.
