@@ -33,6 +33,8 @@ use crate::workspace::Workspace;
 
 /// Folder of the marts in the lake.
 pub const MARTS: &str = "marts";
+/// Folder of files that are complete and not yet in place.
+const STAGING: &str = "staging";
 
 /// What publication needs to know of the run.
 #[derive(Debug, Clone)]
@@ -55,7 +57,7 @@ pub async fn publish(
 ) -> Result<Vec<NodeResult>> {
     let mut catalog = Catalog::load(&workspace.lake).await?;
     let before = catalog.clone();
-    let found = files(&workspace.lake).await?;
+    let found = files(&workspace.lake, MARTS).await?;
     let mut due = Vec::new();
     for model in graph.models.iter().filter(|model| model.header.publish != Publish::No) {
         let Some(fingerprint) = outcome.fingerprints.get(&model.name) else { continue };
@@ -66,6 +68,10 @@ pub async fn publish(
         if !is_current && outcome.sound.contains(&model.name) {
             due.push((model.clone(), fingerprint.clone()));
         }
+    }
+    if !due.is_empty() {
+        // What a run cut short has staged is of no use to another.
+        remove(&workspace.lake, &files(&workspace.lake, STAGING).await?).await?;
     }
     let threads = workspace.project.config.engine.thread_count();
     let mut published = futures::stream::iter(due.into_iter().enumerate())
@@ -106,9 +112,9 @@ pub async fn publish(
     Ok(results.into_iter().map(|(_, line)| line).collect())
 }
 
-/// Every file under `marts/`, by its path in the lake.
-async fn files(lake: &Lake) -> Result<BTreeSet<String>> {
-    let listed = lake.list(MARTS).await?;
+/// Every file in a folder, by its path in the lake.
+async fn files(lake: &Lake, folder: &str) -> Result<BTreeSet<String>> {
+    let listed = lake.list(folder).await?;
     Ok(listed.iter().filter_map(|file| lake.relative(&file.location)).collect())
 }
 
@@ -257,7 +263,7 @@ async fn place(lake: &Lake, path: &str, content: Vec<u8>) -> Result<()> {
     if lake.local_folder().is_none() {
         return lake.put(path, content.into()).await;
     }
-    let staged = format!("staging/{}.parquet", Uuid::new_v4().simple());
+    let staged = format!("{STAGING}/{}.parquet", Uuid::new_v4().simple());
     lake.put(&staged, content.into()).await?;
     lake.store().rename(&lake.path(&staged), &lake.path(path)).await.context(path)
 }

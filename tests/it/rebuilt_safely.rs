@@ -160,8 +160,11 @@ fn published_files_that_nothing_names_go_and_those_that_are_gone_come_back() {
     assert_eq!(published(&house), before);
     assert!(!house.path().join(stray).parent().unwrap().exists());
     std::fs::remove_file(house.path().join("lake/marts/customers.parquet")).unwrap();
+    let staged = "lake/staging/left-by-a-run-that-was-cut-short.parquet";
+    house.write(staged, &before["customers.parquet"]);
     house.succeed(&["run"]);
     assert_eq!(published(&house), before);
+    assert!(!house.path().join(staged).exists());
     std::fs::remove_dir_all(house.path().join("lake/marts")).unwrap();
     house.succeed(&["run"]);
     assert_eq!(published(&house), before);
