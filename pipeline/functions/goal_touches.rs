@@ -12,21 +12,21 @@
 //!          the look-back. A touch may count for several goals. Null when an argument is null.
 //! Nulls:   an element without time is no touch; a goal without time has no touches.
 //! Order:   that of the lists: of elements with the time of the goal, those before it in the list are touches. A list
-//!          that is in the order of its times is cut by two pointers; another is searched from its start for each goal.
-//! Memory:  4 bytes per touch of each goal, and the result.
-//! Errors:  lists of different lengths; a span that is negative or of months; other types, at planning.
+//!          that is in the order of its times is cut by two pointers, in time that grows with its elements and the touches
+//!          found; in one that is not, all non-goals before each goal are looked at.
+//! Memory:  4 bytes per goal and touch of a goal, 16 per element of the longest row that is no goal, and the result,
+//!          which holds a touch once for each of its goals. Lists whose rows lie apart take 4 bytes per touch once more.
+//! Errors:  lists of different lengths; a span that is negative or of months; other types, at planning; more than 2
+//!          billion touches in a batch.
 //! Source:  our own: the look-back of Adobe's and Snowplow's attribution, apart from any model of it.
 
-use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, StructArray, UInt32Array,
-};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray, UInt32Array};
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{DataType, Field, Fields};
-use datafusion::common::{Result, exec_err, plan_err};
+use datafusion::common::{Result, exec_err, plan_err, resources_err};
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
@@ -139,36 +139,66 @@ impl ScalarUDFImpl for GoalTouches {
 // The touches of each goal
 // ---------------------------------------------------------------------------------------------------------------
 
-/// Goals and touches of a batch, each as a row and the index of an element in it.
+/// Goals and touches of a batch, by the positions of their flags among those of the batch.
 #[derive(Default)]
 struct Cuts {
-    goals: Vec<(u32, u32)>,
-    touches: Vec<(u32, u32)>,
+    goals: Vec<u32>,
+    touches: Vec<u32>,
     /// Where the touches of each goal end.
-    touch_ends: Vec<usize>,
+    touch_ends: Vec<i32>,
+    /// The elements of the row in hand that may be touches.
+    candidates: Vec<Candidate>,
 }
 
+/// An element that is no goal and whose time is known.
+#[derive(Clone, Copy)]
+struct Candidate {
+    position: u32,
+    time: i64,
+}
+
+/// More touches than a list can hold.
+#[derive(Debug, PartialEq, Eq)]
+struct TooMany;
+
 impl Cuts {
-    /// Adds the goals of a row and their touches.
-    fn add_row(&mut self, row: usize, times: &[Option<i64>], is_goal: impl Fn(usize) -> bool, look_back: i64) {
-        let is_ordered = times.iter().flatten().is_sorted();
-        let mut first = 0;
-        for goal in (0..times.len()).filter(|index| is_goal(*index)) {
-            let is_within = |index: usize| match (times[index], times[goal]) {
-                (Some(time), Some(goal)) => time <= goal && goal.saturating_sub(time) <= look_back,
-                _ => false,
-            };
-            if is_ordered && times[goal].is_some() {
-                // Times only grow, so what is too old for this goal is too old for the next.
-                while first < goal && !is_within(first) {
-                    first += 1;
+    /// Adds the goals of a row, whose first flag is at `first`, and their touches.
+    fn add_row(
+        &mut self,
+        first: usize,
+        times: impl Iterator<Item = Option<i64>>,
+        is_goal: impl Fn(usize) -> bool,
+        look_back: i64,
+    ) -> std::result::Result<(), TooMany> {
+        self.candidates.clear();
+        let mut is_ordered = true;
+        let mut latest = i64::MIN;
+        // The first candidate that is not too old for the goal before; with times in order, for the next one neither.
+        let mut oldest = 0;
+        for (position, time) in (first..).zip(times) {
+            if let Some(time) = time {
+                is_ordered &= latest <= time;
+                latest = latest.max(time);
+            }
+            if !is_goal(position) {
+                self.candidates.extend(time.map(|time| Candidate { position: position as u32, time }));
+                continue;
+            }
+            self.goals.push(position as u32);
+            if let Some(goal) = time {
+                let is_recent = |candidate: &Candidate| goal.saturating_sub(candidate.time) <= look_back;
+                if is_ordered {
+                    let too_old = self.candidates[oldest..].iter().take_while(|candidate| !is_recent(candidate));
+                    oldest += too_old.count();
+                    self.touches.extend(self.candidates[oldest..].iter().map(|candidate| candidate.position));
+                } else {
+                    let touches = self.candidates.iter().filter(|touch| touch.time <= goal && is_recent(touch));
+                    self.touches.extend(touches.map(|candidate| candidate.position));
                 }
             }
-            let touches = (first..goal).filter(|index| !is_goal(*index) && is_within(*index));
-            self.touches.extend(touches.map(|index| (row as u32, index as u32)));
-            self.goals.push((row as u32, goal as u32));
-            self.touch_ends.push(self.touches.len());
+            self.touch_ends.push(i32::try_from(self.touches.len()).map_err(|_| TooMany)?);
         }
+        Ok(())
     }
 }
 
@@ -192,60 +222,75 @@ fn cut(timelines: &StructArray, goals: &Lists, look_backs: &Spans) -> Result<Arr
     };
     let moments = to_moments("goal_touches", &time_lists.values)?;
     let flags = to_booleans("goal_touches", &goals.values)?;
+    let is_goal = |position: usize| flags.is_valid(position) && flags.value(position);
 
     let mut cuts = Cuts::default();
     let mut rows = Rows::with_capacity(timelines.len());
-    let mut times: Vec<Option<i64>> = vec![];
+    // Where the touches of each row end; a row without goals has none.
+    let mut row_ends = Vec::with_capacity(timelines.len());
     for row in 0..timelines.len() {
-        let Some(look_back) = look_backs.get(row).filter(|_| !is_null(row)) else {
-            rows.null();
-            continue;
-        };
-        times.clear();
-        times.extend(times_of(&moments, time_lists.span(row)));
-        let first_flag = goals.span(row).start;
-        let is_goal = |index: usize| is_true(&flags, first_flag + index);
-        cuts.add_row(row, &times, is_goal, look_back);
-        rows.end("goal_touches", cuts.goals.len())?;
+        match look_backs.get(row).filter(|_| !is_null(row)) {
+            None => rows.null(),
+            Some(look_back) => {
+                let times = time_lists.span(row).map(|at| moments.is_valid(at).then(|| moments.value(at)));
+                let added = cuts.add_row(goals.span(row).start, times, is_goal, look_back);
+                if added == Err(TooMany) {
+                    return resources_err!(
+                        "goal_touches: a batch makes more than {} touches; use a shorter look_back or smaller batches",
+                        i32::MAX
+                    );
+                }
+                rows.end("goal_touches", cuts.goals.len())?;
+            }
+        }
+        row_ends.push(RowEnds { goals: cuts.goals.len(), touches: cuts.touches.len() });
     }
-    records(timelines.fields(), &lists, &cuts, rows)
+    records(timelines.fields(), &lists, goals, cuts, &row_ends, rows)
 }
 
-fn times_of(moments: &Int64Array, span: Range<usize>) -> impl Iterator<Item = Option<i64>> {
-    span.map(|position| moments.is_valid(position).then(|| moments.value(position)))
+/// How many goals and touches a batch has up to the end of a row.
+#[derive(Clone, Copy)]
+struct RowEnds {
+    goals: usize,
+    touches: usize,
 }
 
-fn is_true(flags: &BooleanArray, position: usize) -> bool {
-    flags.is_valid(position) && flags.value(position)
+/// The same positions in another list column, whose rows may lie elsewhere.
+fn moved(positions: &UInt32Array, ends: impl Iterator<Item = usize>, from: &Lists, to: &Lists) -> UInt32Array {
+    if from.offsets == to.offsets {
+        return positions.clone();
+    }
+    let mut moved = Vec::with_capacity(positions.len());
+    for (row, end) in ends.enumerate() {
+        let (from, to) = (from.span(row).start as u32, to.span(row).start as u32);
+        moved.extend(positions.values()[moved.len()..end].iter().map(|position| position - from + to));
+    }
+    UInt32Array::from(moved)
 }
 
 /// The records of the goals, in the lists of their rows.
-fn records(fields: &Fields, lists: &[Lists], cuts: &Cuts, rows: Rows) -> Result<ArrayRef> {
-    let mut touch_offsets: Vec<i32> = Vec::with_capacity(cuts.goals.len() + 1);
-    touch_offsets.push(0);
-    for end in &cuts.touch_ends {
-        let Ok(end) = i32::try_from(*end) else {
-            return exec_err!(
-                "goal_touches: a batch makes more than {} touches; use a shorter look_back or smaller batches",
-                i32::MAX
-            );
-        };
-        touch_offsets.push(end);
-    }
+fn records(
+    fields: &Fields,
+    lists: &[Lists],
+    flags: &Lists,
+    cuts: Cuts,
+    row_ends: &[RowEnds],
+    rows: Rows,
+) -> Result<ArrayRef> {
+    let touch_offsets: Vec<i32> = std::iter::once(0).chain(cuts.touch_ends).collect();
     let touch_offsets = OffsetBuffer::new(ScalarBuffer::from(touch_offsets));
+    let (goals, touches) = (UInt32Array::from(cuts.goals), UInt32Array::from(cuts.touches));
     let mut goal_columns: Vec<ArrayRef> = Vec::with_capacity(lists.len());
     let mut touch_columns: Vec<ArrayRef> = Vec::with_capacity(lists.len());
     for (field, lists) in fields.iter().zip(lists) {
-        let take_elements = |elements: &[(u32, u32)]| -> Result<ArrayRef> {
-            let positions = elements.iter().map(|(row, index)| lists.offsets[*row as usize] as u32 + index);
-            Ok(take(&lists.values, &UInt32Array::from_iter_values(positions), None)?)
-        };
-        goal_columns.push(take_elements(&cuts.goals)?);
+        let goals = moved(&goals, row_ends.iter().map(|ends| ends.goals), flags, lists);
+        let touches = moved(&touches, row_ends.iter().map(|ends| ends.touches), flags, lists);
+        goal_columns.push(take(&lists.values, &goals, None)?);
         let item = match field.data_type() {
             DataType::List(item) => Arc::clone(item),
             other => item_field(other.clone()),
         };
-        let touches = take_elements(&cuts.touches)?;
+        let touches = take(&lists.values, &touches, None)?;
         touch_columns.push(Arc::new(ListArray::try_new(item, touch_offsets.clone(), touches, None)?));
     }
     let record_fields = record_fields(fields);
@@ -277,9 +322,9 @@ mod tests {
             if is_sorted {
                 events.sort_by_key(|(time, _)| *time);
             }
-            let times: Vec<Option<i64>> = events.iter().map(|(time, _)| *time).collect();
+            let times = events.iter().map(|(time, _)| *time);
             let mut cuts = Cuts::default();
-            cuts.add_row(7, &times, |index| events[index].1, look_back);
+            cuts.add_row(7, times, |position| events[position - 7].1, look_back).unwrap();
             let (mut goals, mut touches, mut ends) = (vec![], vec![], vec![]);
             for (goal, (at, is_goal)) in events.iter().enumerate() {
                 if !is_goal {
@@ -289,16 +334,68 @@ mod tests {
                     if let (Some(at), Some(time), false) = (at, time, is_goal)
                         && (0..=look_back).contains(&(at - time))
                     {
-                        touches.push((7, touch as u32));
+                        touches.push(7 + touch as u32);
                     }
                 }
-                goals.push((7, goal as u32));
-                ends.push(touches.len());
+                goals.push(7 + goal as u32);
+                ends.push(touches.len() as i32);
             }
             prop_assert_eq!(cuts.goals, goals);
             prop_assert_eq!(cuts.touches, touches);
             prop_assert_eq!(cuts.touch_ends, ends);
         }
+    }
+
+    /// A customer of 400 000 events, every second one a goal, all within the look-back or none: with a search per goal
+    /// this takes minutes.
+    #[test]
+    fn many_goals_are_cut_in_one_pass() {
+        const EVENTS: usize = 400_000;
+        for (look_back, touches_of_a_goal) in [(0, 0), (1, 1), (3, 2)] {
+            let mut cuts = Cuts::default();
+            let times = (0..EVENTS as i64).map(Some);
+            cuts.add_row(0, times, |position| position % 2 == 1, look_back).unwrap();
+            assert_eq!(cuts.goals.len(), EVENTS / 2);
+            assert!(cuts.touches.len() + 2 >= EVENTS / 2 * touches_of_a_goal);
+            assert_eq!(cuts.touches.len(), cuts.touch_ends[EVENTS / 2 - 1] as usize);
+        }
+        let mut cuts = Cuts::default();
+        cuts.add_row(0, (0..EVENTS as i64).map(Some), |_| true, i64::MAX).unwrap();
+        assert_eq!((cuts.goals.len(), cuts.touches.len()), (EVENTS, 0));
+    }
+
+    /// The lists of a null row may own elements, so that the rows behind them lie elsewhere than in the other lists.
+    #[test]
+    fn lists_whose_rows_lie_apart_are_cut_alike() {
+        let list = |lengths: [usize; 3], values: Vec<i64>, is_valid: [bool; 3]| -> ArrayRef {
+            let nulls = NullBuffer::from_iter(is_valid);
+            let offsets = OffsetBuffer::from_lengths(lengths);
+            let values = Arc::new(datafusion::arrow::array::Int64Array::from(values));
+            Arc::new(ListArray::new(item_field(DataType::Int64), offsets, values, Some(nulls)))
+        };
+        let times = list([2, 1, 3], vec![1, 2, 90, 5, 6, 7], [true, true, true]);
+        let values = list([2, 3, 3], vec![10, 20, 91, 92, 93, 50, 60, 70], [true, false, true]);
+        let fields: Fields = [("times", &times), ("values", &values)]
+            .map(|(name, list)| Field::new(name, list.data_type().clone(), true))
+            .into_iter()
+            .collect();
+        let timelines = StructArray::new(fields, vec![times, values], Some(NullBuffer::from(vec![true, false, true])));
+        let flags = [false, true, true, false, true, true].map(Some);
+        let flags = Arc::new(datafusion::arrow::array::BooleanArray::from(flags.to_vec()));
+        let goals = ListArray::new(item_field(DataType::Boolean), OffsetBuffer::from_lengths([2, 1, 3]), flags, None);
+        let look_back = ColumnarValue::Scalar(datafusion::scalar::ScalarValue::Int64(Some(1)));
+        let look_backs = Spans::of_argument("f", &look_back).unwrap();
+        let records = cut(&timelines, &Lists::new(&goals), &look_backs).unwrap();
+        let records = records.as_list::<i32>();
+        assert!(records.is_null(1));
+        let part = |part: usize| Arc::clone(records.values().as_struct().column(part).as_struct().column(1));
+        let goals = part(0);
+        assert_eq!(goals.as_primitive::<datafusion::arrow::datatypes::Int64Type>().values(), &[20, 60, 70]);
+        let touches = part(1);
+        let touches: Vec<ArrayRef> = touches.as_list::<i32>().iter().flatten().collect();
+        let touches =
+            touches.iter().map(|list| list.as_primitive::<datafusion::arrow::datatypes::Int64Type>().values());
+        assert_eq!(touches.map(|list| list.to_vec()).collect::<Vec<_>>(), [vec![10], vec![50], vec![]]);
     }
 
     const CUSTOMERS: &str = "\
