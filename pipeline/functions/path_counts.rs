@@ -151,6 +151,7 @@ pub(in crate::functions) fn accumulator_of<M: Model>(args: &AccumulatorArgs) -> 
 pub(in crate::functions) mod testing {
     use proptest::prelude::*;
 
+    use super::entries::Ranks;
     use super::tally::Counts;
     use super::tally::{Symbols, Tally};
     use super::{Entries, Keys};
@@ -190,7 +191,7 @@ pub(in crate::functions) mod testing {
             keys.count(&mut tally, 0, &numbers, counts, &mut Vec::new()).unwrap();
         }
         let (listed, _) = tally.by_group(1);
-        let (entries, channels) = Entries::of_group(keys, &tally, &symbols, &listed);
+        let (entries, channels) = Entries::of_group(keys, &tally, &symbols, &listed, &mut Ranks::default());
         let names = channels.iter().map(|channel| symbols.text(*channel).unwrap().to_owned());
         (entries, names.collect())
     }

@@ -25,17 +25,19 @@ impl Entries {
         tally: &Tally,
         symbols: &Symbols,
         listed: &[u32],
+        ranks: &mut Ranks,
     ) -> (Self, Vec<u32>) {
-        let (ranks, channels) = ranks(tally, symbols, listed);
+        let channels = ranks.rank(tally, symbols, listed);
         let mut words = Vec::new();
         let mut spans = Vec::with_capacity(listed.len());
         for entry in listed {
             let start = words.len();
-            words.extend(tally.key(*entry as usize).iter().map(|word| ranks[*word as usize]));
+            words.extend(tally.key(*entry as usize).iter().map(|word| ranks.of[*word as usize]));
             keys.normalise(&mut words[start..]);
             spans.push((start..words.len(), tally.counts(*entry as usize)));
         }
         spans.sort_unstable_by(|left, right| words[left.0.clone()].cmp(&words[right.0.clone()]));
+        ranks.forget(&channels);
         let mut sorted = Self { channels: channels.len(), words: Vec::with_capacity(words.len()), ..Self::default() };
         for (span, counts) in spans {
             sorted.words.extend_from_slice(&words[span]);
@@ -82,24 +84,40 @@ impl Entries {
     }
 }
 
-/// The rank of each number that the listed keys use, and the number of the channel of each rank, from rank 1.
-fn ranks(tally: &Tally, symbols: &Symbols, listed: &[u32]) -> (Vec<u32>, Vec<u32>) {
-    let mut ranks = vec![RANK_OF_START; symbols.end() as usize];
-    let mut channels = Vec::new();
-    let mut is_used = vec![false; symbols.end() as usize];
-    for word in listed.iter().flat_map(|entry| tally.key(*entry as usize)) {
-        if *word != START && *word != END && !is_used[*word as usize] {
-            is_used[*word as usize] = true;
-            channels.push(*word);
+/// The rank of each number in the group in hand; one table for all groups, so that a group costs what it holds.
+#[derive(Debug, Default)]
+pub(in crate::functions) struct Ranks {
+    of: Vec<u32>,
+}
+
+/// The rank of a number that the group does not use, or not yet. No word is mapped to it.
+const NO_RANK: u32 = RANK_OF_START;
+
+impl Ranks {
+    /// Ranks the channels of the listed keys, and returns the number of the channel of each rank, from rank 1.
+    fn rank(&mut self, tally: &Tally, symbols: &Symbols, listed: &[u32]) -> Vec<u32> {
+        self.of.resize(symbols.end() as usize, NO_RANK);
+        (self.of[START as usize], self.of[END as usize]) = (RANK_OF_START, RANK_OF_END);
+        let mut channels = Vec::new();
+        for word in listed.iter().flat_map(|entry| tally.key(*entry as usize)) {
+            if *word != START && self.of[*word as usize] == NO_RANK {
+                // Any other rank does until all channels are known.
+                self.of[*word as usize] = RANK_OF_END;
+                channels.push(*word);
+            }
         }
+        channels.sort_unstable_by_key(|channel| {
+            let text = symbols.text(*channel);
+            (text.is_none(), text)
+        });
+        for (position, channel) in channels.iter().enumerate() {
+            self.of[*channel as usize] = position as u32 + 1;
+        }
+        channels
     }
-    channels.sort_unstable_by_key(|channel| {
-        let text = symbols.text(*channel);
-        (text.is_none(), text)
-    });
-    ranks[END as usize] = RANK_OF_END;
-    for (position, channel) in channels.iter().enumerate() {
-        ranks[*channel as usize] = position as u32 + 1;
+
+    /// Makes the table as it was before the group of these channels.
+    fn forget(&mut self, channels: &[u32]) {
+        channels.iter().for_each(|channel| self.of[*channel as usize] = NO_RANK);
     }
-    (ranks, channels)
 }

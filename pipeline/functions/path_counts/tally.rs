@@ -136,6 +136,29 @@ impl Tally {
         }
     }
 
+    /// The number of words of all keys.
+    pub(in crate::functions) fn word_count(&self) -> usize {
+        self.words.len()
+    }
+
+    /// Gives the channels of the keys new numbers, in the order in which they come, and returns these. `normalise` brings
+    /// a key into its one form again.
+    pub(in crate::functions) fn renumber(&mut self, symbols: &Symbols, normalise: impl Fn(&mut [u32])) -> Symbols {
+        let kept = std::mem::take(self);
+        let mut renumbered = Symbols::default();
+        let mut key = Vec::new();
+        for entry in 0..kept.len() {
+            key.clear();
+            key.extend(kept.key(entry).iter().map(|word| match *word {
+                START | END => *word,
+                channel => renumbered.number(symbols.text(channel)),
+            }));
+            normalise(&mut key);
+            self.add(kept.groups[entry], &key, kept.counts[entry]).expect("a sum that fitted before fits again");
+        }
+        renumbered
+    }
+
     /// Bytes held.
     pub(in crate::functions) fn size(&self) -> usize {
         self.index.allocation_size()
@@ -194,6 +217,11 @@ impl Symbols {
     /// The channel of a number; `None` for the unknown one.
     pub(in crate::functions) fn text(&self, number: u32) -> Option<&str> {
         Some(Self::text_of(&self.bytes, &self.ends, number.checked_sub(NAMED)? as usize))
+    }
+
+    /// The number of channels that have a name.
+    pub(in crate::functions) fn len(&self) -> usize {
+        self.ends.len()
     }
 
     /// One more than the largest number.

@@ -1,0 +1,281 @@
+//! Tests of the accumulators: against the entries of all rows, and for what they hold.
+
+use datafusion::arrow::array::{GenericListArray, OffsetSizeTrait};
+use datafusion::arrow::compute::cast;
+use datafusion::common::plan_err;
+use proptest::prelude::*;
+
+use super::super::super::arguments::coded_text_type;
+use super::super::testing::{Path, entries_of, paths};
+use super::super::{Credit, Keys};
+use super::*;
+
+const GROUPS: usize = 3;
+
+/// A model that shows every key, its place and its counts.
+#[derive(Debug, Clone)]
+struct Probe(Keys);
+
+impl Model for Probe {
+    const NAME: &'static str = "probe";
+    const MEASURE: &'static str = "measure";
+
+    fn parameter_type(data_type: &DataType) -> Result<DataType> {
+        Ok(data_type.clone())
+    }
+
+    fn of_parameter(parameter: &ScalarValue) -> Result<Self> {
+        plan_err!("probe: not called with {parameter}")
+    }
+
+    fn keys(&self) -> Keys {
+        self.0
+    }
+
+    fn credits(&self, entries: &Entries) -> Result<Vec<Credit>> {
+        let of_channel = |channel: u32| {
+            let (mut measure, mut conversions, mut value) = (0.0, 0.0, 0.0);
+            for (position, (key, counts)) in entries.iter().enumerate().filter(|(_, (key, _))| key.contains(&channel)) {
+                let place = key.iter().fold(position as f64, |place, word| place * 7.0 + f64::from(*word));
+                measure += place * counts.conversions as f64;
+                conversions += place * counts.nulls as f64;
+                value += place * counts.value as f64;
+            }
+            Credit { measure: Some(measure), conversions: Some(conversions), value: Some(value) }
+        };
+        Ok((1..=entries.channels() as u32).map(of_channel).collect())
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Row {
+    group: usize,
+    path: Path,
+    passes: Option<bool>,
+}
+
+/// The records of a group, their numbers as bits.
+type Records = Vec<(String, u64, u64, u64)>;
+
+fn naive(keys: Keys, rows: &[Row]) -> Vec<Records> {
+    let of_group = |group: usize| {
+        let rows = rows.iter().filter(|row| row.group == group && row.passes == Some(true));
+        let paths: Vec<Path> = rows.map(|row| row.path.clone()).collect();
+        let (entries, names) = entries_of(keys, &paths);
+        let credits = Probe(keys).credits(&entries).unwrap();
+        let bits = |number: Option<f64>| number.unwrap().to_bits();
+        names
+            .into_iter()
+            .zip(credits)
+            .map(|(name, credit)| {
+                (name, bits(credit.measure), bits(credit.conversions), (credit.value.unwrap() / 100.0).to_bits())
+            })
+            .collect()
+    };
+    (0..GROUPS).map(of_group).collect()
+}
+
+fn list<O: OffsetSizeTrait>(rows: &[Row], text: &DataType) -> ArrayRef {
+    let texts = StringArray::from(rows.iter().flat_map(|row| row.path.channels.clone()).collect::<Vec<_>>());
+    let texts = cast(&texts, text).unwrap();
+    let offsets = OffsetBuffer::<O>::from_lengths(rows.iter().map(|row| row.path.channels.len()));
+    Arc::new(GenericListArray::<O>::new(item_field(text.clone()), offsets, texts, None))
+}
+
+fn arguments(rows: &[Row], encoding: usize) -> Vec<ArrayRef> {
+    let path = match encoding {
+        0 => list::<i32>(rows, &DataType::Utf8),
+        1 => list::<i64>(rows, &DataType::LargeUtf8),
+        2 => list::<i32>(rows, &DataType::Utf8View),
+        _ => list::<i32>(rows, &coded_text_type()),
+    };
+    let count = |count: &dyn Fn(&Path) -> i64| -> ArrayRef {
+        Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| count(&row.path))))
+    };
+    let values = Decimal128Array::from_iter_values(rows.iter().map(|row| row.path.value));
+    vec![
+        count(&|_| 1),
+        path,
+        count(&|path| path.conversions as i64),
+        count(&|path| path.nulls as i64),
+        Arc::new(values.with_precision_and_scale(38, 2).unwrap()),
+    ]
+}
+
+fn read(results: &ArrayRef) -> Vec<Records> {
+    let lists = Lists::of_array("probe", results).unwrap();
+    let columns = lists.values.as_struct().columns();
+    let texts = TextColumn::of_array("probe", &columns[0]).unwrap();
+    let bits = |column: usize, at: usize| {
+        columns[column].as_primitive::<datafusion::arrow::datatypes::Float64Type>().value(at).to_bits()
+    };
+    (0..lists.len())
+        .map(|row| {
+            let record = |at: usize| (texts.get(at).unwrap().to_owned(), bits(1, at), bits(2, at), bits(3, at));
+            lists.range(row).unwrap().map(record).collect()
+        })
+        .collect()
+}
+
+fn empty(keys: Keys) -> PathCounts<Probe> {
+    PathCounts::new(Probe(keys), Some(2))
+}
+
+/// The way of a batch into the final accumulator.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Update,
+    State { first: usize },
+    ConvertToState,
+}
+
+fn add(total: &mut PathCounts<Probe>, rows: &[Row], way: Way, encoding: usize) {
+    let values = arguments(rows, encoding);
+    let groups: Vec<usize> = rows.iter().map(|row| row.group).collect();
+    let filter: BooleanArray = rows.iter().map(|row| row.passes).collect();
+    match way {
+        Way::Update => total.update_batch(&values, &groups, Some(&filter), GROUPS).unwrap(),
+        Way::ConvertToState => {
+            let state = total.convert_to_state(&values, Some(&filter)).unwrap();
+            GroupsAccumulator::merge_batch(total, &state, &groups, GROUPS).unwrap();
+        }
+        Way::State { first } => {
+            let mut part = empty(total.model.0);
+            part.update_batch(&values, &groups, Some(&filter), GROUPS).unwrap();
+            let state = GroupsAccumulator::state(&mut part, EmitTo::First(first)).unwrap();
+            let groups: Vec<usize> = (0..GROUPS).collect();
+            GroupsAccumulator::merge_batch(total, &state, &groups[..first], GROUPS).unwrap();
+            let state = GroupsAccumulator::state(&mut part, EmitTo::All).unwrap();
+            GroupsAccumulator::merge_batch(total, &state, &groups[first..], GROUPS).unwrap();
+        }
+    }
+}
+
+fn rows() -> impl Strategy<Value = Vec<Row>> {
+    let passes = prop_oneof![9 => Just(Some(true)), 1 => prop_oneof![Just(Some(false)), Just(None)]];
+    (paths(6), prop::collection::vec((0..GROUPS, passes), 25)).prop_map(|(paths, others)| {
+        let rows = paths.into_iter().zip(others);
+        rows.map(|(path, (group, passes))| Row { group, path, passes }).collect()
+    })
+}
+
+fn keys() -> impl Strategy<Value = Keys> {
+    prop_oneof![Just(Keys::Sets), (1usize..=4).prop_map(|order| Keys::Windows { order })]
+}
+
+fn way() -> impl Strategy<Value = Way> {
+    prop_oneof![Just(Way::Update), (0..=GROUPS).prop_map(|first| Way::State { first }), Just(Way::ConvertToState)]
+}
+
+proptest! {
+    #[test]
+    fn any_order_and_any_split_give_the_same_bits(
+        keys in keys(),
+        rows in rows(),
+        turn in 0usize..25,
+        batches in prop::collection::vec((1usize..8, way(), 0usize..4), 1..6),
+        emitted in 0..=GROUPS,
+    ) {
+        let expected = naive(keys, &rows);
+        let mut turned = rows.clone();
+        turned.rotate_left(turn % rows.len());
+        let mut total = empty(keys);
+        total.groups = GROUPS;
+        let mut rest = &turned[..];
+        for (length, way, encoding) in batches.iter().cycle() {
+            let (batch, others) = rest.split_at((*length).min(rest.len()));
+            add(&mut total, batch, *way, *encoding);
+            rest = others;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        let mut found = read(&GroupsAccumulator::evaluate(&mut total, EmitTo::First(emitted)).unwrap());
+        found.extend(read(&GroupsAccumulator::evaluate(&mut total, EmitTo::All).unwrap()));
+        prop_assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn one_group_by_itself_gives_the_same_bits(keys in keys(), rows in rows(), cut in 0usize..25) {
+        let mut rows = rows;
+        rows.iter_mut().for_each(|row| (row.group, row.passes) = (0, Some(true)));
+        let (first, second) = rows.split_at(cut.min(rows.len()));
+        let mut total = SinglePathCounts::new(empty(keys));
+        total.update_batch(&arguments(first, 0)).unwrap();
+        let before = total.evaluate().unwrap();
+        prop_assert_eq!(&before, &total.evaluate().unwrap());
+        let mut part = SinglePathCounts::new(empty(keys));
+        part.update_batch(&arguments(second, 3)).unwrap();
+        let state: Vec<ArrayRef> =
+            Accumulator::state(&mut part).unwrap().iter().map(|state| state.to_array().unwrap()).collect();
+        Accumulator::merge_batch(&mut total, &state).unwrap();
+        let found = read(&total.evaluate().unwrap().to_array().unwrap());
+        prop_assert_eq!(&found, &naive(keys, &rows)[..1]);
+    }
+}
+
+fn row_of(group: usize, channels: Vec<&'static str>) -> Row {
+    Row { group, path: Path { channels, conversions: 1, nulls: 1, value: 1 }, passes: Some(true) }
+}
+
+/// Names that no other test and no other call has.
+fn names(count: usize) -> Vec<&'static str> {
+    (0..count).map(|number| &*Box::leak(format!("a channel of its own, {number}").into_boxed_str())).collect()
+}
+
+/// As many groups leave, one after another, as a sorted input lets leave: their names leave with them.
+#[test]
+fn names_of_groups_that_have_left_are_forgotten() {
+    for keys in [Keys::Sets, Keys::Windows { order: 1 }] {
+        let mut total = empty(keys);
+        let mut most = 0;
+        let names = names(20_000);
+        for (number, names) in names.chunks(100).enumerate() {
+            // The group before is group 0 and has one row more to come.
+            let rows: Vec<Row> = (0..2).map(|group| row_of(group, names.to_vec())).collect();
+            let values = arguments(&rows, 0);
+            total.update_batch(&values, &[0, 1], None, 2).unwrap();
+            let left = read(&GroupsAccumulator::evaluate(&mut total, EmitTo::First(1)).unwrap());
+            let names_of_left: Vec<&str> = left[0].iter().map(|record| record.0.as_str()).collect();
+            assert_eq!(names_of_left.len(), if number == 0 { 100 } else { 200 });
+            assert!(names.iter().all(|name| names_of_left.contains(name)));
+            most = most.max(GroupsAccumulator::size(&total));
+        }
+        assert!(most < 200_000, "{most} bytes");
+    }
+}
+
+/// Without that, a state or a result of `n` groups with a channel each costs `n * n`: half a minute here.
+#[test]
+fn a_group_costs_what_it_holds_and_not_the_names_of_all() {
+    const GROUPS: usize = 100_000;
+    let rows: Vec<Row> = names(GROUPS).into_iter().enumerate().map(|(group, name)| row_of(group, vec![name])).collect();
+    let values = arguments(&rows, 0);
+    let groups: Vec<usize> = (0..GROUPS).collect();
+    let mut part = empty(Keys::Sets);
+    part.update_batch(&values, &groups, None, GROUPS).unwrap();
+    let state = GroupsAccumulator::state(&mut part, EmitTo::All).unwrap();
+    let mut total = empty(Keys::Sets);
+    GroupsAccumulator::merge_batch(&mut total, &state, &groups, GROUPS).unwrap();
+    let found = read(&GroupsAccumulator::evaluate(&mut total, EmitTo::All).unwrap());
+    assert!(found.iter().zip(&rows).all(|(records, row)| records.len() == 1 && records[0].0 == row.path.channels[0]));
+}
+
+#[test]
+fn the_size_goes_with_distinct_keys_and_not_with_rows() {
+    let row = |number: usize| {
+        let channels = ["web", "store", "call", "chat"];
+        let path =
+            Path { channels: vec![channels[number % 4], channels[number / 4 % 4]], conversions: 1, nulls: 1, value: 1 };
+        Row { group: 0, path, passes: Some(true) }
+    };
+    let rows: Vec<Row> = (0..1000).map(row).collect();
+    let mut total = empty(Keys::Windows { order: 1 });
+    add(&mut total, &rows, Way::Update, 0);
+    let full = GroupsAccumulator::size(&total);
+    for _ in 0..20 {
+        add(&mut total, &rows, Way::Update, 0);
+    }
+    assert_eq!(GroupsAccumulator::size(&total), full);
+    assert!(full < 10_000, "{full}");
+}
