@@ -15,9 +15,10 @@
 //! Nulls:   rows whose `ts` or `value` is null do not exist: their neighbours are next to each other.
 //! Ties:    rows of equal `ts` are taken in the order of their values, by bytes; those of equal values by what they meet
 //!          (as a number whose lowest bit is `cond1` and whose highest is `base_cond`).
-//! Memory:  16 bytes per row, and each distinct value once for each set of conditions met with it.
+//! Memory:  16 bytes per row, and each distinct value once for each set of conditions met with it. A partial state holds
+//!          12 bytes per row, and the values of a group once in it.
 //! Errors:  an unknown direction or base, `head` with `backward`, `tail` with `forward`, a match without `cond1`, a
-//!          `distinct` call, other types: all at planning; more than 2 GiB of distinct values.
+//!          `distinct` call, other types: all at planning; more than 2 billion distinct values.
 //! Source:  ClickHouse `sequenceNextNode` (src/AggregateFunctions/AggregateFunctionSequenceNextNode.cpp). What differs: it
 //!          takes up to 64 conditions; it skips rows with a null condition, for us null is false; rows that are equal in
 //!          time and value it takes in the order of arrival; it must be allowed by a setting.
@@ -38,7 +39,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
-use self::accumulate::{NextNode, NextNodes, row_fields};
+use self::accumulate::{NextNode, NextNodes, kind_fields, row_fields};
 use self::question::Question;
 use super::arguments::{coerce_text, list_type};
 use super::document;
@@ -133,8 +134,10 @@ impl AggregateUDFImpl for SequenceNextNode {
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        let rows = list_type(DataType::Struct(row_fields()));
-        Ok(vec![Arc::new(Field::new(format_state_name(args.name, "rows"), rows, true))])
+        let field = |name, fields| {
+            Arc::new(Field::new(format_state_name(args.name, name), list_type(DataType::Struct(fields)), true))
+        };
+        Ok(vec![field("kinds", kind_fields()), field("rows", row_fields())])
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {

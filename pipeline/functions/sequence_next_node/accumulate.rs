@@ -1,25 +1,25 @@
 //! The accumulators of `sequence_next_node`: of many groups, and of one.
 //!
-//! A state is a list of structs, one per row, in the order of arrival: states merge in any order, and rows are sorted
-//! where the result is made.
+//! A state has two lists per group: its kinds, each a value and what is met with it, and its rows, each a time and the
+//! place of its kind in the first list, in the order of arrival. Nothing in a state depends on another group, so states
+//! merge in any order, and what leaves takes only its own values along; rows are sorted where the result is made.
 
-use std::iter::repeat_n;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Int32Array, Int64Array, ListArray, StringViewBuilder,
-    StructArray, UInt64Array,
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, LargeStringBuilder, ListArray, StringViewBuilder, StructArray,
+    UInt32Array, UInt64Array,
 };
 use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field, Fields, Int64Type, UInt64Type};
+use datafusion::arrow::datatypes::{DataType, Fields, Int64Type, UInt32Type, UInt64Type};
 use datafusion::common::{Result, resources_err};
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 use datafusion::scalar::ScalarValue;
 use hashbrown::HashMap;
 
-use super::super::arguments::{Lists, coded_text_type, item_field, to_booleans};
-use super::super::elements::Names;
+use super::super::arguments::{Lists, item_field, to_booleans};
+use super::super::elements::{Names, record_fields};
 use super::NAME;
 use super::nodes::{Grouped, Kinds, Node, Nodes};
 use super::question::{IS_BASE, Met, Question};
@@ -29,13 +29,14 @@ const TIME: usize = 2;
 const VALUE: usize = 3;
 const BASE: usize = 4;
 
+/// The fields of a kind in a state.
+pub(super) fn kind_fields() -> Fields {
+    record_fields([("value", DataType::LargeUtf8), ("met", DataType::UInt64)])
+}
+
 /// The fields of a row in a state.
 pub(super) fn row_fields() -> Fields {
-    Fields::from(vec![
-        Field::new("time", DataType::Int64, true),
-        Field::new("value", coded_text_type(), true),
-        Field::new("met", DataType::UInt64, true),
-    ])
+    record_fields([("time", DataType::Int64), ("kind", DataType::UInt32)])
 }
 
 /// The rows of many groups and what is asked of each.
@@ -109,20 +110,47 @@ fn true_values(booleans: &BooleanArray) -> BooleanBuffer {
     }
 }
 
-/// Rows as a state: a list per group, which ends at `ends`.
-fn to_state(rows: &[Node], ends: impl Iterator<Item = usize>, kinds: &Kinds) -> Result<ArrayRef> {
-    if i32::try_from(rows.len()).is_err() {
+/// A list per group, from where each ends.
+fn list_of(fields: Fields, columns: Vec<ArrayRef>, ends: &[usize]) -> Result<ArrayRef> {
+    let records = StructArray::try_new(fields, columns, None)?;
+    if i32::try_from(records.len()).is_err() {
         return resources_err!("{NAME}: more than 2 billion rows in one state; raise target_partitions");
     }
-    let keys: Int32Array = rows.iter().map(|row| Some(row.kind as i32)).collect();
-    let times: Int64Array = rows.iter().map(|row| Some(row.time)).collect();
-    let met: UInt64Array = rows.iter().map(|row| Some(kinds.met(row.kind))).collect();
-    let values = DictionaryArray::try_new(keys, kinds.values()?)?;
-    let columns: Vec<ArrayRef> = vec![Arc::new(times), Arc::new(values), Arc::new(met)];
-    let rows = StructArray::try_new(row_fields(), columns, None)?;
-    let offsets: Vec<i32> = std::iter::once(0).chain(ends.map(|end| end as i32)).collect();
+    let offsets: Vec<i32> = std::iter::once(0).chain(ends.iter().map(|end| *end as i32)).collect();
     let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
-    Ok(Arc::new(ListArray::try_new(item_field(rows.data_type().clone()), offsets, Arc::new(rows), None)?))
+    Ok(Arc::new(ListArray::try_new(item_field(records.data_type().clone()), offsets, Arc::new(records), None)?))
+}
+
+/// Rows as a state, where each group ends at one of `ends`.
+fn to_state(rows: &[Node], ends: &[usize], kinds: &Kinds) -> Result<Vec<ArrayRef>> {
+    const UNUSED: u32 = u32::MAX;
+    let mut values = LargeStringBuilder::with_capacity(ends.len().min(rows.len()), 0);
+    let mut met: Vec<Met> = Vec::new();
+    let mut kind_ends = Vec::with_capacity(ends.len());
+    let mut kinds_of_rows = Vec::with_capacity(rows.len());
+    // The place of each kind among those of the group in hand.
+    let mut places = vec![UNUSED; kinds.len()];
+    let (mut start, mut first) = (0, 0);
+    for end in ends {
+        let group = &rows[start..*end];
+        for row in group {
+            let place = &mut places[row.kind as usize];
+            if *place == UNUSED {
+                *place = (met.len() - first) as u32;
+                values.append_value(kinds.value(row.kind));
+                met.push(kinds.met(row.kind));
+            }
+            kinds_of_rows.push(*place);
+        }
+        group.iter().for_each(|row| places[row.kind as usize] = UNUSED);
+        kind_ends.push(met.len());
+        (start, first) = (*end, met.len());
+    }
+    let times = Int64Array::from_iter_values(rows.iter().map(|row| row.time));
+    Ok(vec![
+        list_of(kind_fields(), vec![Arc::new(values.finish()), Arc::new(UInt64Array::from(met))], &kind_ends)?,
+        list_of(row_fields(), vec![Arc::new(times), Arc::new(UInt32Array::from(kinds_of_rows))], ends)?,
+    ])
 }
 
 impl NextNodes {
@@ -158,21 +186,28 @@ impl GroupsAccumulator for NextNodes {
 
     fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
         self.nodes.grow_groups(total_num_groups);
-        let lists = Lists::of_array(NAME, &values[0])?;
-        let columns = lists.values.as_struct();
-        let of_rows = |list: usize| lists.span(list).len();
-        let groups = group_indices.iter().enumerate();
-        let groups: Vec<u32> = groups.flat_map(|(list, group)| repeat_n(*group as u32, of_rows(list))).collect();
-        let selected = lists.nulls.as_ref().map(|_| {
-            (0..lists.len()).flat_map(|list| repeat_n(!lists.is_null(list), of_rows(list))).collect::<BooleanBuffer>()
-        });
-        let batch = Batch {
-            times: columns.column(0).as_primitive::<Int64Type>().values().clone(),
-            values: Arc::clone(columns.column(1)),
-            met: columns.column(2).as_primitive::<UInt64Type>().values().to_vec(),
-            selected,
-        };
-        self.append(&batch, |row| groups[row])
+        let (kinds_of_groups, rows_of_groups) =
+            (Lists::of_array(NAME, &values[0])?, Lists::of_array(NAME, &values[1])?);
+        let columns = kinds_of_groups.values.as_struct().columns();
+        let (texts, met) = (columns[0].as_string::<i64>(), columns[1].as_primitive::<UInt64Type>().values());
+        let columns = rows_of_groups.values.as_struct().columns();
+        let times = columns[0].as_primitive::<Int64Type>().values();
+        let places = columns[1].as_primitive::<UInt32Type>().values();
+        let (rows, kinds) = self.nodes.parts();
+        rows.reserve(times.len());
+        let mut numbers = Vec::new();
+        for (state, group) in group_indices.iter().enumerate() {
+            let (Some(of_kinds), Some(of_rows)) = (kinds_of_groups.range(state), rows_of_groups.range(state)) else {
+                continue;
+            };
+            numbers.clear();
+            for kind in of_kinds {
+                numbers.push(kinds.number(texts.value(kind), met[kind])?);
+            }
+            let group = *group as u32;
+            rows.extend(of_rows.map(|row| Node { time: times[row], kind: numbers[places[row] as usize], group }));
+        }
+        Ok(())
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
@@ -192,9 +227,9 @@ impl GroupsAccumulator for NextNodes {
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
         let Grouped { rows, ends } = self.nodes.take(emit_to);
-        let state = to_state(&rows, ends.into_iter(), self.nodes.kinds())?;
+        let state = to_state(&rows, &ends, self.nodes.kinds())?;
         self.nodes.forget_kinds()?;
-        Ok(vec![state])
+        Ok(state)
     }
 
     /// Each row becomes a state of one row, or of none when it does not count.
@@ -208,7 +243,7 @@ impl GroupsAccumulator for NextNodes {
             end += usize::from(rows.get(end).is_some_and(|node: &Node| node.group as usize == row));
             end
         });
-        Ok(vec![to_state(&rows, ends, &kinds)?])
+        to_state(&rows, &ends.collect::<Vec<_>>(), &kinds)
     }
 
     fn size(&self) -> usize {
@@ -266,6 +301,7 @@ mod tests {
     use datafusion::arrow::array::StringArray;
     use proptest::prelude::*;
 
+    use super::super::super::arguments::coded_text_type;
     use super::super::question::tests::{FORMS, naive};
     use super::*;
 
@@ -418,6 +454,32 @@ mod tests {
             assert_eq!(texts_of(&answer), [(number > 0).then_some(first)]);
         }
         assert!(GroupsAccumulator::size(&total) < 500_000, "{}", GroupsAccumulator::size(&total));
+    }
+
+    /// A state of few groups out of many is as large as they are, also where it is merged and leaves again.
+    #[test]
+    fn a_state_holds_the_values_of_its_groups_alone() {
+        const GROUPS: usize = 20_000;
+        let texts: StringArray = (0..GROUPS).map(|row| Some(format!("a value of one group, {row}"))).collect();
+        let text: ArrayRef = Arc::new(texts);
+        let times: ArrayRef = Arc::new(Int64Array::from(vec![1; GROUPS]));
+        let base: ArrayRef = Arc::new(BooleanArray::from(vec![true; GROUPS]));
+        let values = [Arc::clone(&text), Arc::clone(&text), times, text, base];
+        let groups: Vec<usize> = (0..GROUPS).collect();
+        let mut part = NextNodes::new(Question::new("forward", "head", 0).unwrap());
+        part.update_batch(&values, &groups, None, GROUPS).unwrap();
+        for _ in 0..2 {
+            let state = GroupsAccumulator::state(&mut part, EmitTo::First(10)).unwrap();
+            let size: usize = state.iter().map(|column| column.get_array_memory_size()).sum();
+            assert!(size < 10_000, "{size} bytes");
+            let mut total = NextNodes::new(Question::new("forward", "head", 0).unwrap());
+            total.merge_batch(&state, &groups[..10], 10).unwrap();
+            let answers = GroupsAccumulator::evaluate(&mut total, EmitTo::All).unwrap();
+            assert_eq!(answers.len(), 10);
+            assert!(texts_of(&answers).iter().flatten().all(|text| text.starts_with("a value of one group, ")));
+        }
+        let every = GroupsAccumulator::state(&mut part, EmitTo::All).unwrap();
+        assert_eq!(every[0].len(), GROUPS - 20);
     }
 
     fn texts_of(array: &ArrayRef) -> Vec<Option<String>> {

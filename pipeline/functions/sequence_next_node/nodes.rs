@@ -2,10 +2,7 @@
 
 use std::cmp::Ordering;
 use std::hash::BuildHasher;
-use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, StringArray};
-use datafusion::arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use datafusion::common::{Result, resources_err};
 use datafusion::logical_expr::EmitTo;
 use hashbrown::{DefaultHashBuilder, HashTable};
@@ -66,14 +63,9 @@ impl Kinds {
         self.met[kind as usize]
     }
 
-    /// The value of each kind.
-    pub(super) fn values(&self) -> Result<ArrayRef> {
-        if i32::try_from(self.bytes.len()).is_err() {
-            return resources_err!("sequence_next_node: more than 2 GiB of distinct values; raise target_partitions");
-        }
-        let offsets = std::iter::once(0).chain(self.ends.iter().map(|end| *end as i32)).collect::<Vec<_>>();
-        let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
-        Ok(Arc::new(StringArray::try_new(offsets, Buffer::from_slice_ref(&self.bytes), None)?))
+    /// The number of kinds.
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
     }
 
     /// The order of two kinds: by value, then by what they meet.
