@@ -242,6 +242,25 @@ impl CodedTexts {
     }
 }
 
+/// Texts that are kept without asking whether an event still has them.
+const FEW_TEXTS: usize = 1024;
+
+impl CodedTexts {
+    /// Forgets the texts that no event has any more, and gives the others new codes.
+    fn forget_unused(&mut self) {
+        let texts = std::mem::take(&mut self.texts);
+        let mut new_codes = vec![UNKNOWN_CODE; texts.len()];
+        for code in self.codes.iter_mut().filter(|code| **code != NULL_CODE) {
+            let new = &mut new_codes[*code as usize];
+            if *new == UNKNOWN_CODE {
+                *new = self.texts.insert(texts.get(*code)).expect("what fitted among more texts fits again");
+            }
+            *code = *new;
+        }
+        self.translation = None;
+    }
+}
+
 impl Column for CodedTexts {
     fn append(&mut self, array: &ArrayRef) -> Result<()> {
         match array.data_type() {
@@ -276,6 +295,8 @@ impl Column for CodedTexts {
         keep_rows(&mut self.codes, rows);
         if rows.is_empty() {
             *self = Self::default();
+        } else if self.texts.len() > 2 * rows.len() + FEW_TEXTS {
+            self.forget_unused();
         }
     }
 
@@ -326,6 +347,11 @@ fn entry<'a>(bytes: &'a [u8], offsets: &[i32], code: i32) -> &'a [u8] {
 }
 
 impl Interner {
+    /// The number of texts.
+    fn len(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
     fn get(&self, code: i32) -> &[u8] {
         entry(&self.bytes, &self.offsets, code)
     }
@@ -340,12 +366,14 @@ impl Interner {
         let known = self.codes.find(hash, |&code| entry(&self.bytes, &self.offsets, code) == text);
         self.last = match known {
             Some(&code) => code,
-            None => self.insert(hash, text)?,
+            None => self.insert(text)?,
         };
         Ok(self.last)
     }
 
-    fn insert(&mut self, hash: u64, text: &[u8]) -> Result<i32> {
+    /// Adds a text that is new.
+    fn insert(&mut self, text: &[u8]) -> Result<i32> {
+        let hash = self.hasher.hash_one(text);
         let code = (self.offsets.len() - 1) as i32;
         self.bytes.extend_from_slice(text);
         let end = i32::try_from(self.bytes.len());
