@@ -8,7 +8,8 @@
 //! Returns: a row per channel, in no order: `channel`, `removal_effect` or `shapley_value`, `conversions`, `value`.
 //!          No rows for a table without paths.
 //! Nulls, memory, differences: those of the aggregates.
-//! Errors:  another number of arguments or columns, a table's name in place of a query, at planning.
+//! Errors:  another number of arguments or columns, a table's name in place of a query, lateral, a sample, an ordinality
+//!          and other clauses behind the call, at planning. An alias may name the columns.
 //!
 //! A table function of DataFusion gets constants, not tables. So these are not table functions to it: a planner of
 //! relations, which sees the statement before that rule, turns a call into the aggregate over the query and the rows of
@@ -27,7 +28,7 @@ use datafusion::functions::core::expr_fn::get_field;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{AggregateUDF, Documentation, Expr, LogicalPlan, LogicalPlanBuilder, ident};
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, FunctionArg, FunctionArgExpr, Query, TableFactor, TableFunctionArgs as SqlArguments,
+    Expr as SqlExpr, FunctionArg, FunctionArgExpr, Query, TableAlias, TableFactor, TableFunctionArgs as SqlArguments,
 };
 
 use super::document;
@@ -138,22 +139,18 @@ impl RelationPlanner for PathTables {
         relation: TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> Result<RelationPlanning> {
-        let called = match &relation {
-            TableFactor::Table { name, args: Some(_), .. } => {
-                context.object_name_to_table_reference(name.clone()).ok().and_then(|name| called(&name))
-            }
-            _ => None,
+        let named = match &relation {
+            TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => name.clone(),
+            _ => return Ok(RelationPlanning::Original(Box::new(relation))),
         };
-        match (called, relation) {
-            (Some(table), TableFactor::Table { alias, args: Some(arguments), .. }) => {
-                let (query, parameter) = arguments_of(table, arguments)?;
-                let parameter = context.sql_to_expr(parameter, &DFSchema::empty())?;
-                let query = TableFactor::Derived { lateral: false, subquery: query, alias: None, sample: None };
-                let plan = table.plan(context.plan(query)?, parameter)?;
-                Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
-            }
-            (_, relation) => Ok(RelationPlanning::Original(Box::new(relation))),
-        }
+        let Some(table) = context.object_name_to_table_reference(named).ok().and_then(|name| called(&name)) else {
+            return Ok(RelationPlanning::Original(Box::new(relation)));
+        };
+        let call = Call::of(table, relation)?;
+        let parameter = context.sql_to_expr(call.parameter, &DFSchema::empty())?;
+        let query = TableFactor::Derived { lateral: false, subquery: call.query, alias: None, sample: None };
+        let plan = table.plan(context.plan(query)?, parameter)?;
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, call.alias))))
     }
 }
 
@@ -164,11 +161,68 @@ fn called(name: &TableReference) -> Option<&'static PathTable> {
     path_tables().iter().find(|table| *table.name == **name)
 }
 
+/// What a call says.
+struct Call {
+    query: Box<Query>,
+    parameter: SqlExpr,
+    alias: Option<TableAlias>,
+}
+
+impl Call {
+    /// Reads a call; one with a clause that would not do what it says is refused.
+    fn of(table: &PathTable, relation: TableFactor) -> Result<Self> {
+        let name = table.name;
+        let (arguments, alias) = match relation {
+            TableFactor::Table {
+                name: _,
+                alias,
+                args: Some(SqlArguments { args, settings }),
+                with_hints,
+                version,
+                with_ordinality,
+                partitions,
+                json_path,
+                sample,
+                index_hints,
+            } => {
+                let unsupported = [
+                    (settings.is_some(), "settings"),
+                    (!with_hints.is_empty(), "hints"),
+                    (version.is_some(), "a version of its table"),
+                    (with_ordinality, "with ordinality"),
+                    (!partitions.is_empty(), "a choice of partitions"),
+                    (json_path.is_some(), "a path behind it"),
+                    (sample.is_some(), "a sample of its rows"),
+                    (!index_hints.is_empty(), "hints of indexes"),
+                ];
+                if let Some((_, clause)) = unsupported.iter().find(|(is_there, _)| *is_there) {
+                    return plan_err!("{name}: {clause} is not supported; wrap the call in a query that does it");
+                }
+                (args, alias)
+            }
+            other => {
+                let what = if matches!(other, TableFactor::Function { .. }) { "lateral" } else { "this call" };
+                return plan_err!("{name}: {what} is not supported: its query sees no table beside it; join its rows");
+            }
+        };
+        if let Some(alias) = &alias {
+            if alias.columns.iter().any(|column| column.data_type.is_some()) {
+                return plan_err!("{name}: a type behind a column's name is not supported; cast it in the select list");
+            }
+            if alias.at.is_some() {
+                return plan_err!("{name}: at is not supported behind its name; number its rows with row_number()");
+            }
+        }
+        let (query, parameter) = arguments_of(table, arguments)?;
+        Ok(Self { query, parameter, alias })
+    }
+}
+
 /// The query and the parameter of a call.
-fn arguments_of(table: &PathTable, arguments: SqlArguments) -> Result<(Box<Query>, SqlExpr)> {
+fn arguments_of(table: &PathTable, arguments: Vec<FunctionArg>) -> Result<(Box<Query>, SqlExpr)> {
     let (name, parameter) = (table.name, table.parameter);
-    let count = arguments.args.len();
-    let Ok([query, constant]) = <[FunctionArg; 2]>::try_from(arguments.args) else {
+    let count = arguments.len();
+    let Ok([query, constant]) = <[FunctionArg; 2]>::try_from(arguments) else {
         return plan_err!("{name}: expected 2 arguments, (query) and {parameter}, got {count}");
     };
     let query = match query {
@@ -241,6 +295,59 @@ mod tests {
         let own_name =
             format!("select markov_attribution.channel from markov_attribution((select * from {PATHS}), 1) order by 1");
         assert_eq!(rows_of(&own_name).await, ["store", "web"]);
+    }
+
+    #[tokio::test]
+    async fn an_alias_names_the_columns() {
+        let call = format!("markov_attribution((select * from {PATHS}), 1)");
+        let sql = format!(
+            "select t.medium, t.effect > 0, t.credit > 0, t.earned > 0 from {call} as t(medium, effect, credit, earned) \
+             order by medium"
+        );
+        assert_eq!(rows_of(&sql).await, ["store | true | true | true", "web | true | true | true"]);
+        let error = error_of(&format!("select * from {call} as t(medium)")).await;
+        assert!(error.contains("4 columns but only 1 names"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn it_stands_wherever_a_table_does() {
+        let call = format!("shapley_attribution((select path, conversions, nulls from {PATHS}), 'conversions')");
+        for (from, expected) in [
+            (format!("(values ('web')) as v(channel) join {call} as t using (channel)"), 1),
+            (format!("{call} as t left join (values ('web')) as v(channel) using (channel)"), 2),
+            (format!("{call} as t full join {call} as other using (channel)"), 2),
+            (format!("{call} as t cross join {call} as other"), 4),
+            (format!("{call} as t, {call} as other"), 4),
+            (format!("({call} as t join (values ('store')) as v(channel) using (channel))"), 1),
+            (format!("(select * from {call} order by conversions limit 1) as t"), 1),
+            (format!("(select * from {call} union all select * from {call}) as t"), 4),
+        ] {
+            assert_eq!(rows_of(&format!("select * from {from}")).await.len(), expected, "{from}");
+        }
+        let within = format!(
+            "select channel, (select max(conversions) from {call}) from (values ('web'), ('call')) as v(channel) \
+             where channel in (select channel from {call})"
+        );
+        assert_eq!(rows_of(&within).await, ["web | 3.5"]);
+    }
+
+    #[tokio::test]
+    async fn clauses_that_would_be_passed_over_are_refused() {
+        let call = format!("markov_attribution((select * from {PATHS}), 1)");
+        for (from, message) in [
+            (format!("{call} with ordinality"), "with ordinality is not supported"),
+            (format!("{call} with ordinality as t(a, b, c, d, e)"), "with ordinality is not supported"),
+            (format!("{call} tablesample bernoulli (10)"), "a sample of its rows is not supported"),
+            (format!("{call} as t tablesample (10 rows)"), "a sample of its rows is not supported"),
+            (format!("{call} with (nolock)"), "hints is not supported"),
+            (format!("{call} as t(a int, b int, c int, d int)"), "a type behind a column's name is not supported"),
+            (format!("(values (1)) as v(x), lateral {call}"), "lateral is not supported"),
+            (format!("(values (1)) as v(x) cross join lateral {call} as t"), "lateral is not supported"),
+            (format!("markov_attribution((select * from {PATHS}), 1, settings a = 1)"), "settings is not supported"),
+        ] {
+            let error = error_of(&format!("select * from {from}")).await;
+            assert!(error.contains(message), "{from}: {error}");
+        }
     }
 
     #[tokio::test]
