@@ -119,6 +119,17 @@ pub fn register_all(ctx: &SessionContext) {
     row_patterns::register(ctx);
 }
 
+/// The last sentence of a description: what differs from the function of ClickHouse that gave the name. The tests hold it
+/// against a list of their own, item by item.
+fn unlike_clickhouse(theirs: &str, differences: &[&str]) -> String {
+    format!(" Unlike ClickHouse's {theirs}: {}.", differences.join("; "))
+}
+
+/// Differences that several functions share.
+const NULL_CONDITIONS: &str = "null conditions are false, where it passes over rows in which any condition is null";
+const NULL_ARGUMENTS: &str = "every argument may be null, where it takes at most 8 such";
+const TIMES: &str = "signed numbers and times finer than a second are taken, which it refuses";
+
 /// Documentation of a function for SQL users: what it returns, its syntax, a query that runs, its arguments.
 fn document(description: &str, syntax: &str, example: &str, arguments: &[(&str, &str)]) -> Documentation {
     let section = DocSection { include: true, label: "Journey Functions", description: None };

@@ -10,7 +10,7 @@
 //! Memory:  4 bytes per group.
 //! Errors:  fewer than 2 or more than 32 conditions, or one that is not boolean, at planning.
 //! Source:  ClickHouse `retention` (`AggregateFunctionRetention.cpp`), whose answer is a list of 0 and 1. It passes over a
-//!          row in which any condition is null, as its aggregates do, and takes at most 8 conditions that may be null.
+//!          row in which any condition is null, as its aggregates do, and takes at most 8 arguments that may be null.
 
 use std::sync::{Arc, LazyLock};
 
@@ -26,7 +26,7 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 
 use super::arguments::{item_field, list_type};
-use super::document;
+use super::{NULL_ARGUMENTS, NULL_CONDITIONS, document, unlike_clickhouse};
 
 const MOST_CONDITIONS: usize = 32;
 
@@ -230,9 +230,12 @@ impl AggregateUDFImpl for Retention {
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
             document(
-                "Returns a list of booleans, one per condition: whether a row of the group meets the first condition, \
-                 then for each other condition whether rows of the group meet both the first and that one. Neither \
-                 order nor time matter; null counts as false.",
+                &format!(
+                    "Returns a list of booleans, one per condition: whether a row of the group meets the first \
+                     condition, then for each other condition whether rows of the group meet both the first and that \
+                     one. Neither order nor time matter; null counts as false.{}",
+                    unlike_clickhouse("retention", &[NULL_CONDITIONS, NULL_ARGUMENTS])
+                ),
                 "retention(cond1, cond2[, ..., cond32])",
                 "select customer_id, retention(channel = 'web', channel = 'store') as went_on from events \
                  group by customer_id;",

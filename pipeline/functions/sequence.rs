@@ -27,12 +27,7 @@
 //! Errors:  a pattern that is wrong (the message says where, and the remedy), has more than 256 items or is no constant; a
 //!          `distinct` call; other types: all at planning.
 //! Source:  ClickHouse `sequenceMatch`, `sequenceCount`, `sequenceMatchEvents`
-//!          (src/AggregateFunctions/AggregateFunctionSequenceMatch.cpp). What differs: `!=`, intervals, blanks and
-//!          timestamps finer than a second are ours; `(?t<0)`, which cannot hold, is refused; it gives up after a million
-//!          steps; it skips rows with a null condition; equal times it takes in any order; where the pattern ends in
-//!          something else than `(?N)`, its events may be those of a chain that fails there, ours are of a match if one
-//!          exists; and a pattern with time terms whose last items may be empty it answers wrongly where the match takes
-//!          the last row (its issue 120729).
+//!          (src/AggregateFunctions/AggregateFunctionSequenceMatch.cpp). What differs stands in `Question::differences`.
 //!          DuckDB's `behavioral` counts seconds alike but rounds distances down to seconds, keeps counting from the row
 //!          taken last after `.*`, and refuses the empty pattern.
 
@@ -58,11 +53,11 @@ use datafusion::scalar::ScalarValue;
 use self::answers::{Answers, Question};
 use self::pattern::{Pattern, Span};
 use super::arguments::{coerce_text, empty_list, list_type};
-use super::document;
 use super::occurrences::{
     MOST_CONDITIONS, Occurrences, SingleOccurrences, coerce_rows, constant, constant_span, constant_text, counted_unit,
     logical_constant, returned_time_type, state_fields,
 };
+use super::{NULL_ARGUMENTS, NULL_CONDITIONS, TIMES, document, unlike_clickhouse};
 
 // ---------------------------------------------------------------------------------------------------------------
 // The functions
@@ -219,6 +214,45 @@ impl AggregateUDFImpl for Sequence {
 }
 
 impl Question {
+    /// ClickHouse's function of the same name.
+    fn of_clickhouse(self) -> &'static str {
+        match self {
+            Self::Match => "sequenceMatch",
+            Self::Count => "sequenceCount",
+            Self::Events => "sequenceMatchEvents",
+        }
+    }
+
+    /// What differs from it.
+    fn differences(self) -> Vec<&'static str> {
+        let mut differences = vec![NULL_CONDITIONS, NULL_ARGUMENTS, TIMES];
+        differences.extend(match self {
+            Self::Match => Some("a group whose rows all lack a time has the answer false, where its is null"),
+            Self::Count => Some("a group whose rows all lack a time has the answer 0, where its is null"),
+            Self::Events => None,
+        });
+        differences.extend([
+            "rows of equal time are taken in the order of their conditions, where its order is open",
+            "`!=`, intervals and blanks in patterns are ours",
+            "`(?t<0)`, which cannot hold, is refused",
+            "no search is too long, where it gives up after a million steps",
+            if self == Self::Count {
+                "a match that takes the last row is found, which it may miss where the last items of a pattern may take \
+                 none (its issue 120729)"
+            } else {
+                "a match that takes the last row is found, which it may miss where the last items of a pattern with time \
+                 terms may take none (its issue 120729)"
+            },
+        ]);
+        if self == Self::Events {
+            differences.push(
+                "where a pattern with time terms ends in something else than `(?N)`, the events are those of a match if \
+                 one exists, where its may be those of a chain that fails there",
+            );
+        }
+        differences
+    }
+
     fn documentation(self) -> Documentation {
         let returns = match self {
             Self::Match => "Returns whether the rows of a group, in the order of time, match a pattern somewhere.",
@@ -235,13 +269,9 @@ impl Question {
         document(
             &format!(
                 "{returns} Rows that meet no condition do not exist for the pattern; rows of equal time are taken in the \
-                 order of their conditions; null conditions are false, rows without time are skipped. As ClickHouse's \
-                 {}, without its budget of steps: time is rows x items, memory 16 bytes per row.",
-                match self {
-                    Self::Match => "sequenceMatch",
-                    Self::Count => "sequenceCount",
-                    Self::Events => "sequenceMatchEvents",
-                }
+                 order of their conditions; null conditions are false, rows without time are skipped. Time is rows x \
+                 items, memory 16 bytes per row.{}",
+                unlike_clickhouse(self.of_clickhouse(), &self.differences())
             ),
             &format!("{name}(pattern, ts, cond1, ..., condN)"),
             &format!(

@@ -19,9 +19,8 @@
 //!          12 bytes per row, and the values of a group once in it.
 //! Errors:  an unknown direction or base, `head` with `backward`, `tail` with `forward`, a match without `cond1`, a
 //!          `distinct` call, other types: all at planning; more than 2 billion distinct values.
-//! Source:  ClickHouse `sequenceNextNode` (src/AggregateFunctions/AggregateFunctionSequenceNextNode.cpp). What differs: it
-//!          takes up to 64 conditions; it skips rows with a null condition, for us null is false; rows that are equal in
-//!          time and value it takes in the order of arrival; it must be allowed by a setting.
+//! Source:  ClickHouse `sequenceNextNode` (src/AggregateFunctions/AggregateFunctionSequenceNextNode.cpp), which must be
+//!          allowed by a setting. What differs in the answers stands in [`DIFFERENCES`].
 
 mod accumulate;
 mod nodes;
@@ -42,8 +41,8 @@ use datafusion::scalar::ScalarValue;
 use self::accumulate::{NextNode, NextNodes, kind_fields, row_fields};
 use self::question::Question;
 use super::arguments::{coerce_text, list_type};
-use super::document;
 use super::occurrences::{MOST_CONDITIONS, coerce_rows, constant, constant_text, logical_constant};
+use super::{NULL_ARGUMENTS, NULL_CONDITIONS, TIMES, document, unlike_clickhouse};
 
 const NAME: &str = "sequence_next_node";
 
@@ -166,12 +165,15 @@ impl AggregateUDFImpl for SequenceNextNode {
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
             document(
-                "Returns the value of the row that comes next to a chain of rows: the base meets base_cond and cond1, its \
-                 neighbour cond2, and so on, with nothing between, forward or backward in time. The base is the very first \
-                 row ('head'), the very last ('tail'), or the first or last that meets base_cond and cond1 ('first_match', \
-                 'last_match'); where the chain fails there, no other is tried and the result is null. Rows without time \
-                 or value do not exist; rows of equal time are taken in the order of their values. As ClickHouse's \
-                 sequenceNextNode, with null conditions as false. Memory: 16 bytes per row and the distinct values.",
+                &format!(
+                    "Returns the value of the row that comes next to a chain of rows: the base meets base_cond and cond1, \
+                     its neighbour cond2, and so on, with nothing between, forward or backward in time. The base is the \
+                     very first row ('head'), the very last ('tail'), or the first or last that meets base_cond and cond1 \
+                     ('first_match', 'last_match'); where the chain fails there, no other is tried and the result is null. \
+                     Rows without time or value do not exist; rows of equal time are taken in the order of their values. \
+                     Memory: 16 bytes per row and the distinct values.{}",
+                    unlike_clickhouse("sequenceNextNode", &DIFFERENCES)
+                ),
                 "sequence_next_node(direction, base, ts, value, base_cond, cond1, ..., condN)",
                 "select customer_id, sequence_next_node('forward', 'first_match', occurred_at, channel, true, \
                  channel = 'web') as next_channel from events group by customer_id;",
@@ -188,6 +190,15 @@ impl AggregateUDFImpl for SequenceNextNode {
         Some(&DOCUMENTATION)
     }
 }
+
+/// What differs from ClickHouse's `sequenceNextNode`.
+const DIFFERENCES: [&str; 5] = [
+    NULL_CONDITIONS,
+    NULL_ARGUMENTS,
+    TIMES,
+    "rows of equal time and value are taken in the order of their conditions, where it takes them in that of their arrival",
+    "at most 32 conditions, where it takes up to 64",
+];
 
 #[cfg(test)]
 mod tests {

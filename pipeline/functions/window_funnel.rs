@@ -39,7 +39,7 @@
 //!          is done.
 //! Errors:  a wrong mode, window, time or condition, at planning; a `distinct` call; a time beyond the range of µs.
 //! Source:  ClickHouse `windowFunnel` (src/AggregateFunctions/AggregateFunctionWindowFunnel.cpp, 2026), whose modes give
-//!          the same levels, ties included; it passes over a row in which any condition is null. PostHog
+//!          the same levels, ties included; what differs stands in [`DIFFERENCES`]. PostHog
 //!          `funnel-udf/src/steps.rs`; Mixpanel, "Funnels: advanced". In DuckDB's `behavioral`, `allow_reentry` starts again
 //!          at step 1: not here.
 
@@ -71,11 +71,11 @@ use self::chains::{Chains, Witness};
 use self::once::Servers;
 use self::rule::Rule;
 use super::arguments::{empty_list, is_text, list_type};
-use super::document;
 use super::occurrences::{
     GroupFunction, Occurrence, Occurrences, SingleOccurrences, TimeLists, coerce_constant_span, coerce_rows, constant,
     constant_span, constant_text, logical_constant, returned_time_type, state_fields,
 };
+use super::{NULL_ARGUMENTS, NULL_CONDITIONS, TIMES, document, unlike_clickhouse};
 
 // ---------------------------------------------------------------------------------------------------------------
 // The algorithm
@@ -379,9 +379,12 @@ impl AggregateUDFImpl for WindowFunnel {
     fn documentation(&self) -> Option<&Documentation> {
         static LEVEL: LazyLock<Documentation> = LazyLock::new(|| {
             document(
-                "Returns the furthest step that a group reaches, in order, within a window counted from step 1, its end \
-                 included; 0 for none. Rows come in any order; those of one time are taken in the order of the steps. \
-                 Same levels as ClickHouse windowFunnel in every mode; presets follow PostHog and Mixpanel.",
+                &format!(
+                    "Returns the furthest step that a group reaches, in order, within a window counted from step 1, its \
+                     end included; 0 for none. Rows come in any order; those of one time are taken in the order of the \
+                     steps. Same levels as ClickHouse windowFunnel in every mode; presets follow PostHog and Mixpanel.{}",
+                    unlike_clickhouse("windowFunnel", &DIFFERENCES)
+                ),
                 "window_funnel(window, [mode,] ts, cond1, …, cond32)",
                 "select customer_id, window_funnel(interval '7 days', occurred_at, channel = 'web', channel = 'store') \
                  as furthest_step from events group by customer_id;",
@@ -405,6 +408,17 @@ impl AggregateUDFImpl for WindowFunnel {
         })
     }
 }
+
+/// What differs from ClickHouse's `windowFunnel`.
+const DIFFERENCES: [&str; 6] = [
+    NULL_CONDITIONS,
+    NULL_ARGUMENTS,
+    TIMES,
+    "a group whose rows all lack a time has the answer 0, where its is null",
+    "intervals as window, several modes in one text and the presets are ours",
+    "rows of one time that meet the same step go by their conditions, where with `strict_once` and \
+     `strict_deduplication` it goes by their arrival",
+];
 
 const ARGUMENTS: [(&str, &str); 4] = [
     (

@@ -2,32 +2,73 @@
 //!
 //! The script knows the functions, their cases and the differences that are known; each that we have is compared.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
+use serde::Deserialize;
+
 use crate::python::python;
+
+/// The fewest answers that are compared of each function.
+const FEWEST_ANSWERS: u64 = 50_000;
+
+/// A function of the script's list.
+#[derive(Deserialize)]
+struct Listed {
+    theirs: String,
+    differences: Vec<String>,
+}
+
+/// What came out for a function.
+#[derive(Deserialize)]
+struct Compared {
+    answers: u64,
+    /// How often each known difference came.
+    listed: BTreeMap<String, u64>,
+}
 
 fn script() -> Command {
     let mut command = Command::new(python("tests/differential/requirements.txt"));
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/differential/clickhouse.py"));
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
     command
+}
+
+fn listed() -> BTreeMap<String, Listed> {
+    let output = script().arg("--list").output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 #[test]
 fn functions_of_clickhouse_answer_as_clickhouse() {
-    let output = script().arg("--list").output().unwrap();
-    let listed = String::from_utf8(output.stdout).unwrap();
-    let ours = wayline::functions::aggregate_functions();
-    let compared: Vec<&str> =
-        listed.lines().filter(|name| ours.iter().any(|function| function.name() == *name)).collect();
-    assert!(compared.contains(&"window_funnel"), "{listed}");
-
-    let mut command = script();
-    command.arg(env!("CARGO_BIN_EXE_wayline"));
-    for name in compared {
-        command.args(["--only", name]);
-    }
-    let output = command.output().unwrap();
+    let output = script().arg(env!("CARGO_BIN_EXE_wayline")).output().unwrap();
     let shown = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{shown}{}", String::from_utf8_lossy(&output.stderr));
+    let counts = shown.lines().last().unwrap();
+    let compared: BTreeMap<String, Compared> = serde_json::from_str(counts).unwrap();
+    assert!(compared.keys().eq(listed().keys()), "{counts}");
+    for (name, compared) in &compared {
+        assert!(compared.answers > FEWEST_ANSWERS, "{name}: {}", compared.answers);
+        // Nulls are among the rows of each.
+        assert!(
+            compared.listed.iter().any(|(reason, count)| reason.contains("null") && *count > 100),
+            "{name}: {counts}"
+        );
+    }
+}
+
+#[test]
+fn every_known_difference_from_clickhouse_is_documented_and_no_other() {
+    let functions = wayline::functions::aggregate_functions();
+    for (name, Listed { theirs, differences }) in listed() {
+        let function = functions.iter().find(|function| function.name() == name).unwrap();
+        let description = &function.documentation().unwrap().description;
+        let (_, documented) = description.split_once(&format!(" Unlike ClickHouse's {theirs}: ")).unwrap();
+        assert_eq!(documented, format!("{}.", differences.join("; ")), "{name}");
+    }
+    let of_clickhouse = functions
+        .iter()
+        .filter(|function| function.documentation().unwrap().description.contains(" Unlike ClickHouse's "));
+    assert_eq!(of_clickhouse.count(), listed().len());
 }
