@@ -5,7 +5,9 @@
 //! number tells). That a state has failed is remembered, so that no state is tried twice where the outcome can depend on
 //! nothing else. How much may be remembered is for the conditions to say ([`Reach`]):
 //! - conditions that look at their row alone (and rows at fixed distances): failures hold for the whole partition, and
-//!   the search takes at most states × rows steps in all, plus the rows of the matches;
+//!   the search takes at most states × rows steps in all, plus the rows of the matches. Where the furthest attempt of a
+//!   start is wanted, its search goes through what failed before once more; attempts that do not overlap add as many steps
+//!   again. Where a span limits the rows of a match, failures hold for one start;
 //! - conditions that look at chosen rows of the match, such as the last row of another variable: failures hold for one
 //!   start and for the same chosen rows;
 //! - conditions that look at all rows of the match (aggregates): nothing is remembered, and the search may need time
@@ -140,9 +142,11 @@ enum Frame {
 
 /// Failures, as far as they may be remembered.
 enum Memory {
-    /// One bit per row and state; `first` is the first state of each instruction, then their number.
+    /// One bit per row and state; `first` is the first state of each instruction, then their number. `tried` are the
+    /// states of a search for the furthest attempt; empty if none is wanted. The search has come to the row `furthest`.
     Bits {
         words: Vec<u64>,
+        tried: Vec<u64>,
         first: Vec<usize>,
         trail: Vec<usize>,
         furthest: usize,
@@ -164,8 +168,10 @@ pub(super) struct Search<'a, C: Conditions> {
     frames: Vec<Frame>,
     rounds: Vec<usize>,
     path: Path,
-    /// The attempt that took the most rows, the preferred among equals; if asked for.
-    furthest: Option<Vec<Label>>,
+    /// Whether the furthest attempt of the search is wanted.
+    wants_attempt: bool,
+    /// The attempt that took the most rows, the preferred among equals; if it is wanted.
+    furthest: Vec<Label>,
     /// How many labels of `furthest` are those of `path`.
     shared: usize,
     steps: u64,
@@ -173,13 +179,13 @@ pub(super) struct Search<'a, C: Conditions> {
 }
 
 impl<'a, C: Conditions> Search<'a, C> {
-    /// `is_limited`: rows are withheld from some starts; `keeps_attempts`: the furthest attempt is wanted.
+    /// `is_limited`: rows are withheld from some starts; `may_want_attempts`: the furthest attempts of some are wanted.
     pub(super) fn new(
         program: &'a Program,
         conditions: &'a mut C,
         variables: usize,
         is_limited: bool,
-        keeps_attempts: bool,
+        may_want_attempts: bool,
     ) -> Self {
         let rows = conditions.rows();
         let conditions_reach = conditions.reach();
@@ -191,7 +197,9 @@ impl<'a, C: Conditions> Search<'a, C> {
                     Some(*states)
                 }));
                 let bits = (rows + 1) * first[program.instructions.len()];
-                Memory::Bits { words: vec![0; bits.div_ceil(64)], first, trail: Vec::new(), furthest: 0 }
+                let words = vec![0; bits.div_ceil(64)];
+                let tried = if may_want_attempts && !is_limited { words.clone() } else { Vec::new() };
+                Memory::Bits { words, tried, first, trail: Vec::new(), furthest: 0 }
             }
             Reach::ChosenRows => Memory::Signatures { failed: HashSet::new(), scratch: Vec::new() },
             Reach::Match => Memory::Nothing,
@@ -200,24 +208,27 @@ impl<'a, C: Conditions> Search<'a, C> {
             program,
             conditions,
             memory,
-            is_memory_kept: !is_limited && !keeps_attempts,
+            is_memory_kept: !is_limited,
             frames: Vec::new(),
             rounds: vec![0; program.rounds],
             path: Path::new(variables, conditions_reach != Reach::Row),
-            furthest: keeps_attempts.then(Vec::new),
+            wants_attempt: false,
+            furthest: Vec::new(),
             shared: 0,
             steps: 0,
             budget: BUDGET + BUDGET_PER_ROW * rows as u64,
         }
     }
 
-    /// The preferred match that starts at a row.
-    pub(super) fn find(&mut self, start: usize) -> Result<Option<&[Label]>, Failure<C::Error>> {
+    /// The preferred match that starts at a row; if there is none and it is wanted, [`Search::furthest`] is the attempt.
+    pub(super) fn find(&mut self, start: usize, wants_attempt: bool) -> Result<Option<&[Label]>, Failure<C::Error>> {
         self.path.restart(start);
         self.frames.clear();
         self.shared = 0;
-        if let Some(furthest) = &mut self.furthest {
-            furthest.clear();
+        self.wants_attempt = wants_attempt;
+        self.furthest.clear();
+        if let Memory::Bits { furthest, .. } = &mut self.memory {
+            *furthest = start;
         }
         let limit = self.conditions.limit(start);
         let is_found = self.run(start, limit)?;
@@ -225,9 +236,9 @@ impl<'a, C: Conditions> Search<'a, C> {
         Ok(is_found.then_some(&self.path.labels))
     }
 
-    /// The attempt of the last search that took the most rows.
+    /// The attempt of the last search that took the most rows; empty if it was not wanted.
     pub(super) fn furthest(&self) -> &[Label] {
-        self.furthest.as_deref().unwrap_or_default()
+        &self.furthest
     }
 
     fn run(&mut self, start: usize, limit: usize) -> Result<bool, Failure<C::Error>> {
@@ -300,11 +311,9 @@ impl<'a, C: Conditions> Search<'a, C> {
             return Ok(false);
         }
         let length = self.path.labels.len();
-        if let Some(furthest) = &mut self.furthest
-            && length > furthest.len()
-        {
-            furthest.truncate(self.shared);
-            furthest.extend_from_slice(&self.path.labels[self.shared..]);
+        if self.wants_attempt && length > self.furthest.len() {
+            self.furthest.truncate(self.shared);
+            self.furthest.extend_from_slice(&self.path.labels[self.shared..]);
             self.shared = length;
         }
         Ok(true)
@@ -341,14 +350,25 @@ impl<'a, C: Conditions> Search<'a, C> {
         let loops = &self.program.loops[at as usize];
         let moved = loops.iter().take_while(|round| self.rounds[**round as usize] < row).count();
         match &mut self.memory {
-            Memory::Bits { words, first, trail, furthest } => {
+            Memory::Bits { words, tried, first, trail, furthest } => {
                 let states = first[self.program.instructions.len()];
                 let state = row * states + first[at as usize] + moved;
                 let (word, bit) = (state / 64, 1 << (state % 64));
-                let is_new = words[word] & bit == 0;
-                if is_new {
+                let has_not_failed = words[word] & bit == 0;
+                if has_not_failed {
                     words[word] |= bit;
                     trail.push(state);
+                }
+                // What has failed may still be a part of the furthest attempt.
+                let is_new = match tried.get_mut(word) {
+                    Some(tried) if self.wants_attempt => {
+                        let is_untried = *tried & bit == 0;
+                        *tried |= bit;
+                        is_untried
+                    }
+                    _ => has_not_failed,
+                };
+                if is_new {
                     *furthest = (*furthest).max(row);
                 }
                 is_new
@@ -372,13 +392,14 @@ impl<'a, C: Conditions> Search<'a, C> {
     /// Forgets what says nothing about the next starts.
     fn forget(&mut self, start: usize, is_found: bool) {
         match &mut self.memory {
-            Memory::Bits { words, first, trail, furthest } => {
+            Memory::Bits { words, tried, first, trail, furthest } => {
+                let states = first[self.program.instructions.len()];
+                let searched = start * states / 64..((*furthest + 1) * states).div_ceil(64).min(words.len());
+                if self.wants_attempt && !tried.is_empty() {
+                    tried[searched.clone()].fill(0);
+                }
                 if !self.is_memory_kept {
-                    let states = first[self.program.instructions.len()];
-                    let (first, last) = (start * states / 64, (*furthest + 1) * states / 64);
-                    let last = last.min(words.len() - 1);
-                    words[first.min(last)..=last].fill(0);
-                    *furthest = 0;
+                    words[searched].fill(0);
                 } else if is_found {
                     // The states on the way to the match have not failed.
                     for state in trail.iter() {

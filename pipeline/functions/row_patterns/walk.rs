@@ -73,7 +73,8 @@ pub(super) fn walk<C: Conditions>(
     while start < rows {
         search.conditions.begin(number + 1);
         let from = findings.labels.len();
-        let next = match search.find(start)? {
+        let wants_attempt = rules.shows_partial && (rules.skip == Skip::ToNextRow || start >= attempted_until);
+        let next = match search.find(start, wants_attempt)? {
             Some(labels) => {
                 findings.labels.extend_from_slice(labels);
                 number += 1;
@@ -88,8 +89,7 @@ pub(super) fn walk<C: Conditions>(
             }
             None => {
                 let attempt = search.furthest();
-                let may_overlap = rules.skip == Skip::ToNextRow;
-                if !attempt.is_empty() && (may_overlap || start >= attempted_until) {
+                if !attempt.is_empty() {
                     findings.labels.extend_from_slice(attempt);
                     number += 1;
                     attempted_until = attempted_until.max(start + attempt.len());
@@ -343,6 +343,19 @@ mod tests {
         let far = Pattern::Concat(vec![many(0), Pattern::Row(1)]);
         let pattern = Pattern::Alternation(vec![far, Pattern::Row(0)]);
         assert_eq!(findings(&pattern, 200_000, |_| 1, Asks::Nothing).unwrap(), 200_000);
+    }
+
+    #[test]
+    fn attempts_are_searched_in_linear_time() {
+        // (0+ 1) over rows that are all 0: one attempt, whose rows start no other.
+        let rows = 200_000;
+        let (may_bear, values) = (vec![1; rows], vec![1; rows]);
+        let mut table =
+            Table { may_bear: &may_bear, values: &values, times: &values, within: None, asks: Asks::Nothing };
+        let rules = Rules { skip: Skip::PastLastRow, shows_partial: true, is_limited: false };
+        let program = Program::new(&Pattern::Concat(vec![many(0), Pattern::Row(1)])).unwrap();
+        let found = walk(&program, &mut table, VARIABLES, rules).unwrap();
+        assert_eq!((found.list.len(), found.list[0].kind, found.labels.len()), (1, Kind::Partial, rows));
     }
 
     #[test]
