@@ -4,6 +4,7 @@ mod any_rows;
 mod clause;
 mod snowflake;
 mod trino;
+mod trino_aggregates;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};

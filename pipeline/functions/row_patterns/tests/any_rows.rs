@@ -98,7 +98,7 @@ enum Shown {
     Unmatched,
 }
 
-const MEASURES: [&str; 12] = [
+const MEASURES: [&str; 22] = [
     "match_number()",
     "match_sequence_number()",
     "match_complete()",
@@ -111,6 +111,16 @@ const MEASURES: [&str; 12] = [
     "count(b.*)",
     "sum(v)",
     "array_agg(classifier(u))",
+    "first(v, 1)",
+    "final first(u.v, 1)",
+    "running last(b.v)",
+    "next(first(v))",
+    "prev(classifier())",
+    "avg(v)",
+    "min(b.v)",
+    "max(v)",
+    "final sum(a.v)",
+    "final count(v)",
 ];
 
 fn measures(rows: &[Row], finding: &oracle::Naive, seen: usize) -> Vec<String> {
@@ -125,6 +135,17 @@ fn measures(rows: &[Row], finding: &oracle::Naive, seen: usize) -> Vec<String> {
     let of_a: Vec<usize> = so_far().filter(|index| labels[*index].0 == 0).collect();
     let of_u: Vec<usize> = so_far().filter(|index| matches!(labels[*index].0, 1 | 3)).collect();
     let last = seen.checked_sub(1);
+    // Rows of a variable in the whole match, and values of some rows of it.
+    let in_all = |variables: &[u8]| -> Vec<usize> {
+        (0..labels.len()).filter(|index| variables.contains(&labels[*index].0)).collect()
+    };
+    let values = |of: &[usize]| of.iter().filter_map(|index| rows[start + index].2).collect::<Vec<u8>>();
+    let every: Vec<usize> = so_far().collect();
+    let of_b: Vec<usize> = so_far().filter(|index| labels[*index].0 == 1).collect();
+    let average = |values: &[u8]| {
+        let sum: f64 = values.iter().map(|value| f64::from(*value)).sum();
+        (!values.is_empty()).then(|| sum / values.len() as f64)
+    };
     let path: Vec<&str> = of_u.iter().map(|index| name(*index)).collect();
     vec![
         number.to_string(),
@@ -139,6 +160,16 @@ fn measures(rows: &[Row], finding: &oracle::Naive, seen: usize) -> Vec<String> {
         so_far().filter(|index| labels[*index].0 == 1).count().to_string(),
         show(sum(so_far().map(|index| rows[start + index].2)).map(|sum| sum.to_string())),
         if path.is_empty() { "-".to_owned() } else { format!("[{}]", path.join(", ")) },
+        value((seen > 1).then_some(start + 1)),
+        value(in_all(&[1, 3]).get(1).map(|index| start + index)),
+        value(of_b.last().map(|index| start + index)),
+        value((seen > 0).then_some(start + 1)),
+        show(seen.checked_sub(2).map(|index| name(index).to_owned())),
+        show(average(&values(&every)).map(|average| format!("{average:?}"))),
+        show(values(&of_b).iter().min().map(u8::to_string)),
+        show(values(&every).iter().max().map(u8::to_string)),
+        show(sum(in_all(&[0]).iter().map(|index| rows[start + index].2)).map(|sum| sum.to_string())),
+        values(&in_all(&[0, 1, 2, 3])).len().to_string(),
     ]
 }
 
@@ -196,7 +227,8 @@ proptest! {
         pattern in pattern(),
         (skip, skip_text) in prop::sample::select(vec![
             (Skip::PastLastRow, "past last row"), (Skip::ToNextRow, "to next row"), (Skip::ToFirst(2), "to first b"),
-            (Skip::ToLast(10), "to last u"),
+            (Skip::ToLast(10), "to last u"), (Skip::ToLast(1), "to a"), (Skip::ToFirst(10), "to first u"),
+            (Skip::ToLast(8), "to last d"),
         ]),
         shown in prop::sample::select(vec![Shown::One, Shown::All, Shown::Omit, Shown::Unmatched]),
         shows_partial in any::<bool>(),
