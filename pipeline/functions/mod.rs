@@ -25,6 +25,8 @@ mod path_edges;
 mod path_slice;
 mod path_tables;
 mod retention;
+#[cfg(test)]
+mod row_aggregates;
 mod row_patterns;
 mod run_ids;
 mod run_starts;

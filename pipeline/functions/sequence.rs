@@ -36,7 +36,7 @@ mod automaton;
 mod backward;
 mod matcher;
 #[cfg(test)]
-mod oracle;
+pub(super) mod oracle;
 mod pattern;
 
 use std::sync::LazyLock;

@@ -40,6 +40,8 @@ use datafusion::scalar::ScalarValue;
 
 use self::accumulate::{NextNode, NextNodes, kind_fields, row_fields};
 use self::question::Question;
+#[cfg(test)]
+pub(super) use self::question::tests::{FORMS, naive};
 use super::arguments::{coerce_text, list_type};
 use super::occurrences::{MOST_CONDITIONS, coerce_rows, constant, constant_text, logical_constant};
 use super::{NULL_ARGUMENTS, NULL_CONDITIONS, TIMES, document, unlike_clickhouse};

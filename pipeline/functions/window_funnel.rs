@@ -26,9 +26,11 @@
 //!          - `posthog_strict`: its strict order: a row ends the chains whose last step it does not match, and a later
 //!            step 1 starts again. Among different rows of one instant nothing interrupts.
 //!          - `mixpanel`: one attempt, that of the first entry; each step is the first later match; no two-second grace.
-//! Chain:   of those that reach the furthest level, the one with the latest entry, and of those the one that ends last,
-//!          as in DuckDB's `behavioral`; where the last step is reached, the one that reached it first, since the pass ends
-//!          there; with PostHog's presets the one that got there first, as in PostHog.
+//! Chain:   of those that reach the furthest level, the one with the latest entry, of those the one that ends last, as in
+//!          DuckDB's `behavioral`, and of those the one whose other steps, from the last back, were met latest. Where the
+//!          last step is reached, only those that reach it first count, since the pass ends there: of A1 B2 A3 B4, steps A
+//!          and B have 1 and 2, steps A, B and C have 3 and 4. With PostHog's presets it is the chain that got there first,
+//!          as in PostHog.
 //! Ties:    rows of one time are taken step by step: whichever meets step 1 first, then step 2, and so on; a row that
 //!          meets no condition comes before them. Rows of one time that meet the same step are tried in the order of their
 //!          sets of conditions, read as binary numbers with `cond1` lowest: this can matter to `strict_once` with
@@ -43,6 +45,8 @@
 //!          `funnel-udf/src/steps.rs`; Mixpanel, "Funnels: advanced". In DuckDB's `behavioral`, `allow_reentry` starts again
 //!          at step 1: not here.
 
+#[cfg(test)]
+mod any_rows;
 mod chains;
 #[cfg(test)]
 mod golden;
@@ -50,7 +54,7 @@ mod levels;
 mod mixpanel;
 mod once;
 #[cfg(test)]
-mod oracle;
+pub(super) mod oracle;
 mod posthog;
 mod rule;
 

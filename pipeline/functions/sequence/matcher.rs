@@ -99,9 +99,20 @@ fn beginning(pattern: &Pattern, conditions: usize) -> &[Item] {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::oracle::{Event, Search, naive, pattern, text};
+    use super::super::oracle::{Event, naive, renamed, search, text};
+    use super::super::pattern::tests::pattern;
     use super::super::pattern::{Comparison, Gap};
     use super::*;
+
+    impl Row for Event {
+        fn time(&self) -> i64 {
+            self.0
+        }
+
+        fn conditions(&self) -> u32 {
+            self.1
+        }
+    }
 
     /// Whether the pattern matches, how often, and the times of its chain.
     fn find(text: &str, events: &[Event]) -> (bool, i64, Vec<i64>) {
@@ -316,7 +327,23 @@ mod tests {
 
         #[test]
         fn agrees_with_trying_everything(text in text(), events in events()) {
-            prop_assert_eq!(find(&text, &events), naive(&pattern(&text), &events), "{}", text);
+            prop_assert_eq!(find(&text, &events), naive(&text, &events), "{}", text);
+        }
+
+        /// The same with any three of 32 conditions, and rows that meet others.
+        #[test]
+        fn agrees_with_trying_everything_over_thirty_two_conditions(
+            text in text(),
+            names in prop::sample::subsequence((1..=32).collect::<Vec<u32>>(), 3).prop_shuffle(),
+            events in events(),
+            others in prop::collection::vec(prop::option::weighted(0.3, 0u32..32), 9),
+        ) {
+            let text = renamed(&text, &names);
+            let met = |conditions: u32| (0..3).map(|bit| (conditions >> bit & 1) << (names[bit] - 1)).sum::<u32>();
+            let other = |other: Option<u32>| other.map_or(0, |bit| 1 << bit);
+            let events: Vec<Event> =
+                events.iter().zip(others).map(|(event, also)| (event.0, met(event.1) | other(also))).collect();
+            prop_assert_eq!(find(&text, &events), naive(&text, &events), "{}", text);
         }
 
         #[test]
@@ -333,9 +360,8 @@ mod tests {
         /// Without `!=` the first match ends first, so that no other choice fits more matches in.
         #[test]
         fn the_first_match_ends_first(text in text(), events in events()) {
-            let pattern = pattern(&text);
             prop_assume!(!text.contains("!="));
-            let matches = Search::all(&pattern, &events).0;
+            let matches = search(&text, &events).matches;
             prop_assert_eq!(matches.first().map(|found| found.0), matches.iter().map(|found| found.0).min());
         }
 

@@ -1,90 +1,125 @@
-//! The oracle of the tests: the definition of a match, and every way to match tried one after another.
+//! The oracle of the tests: the definition of a match, and every way to match tried one after another. It reads patterns by
+//! itself; nothing of the implementation is used.
 
 use proptest::prelude::*;
 
-use super::backward::Row;
-use super::pattern::{Item, Pattern, Span};
-
 /// Time and conditions.
-pub(super) type Event = (i64, u32);
+pub(in super::super) type Event = (i64, u32);
 
-impl Row for Event {
-    fn time(&self) -> i64 {
-        self.0
-    }
-
-    fn conditions(&self) -> u32 {
-        self.1
-    }
+/// One item of a pattern.
+#[derive(Debug, Clone)]
+enum Part {
+    Condition(u32),
+    Any,
+    Run,
+    Gap { sign: String, span: u64 },
 }
 
-/// A pattern whose time terms are numbers in the unit of the events' times.
-pub(super) fn pattern(text: &str) -> Pattern {
-    Pattern::parse(text, 32, |span| match span {
-        Span::Number(number) => Ok(number),
-        Span::Interval(text) => Err(format!("no {text} here")),
-    })
-    .unwrap()
+/// The items of a pattern without blanks, whose spans are numbers; before them the run that lets a match begin anywhere.
+fn parts(text: &str) -> Vec<Part> {
+    let mut parts = vec![Part::Run];
+    let mut rest = text;
+    while !rest.is_empty() {
+        if let Some(after) = rest.strip_prefix(".*") {
+            parts.push(Part::Run);
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix('.') {
+            parts.push(Part::Any);
+            rest = after;
+        } else {
+            let (inside, after) = rest.strip_prefix("(?").unwrap().split_once(')').unwrap();
+            parts.push(match inside.strip_prefix('t') {
+                None => Part::Condition(inside.parse::<u32>().unwrap() - 1),
+                Some(term) => {
+                    let digits = term.find(|character: char| character.is_ascii_digit()).unwrap();
+                    Part::Gap { sign: term[..digits].to_owned(), span: term[digits..].parse().unwrap() }
+                }
+            });
+            rest = after;
+        }
+    }
+    parts
+}
+
+fn holds(sign: &str, distance: u64, span: u64) -> bool {
+    match sign {
+        "<=" => distance <= span,
+        "<" => distance < span,
+        ">" => distance > span,
+        ">=" => distance >= span,
+        "==" => distance == span,
+        _ => distance != span,
+    }
 }
 
 /// Tries every way to match, in the order of the definition: item by item, each run and gap as short as can be.
-pub(super) struct Search<'a> {
-    items: &'a [Item],
+struct Search<'a> {
+    parts: &'a [Part],
     events: &'a [Event],
     taken: Vec<usize>,
+    found: Found,
+}
+
+/// What a search found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
     /// Where each match ends, and what its conditions take.
-    matches: Vec<(usize, Vec<usize>)>,
-    /// The first of the longest chains.
-    longest: Vec<usize>,
+    pub matches: Vec<(usize, Vec<usize>)>,
+    /// What the conditions take in the first of the longest chains.
+    pub longest: Vec<usize>,
 }
 
 impl Search<'_> {
-    /// Every match of the items from `item` on, at `position`; `last` is the row taken last, or behind the last run.
-    fn run(&mut self, item: usize, position: usize, last: usize) {
-        if self.taken.len() > self.longest.len() {
-            self.longest = self.taken.clone();
+    /// Every match of the items from `part` on, at `position`; `last` is the row taken last, or behind the last run.
+    fn run(&mut self, part: usize, position: usize, last: usize) {
+        if self.taken.len() > self.found.longest.len() {
+            self.found.longest = self.taken.clone();
         }
         let is_over = position == self.events.len();
-        match self.items.get(item) {
-            None => self.matches.push((position, self.taken.clone())),
-            Some(Item::Any) if !is_over => self.run(item + 1, position + 1, position),
-            Some(Item::Condition(condition)) if !is_over && self.events[position].1 >> condition & 1 == 1 => {
+        match self.parts.get(part) {
+            None => self.found.matches.push((position, self.taken.clone())),
+            Some(Part::Any) if !is_over => self.run(part + 1, position + 1, position),
+            Some(Part::Condition(condition)) if !is_over && self.events[position].1 >> condition & 1 == 1 => {
                 self.taken.push(position);
-                self.run(item + 1, position + 1, position);
+                self.run(part + 1, position + 1, position);
                 self.taken.pop();
             }
-            Some(Item::Run) if is_over => self.run(item + 1, position, last),
-            Some(Item::Run) => {
-                (position..self.events.len()).for_each(|stop| self.run(item + 1, stop, stop));
+            Some(Part::Run) if is_over => self.run(part + 1, position, last),
+            Some(Part::Run) => {
+                (position..self.events.len()).for_each(|stop| self.run(part + 1, stop, stop));
             }
-            Some(Item::Gap(gap)) if is_over && gap.holds_at_the_end() => self.run(item + 1, position, last),
-            Some(Item::Gap(gap)) => {
+            Some(Part::Gap { sign, span }) if is_over => {
+                if sign == "<=" || sign == "<" || (sign == ">=" && *span == 0) {
+                    self.run(part + 1, position, last);
+                }
+            }
+            Some(Part::Gap { sign, span }) => {
                 for stop in position..self.events.len() {
-                    if gap.holds((self.events[stop].0 - self.events[last].0) as u64) {
-                        self.run(item + 1, stop, stop);
+                    if holds(sign, (self.events[stop].0 - self.events[last].0) as u64, *span) {
+                        self.run(part + 1, stop, stop);
                     }
                 }
             }
             _ => {}
         }
     }
-
-    /// Every match in order: where it ends, and what its conditions take. And the first of the longest chains.
-    pub(super) fn all(pattern: &Pattern, events: &[Event]) -> (Vec<(usize, Vec<usize>)>, Vec<usize>) {
-        let (taken, matches, longest) = (vec![], vec![], vec![]);
-        let mut search = Search { items: &pattern.items, events, taken, matches, longest };
-        search.run(0, 0, 0);
-        (search.matches, search.longest)
-    }
 }
 
-/// Match, count and chain by the definition.
-pub(super) fn naive(pattern: &Pattern, events: &[Event]) -> (bool, i64, Vec<i64>) {
-    let (matches, longest) = Search::all(pattern, events);
+/// Every match in order, and the longest chain.
+pub(super) fn search(text: &str, events: &[Event]) -> Found {
+    let parts = parts(text);
+    let mut search = Search { parts: &parts, events, taken: vec![], found: Found::default() };
+    search.run(0, 0, 0);
+    search.found
+}
+
+/// Match, count and the times of the chain by the definition, of rows in order that each meet a condition.
+pub(in super::super) fn naive(text: &str, events: &[Event]) -> (bool, i64, Vec<i64>) {
+    let Found { matches, longest } = search(text, events);
     let chain = matches.first().map_or(longest, |(_, chain)| chain.clone());
     let (mut count, mut rest) = (0, events);
     while !rest.is_empty()
-        && let Some((end, _)) = Search::all(pattern, rest).0.first()
+        && let Some((end, _)) = search(text, rest).matches.first()
     {
         count += 1;
         rest = &rest[(*end).max(1)..];
@@ -106,9 +141,16 @@ fn item() -> impl Strategy<Value = String> {
 }
 
 /// Patterns over three conditions.
-pub(super) fn text() -> impl Strategy<Value = String> {
+pub(in super::super) fn text() -> impl Strategy<Value = String> {
     prop::collection::vec(item(), 0..7).prop_map(|mut items| {
         items.dedup_by(|left, right| left.starts_with("(?t") && right.starts_with("(?t"));
         items.concat()
     })
+}
+
+/// A pattern over three conditions as one over three others: the first is named by `names[0]`, from 1, and so on.
+pub(in super::super) fn renamed(text: &str, names: &[u32]) -> String {
+    let marked =
+        (1..=3).fold(text.to_owned(), |text, name| text.replace(&format!("(?{name})"), &format!("(?#{name})")));
+    (1..=3).fold(marked, |text, name| text.replace(&format!("(?#{name})"), &format!("(?{})", names[name as usize - 1])))
 }

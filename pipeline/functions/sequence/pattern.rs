@@ -251,8 +251,17 @@ fn gap(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// A pattern whose time terms are numbers in the unit of the events' times.
+    pub(in super::super) fn pattern(text: &str) -> Pattern {
+        Pattern::parse(text, 32, |span| match span {
+            Span::Number(number) => Ok(number),
+            Span::Interval(text) => Err(format!("no {text} here")),
+        })
+        .unwrap()
+    }
 
     fn span(span: Span<'_>) -> Result<u64, String> {
         match span {

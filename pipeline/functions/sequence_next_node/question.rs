@@ -24,7 +24,7 @@ enum Base {
 }
 
 /// What a row meets: bit `k` for condition `k + 1`, and [`IS_BASE`].
-pub(super) type Met = u64;
+pub(in super::super) type Met = u64;
 
 /// The row meets the condition of a base.
 pub(super) const IS_BASE: Met = 1 << 63;
@@ -159,7 +159,7 @@ pub(super) mod tests {
     }
 
     /// The rule word by word: the base, the rows from it on in the direction, and the one behind them.
-    pub(in super::super) fn naive(direction: &str, base: &str, conditions: usize, met: &[Met]) -> Option<usize> {
+    pub(in crate::functions) fn naive(direction: &str, base: &str, conditions: usize, met: &[Met]) -> Option<usize> {
         let mut positions: Vec<usize> = (0..met.len()).collect();
         let bases: Vec<usize> = match base {
             "head" | "tail" => positions.clone(),
@@ -186,7 +186,7 @@ pub(super) mod tests {
         positions.get(conditions).copied()
     }
 
-    pub(in super::super) const FORMS: [(&str, &str); 6] = [
+    pub(in crate::functions) const FORMS: [(&str, &str); 6] = [
         ("forward", "head"),
         ("forward", "first_match"),
         ("forward", "last_match"),

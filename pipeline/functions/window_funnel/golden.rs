@@ -107,6 +107,18 @@ fn the_times_are_those_of_the_latest_entry_and_with_posthog_of_the_first_arrival
     }
 }
 
+/// Of two steps A1 B2 A3 B4 reaches the last at 2, and the pass ends.
+#[test]
+fn where_the_last_step_is_reached_the_first_arrival_counts() {
+    for mode in MODES {
+        assert_eq!(run(mode, 10, 2, &rows("A1 B2 A3 B4")), (2, vec![1, 2]), "{mode}");
+        assert_eq!(run(mode, 0, 2, &rows("A1 B2 A3 B4")).0, 1, "{mode}");
+    }
+    for (mode, times) in [("", [3, 4]), ("strict_once", [3, 4]), ("strict_order", [3, 4]), ("mixpanel", [1, 2])] {
+        assert_eq!(run(mode, 10, 3, &rows("A1 B2 A3 B4")).1, times, "{mode}");
+    }
+}
+
 #[test]
 fn the_end_of_the_window_is_included_and_far_times_do_not_overflow() {
     for mode in MODES {
