@@ -7,6 +7,7 @@ mod house;
 mod landing;
 mod law;
 mod layers;
+mod one_customer;
 mod outputs;
 mod python;
 mod queries;
