@@ -21,9 +21,10 @@ use datafusion::logical_expr::{
 };
 
 use super::arguments::{Lists, coerce_texts, coerce_times, expect_count, time_type, to_times};
+use super::changes::Runs;
 use super::document;
 use super::elements::{
-    Names, Rows, booleans, integers, record_fields, records_type, seconds, seconds_between, time_at, times,
+    Names, Optionals, Rows, booleans, integers, record_fields, records_type, seconds, seconds_between, time_at, times,
 };
 
 /// The stage of a touch whose stage is null.
@@ -93,7 +94,9 @@ impl ScalarUDFImpl for JourneyCells {
         }
         let channel_numbers = names.numbers(self.name(), &channels.values)?;
         let touched_at = to_times(self.name(), &moments.values)?;
-        let mut visits = Visits::default();
+        let touches = stage_numbers.windows(2).zip(channel_numbers.windows(2));
+        let changes = touches.filter(|(stages, channels)| stages[0] != stages[1] || channels[0] != channels[1]).count();
+        let mut visits = Visits::with_capacity(changes + stages.len());
         let mut rows = Rows::with_capacity(args.number_rows);
         for row in 0..args.number_rows {
             let (Some(of_stages), Some(of_channels), Some(at)) =
@@ -141,12 +144,13 @@ impl ScalarUDFImpl for JourneyCells {
 }
 
 /// The visits of many journeys, one column per field; stages and channels by number.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Visits {
+    runs: Runs,
     stages: Vec<u32>,
     channels: Vec<u32>,
-    entered_at: Vec<Option<i64>>,
-    seconds: Vec<Option<f64>>,
+    entered_at: Optionals<i64>,
+    seconds: Optionals<f64>,
     touch_counts: Vec<i64>,
     next_stages: Vec<u32>,
     next_channels: Vec<u32>,
@@ -154,27 +158,43 @@ struct Visits {
 }
 
 impl Visits {
+    fn with_capacity(visits: usize) -> Self {
+        Self {
+            runs: Runs::default(),
+            stages: Vec::with_capacity(visits),
+            channels: Vec::with_capacity(visits),
+            entered_at: Optionals::with_capacity(visits),
+            seconds: Optionals::with_capacity(visits),
+            touch_counts: Vec::with_capacity(visits),
+            next_stages: Vec::with_capacity(visits),
+            next_channels: Vec::with_capacity(visits),
+            is_last: Vec::with_capacity(visits),
+        }
+    }
+
     /// Adds the visits of a journey. `time` tells the time of a touch.
     fn of_journey(&mut self, stages: &[u32], channels: &[u32], time: impl Fn(usize) -> Option<i64>) {
-        let cell = |touch: usize| (stages[touch], channels[touch]);
-        let touch_count = stages.len();
-        let mut first = 0;
-        while first < touch_count {
-            let next = (first + 1..touch_count).find(|touch| cell(*touch) != cell(first));
-            let (next_stage, next_channel) = next.map_or((Names::NULL, Names::NULL), cell);
-            let entered_at = time(first);
-            let left_at = time(next.unwrap_or(touch_count - 1));
-            let end = next.unwrap_or(touch_count);
-            self.stages.push(stages[first]);
-            self.channels.push(channels[first]);
-            self.entered_at.push(entered_at);
-            self.seconds.push(seconds_between(entered_at, left_at));
-            self.touch_counts.push((end - first) as i64);
-            self.next_stages.push(next_stage);
-            self.next_channels.push(next_channel);
-            self.is_last.push(next.is_none());
-            first = end;
-        }
+        let is_change = |touch: usize| (stages[touch - 1] != stages[touch]) | (channels[touch - 1] != channels[touch]);
+        let visits = self.runs.find(stages.len(), is_change);
+        let Some(last) = visits.last() else {
+            return;
+        };
+        let time = |touch: &u32| time(*touch as usize);
+        let stage = |touch: &u32| stages[*touch as usize];
+        let channel = |touch: &u32| channels[*touch as usize];
+        self.stages.extend(visits.iter().map(stage));
+        self.channels.extend(visits.iter().map(channel));
+        self.entered_at.extend(visits.iter().map(time));
+        self.seconds.extend(visits.windows(2).map(|pair| seconds_between(time(&pair[0]), time(&pair[1]))));
+        self.seconds.push(seconds_between(time(last), time(&(stages.len() as u32 - 1))));
+        self.touch_counts.extend(visits.windows(2).map(|pair| i64::from(pair[1] - pair[0])));
+        self.touch_counts.push(stages.len() as i64 - i64::from(*last));
+        self.next_stages.extend(visits[1..].iter().map(stage));
+        self.next_stages.push(Names::NULL);
+        self.next_channels.extend(visits[1..].iter().map(channel));
+        self.next_channels.push(Names::NULL);
+        self.is_last.resize(self.stages.len(), false);
+        self.is_last[self.stages.len() - 1] = true;
     }
 }
 
@@ -188,7 +208,7 @@ mod tests {
     /// The visits of a journey of (stage, channel) touches, whose touch i happens at i² seconds.
     fn visits(touches: &[(u32, u32)]) -> Visits {
         let (stages, channels): (Vec<u32>, Vec<u32>) = touches.iter().copied().unzip();
-        let mut visits = Visits::default();
+        let mut visits = Visits::with_capacity(0);
         visits.of_journey(&stages, &channels, |touch| Some((touch * touch) as i64 * 1_000_000));
         visits
     }
@@ -198,19 +218,19 @@ mod tests {
         let found = visits(&[(1, 1), (1, 1), (1, 2), (2, 2), (2, 2)]);
         assert_eq!(found.stages, [1, 1, 2]);
         assert_eq!(found.channels, [1, 2, 2]);
-        assert_eq!(found.entered_at, [Some(0), Some(4_000_000), Some(9_000_000)]);
+        assert_eq!(found.entered_at.to_vec(), [Some(0), Some(4_000_000), Some(9_000_000)]);
         assert_eq!(found.touch_counts, [2, 1, 2]);
-        assert_eq!(found.seconds[..2], [Some(4.0), Some(5.0)]);
+        assert_eq!(found.seconds.to_vec()[..2], [Some(4.0), Some(5.0)]);
         assert_eq!((&found.next_stages[..2], &found.next_channels[..2]), (&[1, 2][..], &[2, 2][..]));
     }
 
     #[test]
     fn the_last_visit_lasts_until_its_own_last_touch() {
         let found = visits(&[(1, 1), (2, 1), (2, 1)]);
-        assert_eq!(found.seconds, [Some(1.0), Some(3.0)]);
+        assert_eq!(found.seconds.to_vec(), [Some(1.0), Some(3.0)]);
         assert_eq!(found.is_last, [false, true]);
         assert_eq!((found.next_stages[1], found.next_channels[1]), (Names::NULL, Names::NULL));
-        assert_eq!(visits(&[(1, 1)]).seconds, [Some(0.0)]);
+        assert_eq!(visits(&[(1, 1)]).seconds.to_vec(), [Some(0.0)]);
         assert!(visits(&[]).stages.is_empty());
     }
 
@@ -273,7 +293,7 @@ mod tests {
                 prop_assert_eq!((found.stages[visit], found.channels[visit]), run[0]);
                 prop_assert_eq!(found.touch_counts[visit], run.len() as i64);
                 prop_assert_eq!((found.next_stages[visit], found.next_channels[visit]), next);
-                prop_assert_eq!(found.seconds[visit], Some((left * left - first * first) as f64));
+                prop_assert_eq!(found.seconds.to_vec()[visit], Some((left * left - first * first) as f64));
                 first += run.len();
             }
         }

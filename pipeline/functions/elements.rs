@@ -13,9 +13,8 @@ use datafusion::arrow::array::{
     PrimitiveArray, StringArrayType, StringViewArray, StructArray, TimestampMicrosecondArray, UInt32Array,
     downcast_integer,
 };
-use datafusion::arrow::buffer::{BooleanBuffer, OffsetBuffer, ScalarBuffer};
-use datafusion::arrow::compute::kernels::cmp::distinct;
-use datafusion::arrow::compute::take;
+use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use datafusion::arrow::compute::{nullif, take};
 use datafusion::arrow::datatypes::{ArrowDictionaryKeyType, ArrowNativeType, DataType, Field, FieldRef, Fields};
 use datafusion::common::{Result, exec_err};
 use hashbrown::HashMap;
@@ -25,33 +24,6 @@ use super::arguments::{item_field, list_type, time_type};
 // ---------------------------------------------------------------------------------------------------------------
 // In
 // ---------------------------------------------------------------------------------------------------------------
-
-/// Whether elements of a type can be compared with their neighbours by [`Changes`].
-pub(super) fn is_comparable(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Dictionary(_, values) => !matches!(**values, DataType::Dictionary(..)) && is_comparable(values),
-        DataType::RunEndEncoded(..) => false,
-        other => !other.is_nested(),
-    }
-}
-
-/// Where an element differs from the one before it; two nulls are equal.
-pub(super) struct Changes(BooleanBuffer);
-
-impl Changes {
-    /// Compares the neighbours in `values`, whose type [`is_comparable`].
-    pub(super) fn new(values: &ArrayRef) -> Result<Self> {
-        let pairs = values.len().saturating_sub(1);
-        let changes = distinct(&values.slice(values.len() - pairs, pairs), &values.slice(0, pairs))?;
-        Ok(Self(changes.values().clone()))
-    }
-
-    /// Whether the element at `position`, which is not the first of all, differs from the one before it.
-    #[inline]
-    pub(super) fn at(&self, position: usize) -> bool {
-        self.0.value(position - 1)
-    }
-}
 
 /// The distinct texts of a batch, by number.
 pub(super) struct Names<'a> {
@@ -91,7 +63,7 @@ impl<'a> Names<'a> {
         match array.data_type() {
             DataType::Utf8 => Ok(self.numbers_of_texts(array.as_string::<i32>())),
             DataType::LargeUtf8 => Ok(self.numbers_of_texts(array.as_string::<i64>())),
-            DataType::Utf8View => Ok(self.numbers_of_texts(array.as_string_view())),
+            DataType::Utf8View => Ok(self.numbers_of_views(array.as_string_view())),
             DataType::Dictionary(key, _) => downcast_integer! {
                 key.as_ref() => (of_dictionary),
                 other => exec_err!("{function}: expected integer keys of a dictionary, got {other}"),
@@ -102,6 +74,35 @@ impl<'a> Names<'a> {
 
     fn numbers_of_texts(&mut self, texts: impl StringArrayType<'a>) -> Vec<u32> {
         texts.iter().map(|text| text.map_or(Self::NULL, |text| self.number(text))).collect()
+    }
+
+    /// Equal views are equal texts, so a view that was seen lately needs no hash of its text: neighbours, texts of up to
+    /// twelve bytes, and those that came from one dictionary have mostly one view.
+    fn numbers_of_views(&mut self, texts: &'a StringViewArray) -> Vec<u32> {
+        const SLOTS: usize = 1024;
+        // The view of the empty text is 0, and its number is not known yet.
+        let mut seen = vec![(0u128, None); SLOTS];
+        let mut number = |position: usize| {
+            let view = texts.views()[position];
+            let mixed = (view as u64 ^ (view >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let slot = &mut seen[mixed as usize >> (64 - SLOTS.ilog2())];
+            match slot {
+                (known, Some(number)) if *known == view => *number,
+                _ => {
+                    let number = self.number(texts.value(position));
+                    *slot = (view, Some(number));
+                    number
+                }
+            }
+        };
+        match texts.nulls() {
+            None => (0..texts.len()).map(number).collect(),
+            Some(nulls) => nulls
+                .iter()
+                .enumerate()
+                .map(|(position, is_valid)| if is_valid { number(position) } else { Self::NULL })
+                .collect(),
+        }
     }
 
     fn numbers_of_dictionary<K>(&mut self, function: &str, dictionary: &'a DictionaryArray<K>) -> Result<Vec<u32>>
@@ -140,8 +141,15 @@ impl<'a> Names<'a> {
 
     /// The texts of numbers.
     pub(super) fn array(&self, numbers: Vec<u32>) -> Result<ArrayRef> {
-        let texts: StringViewArray = self.texts.iter().copied().collect();
-        Ok(take(&texts, &UInt32Array::from(numbers), None)?)
+        let texts: StringViewArray = self.texts.iter().map(|text| Some(text.unwrap_or_default())).collect();
+        let has_nulls = numbers.contains(&Self::NULL);
+        let is_null = has_nulls.then(|| BooleanBuffer::collect_bool(numbers.len(), |at| numbers[at] == Self::NULL));
+        // Looking views up without regard to nulls, and then marking these, is cheaper than asking for each.
+        let named = take(&texts, &UInt32Array::from(numbers), None)?;
+        match is_null {
+            None => Ok(named),
+            Some(is_null) => Ok(nullif(&named, &BooleanArray::new(is_null, None))?),
+        }
     }
 }
 
@@ -218,19 +226,55 @@ pub(super) fn integers(values: Vec<i64>) -> ArrayRef {
     Arc::new(Int64Array::from(values))
 }
 
-/// Seconds as a column.
-pub(super) fn seconds(values: Vec<Option<f64>>) -> ArrayRef {
-    Arc::new(Float64Array::from(values))
-}
-
 /// Booleans as a column.
 pub(super) fn booleans(values: Vec<bool>) -> ArrayRef {
     Arc::new(BooleanArray::from(values))
 }
 
+/// Values that may be unknown, in flat vectors.
+#[derive(Debug, Default)]
+pub(super) struct Optionals<T> {
+    values: Vec<T>,
+    is_known: Vec<bool>,
+}
+
+impl<T: Copy + Default> Optionals<T> {
+    pub(super) fn with_capacity(values: usize) -> Self {
+        Self { values: Vec::with_capacity(values), is_known: Vec::with_capacity(values) }
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, value: Option<T>) {
+        self.values.push(value.unwrap_or_default());
+        self.is_known.push(value.is_some());
+    }
+
+    pub(super) fn extend(&mut self, values: impl Iterator<Item = Option<T>>) {
+        values.for_each(|value| self.push(value));
+    }
+
+    /// The values, and which are known unless all are.
+    fn finish(self) -> (Vec<T>, Option<NullBuffer>) {
+        let nulls = self.is_known.contains(&false).then(|| NullBuffer::from(self.is_known));
+        (self.values, nulls)
+    }
+
+    #[cfg(test)]
+    pub(super) fn to_vec(&self) -> Vec<Option<T>> {
+        self.values.iter().zip(&self.is_known).map(|(value, is_known)| is_known.then_some(*value)).collect()
+    }
+}
+
+/// Seconds as a column.
+pub(super) fn seconds(seconds: Optionals<f64>) -> ArrayRef {
+    let (values, nulls) = seconds.finish();
+    Arc::new(Float64Array::new(values.into(), nulls))
+}
+
 /// Times as a column.
-pub(super) fn times(values: Vec<Option<i64>>) -> ArrayRef {
-    Arc::new(TimestampMicrosecondArray::from(values).with_data_type(time_type()))
+pub(super) fn times(times: Optionals<i64>) -> ArrayRef {
+    let (values, nulls) = times.finish();
+    Arc::new(TimestampMicrosecondArray::new(values.into(), nulls).with_data_type(time_type()))
 }
 
 #[cfg(test)]
@@ -251,16 +295,31 @@ mod tests {
 
     #[test]
     fn equal_texts_have_equal_numbers_in_every_encoding() {
-        let texts = vec![Some("web"), None, Some("a store with a long name"), Some("web"), Some("")];
+        let long = Some("a store with a long name");
+        let texts = vec![Some("web"), None, long, Some("web"), Some(""), long, None, Some("")];
         let plain: ArrayRef = Arc::new(StringArray::from(texts.clone()));
         for encoding in encodings() {
             let encoded = cast(&plain, &encoding).unwrap();
             let mut names = Names::new();
             let numbers = names.numbers("f", &encoded).unwrap();
-            assert_eq!(numbers, [1, 0, 2, 1, 3], "{encoding}");
+            assert_eq!(numbers, [1, 0, 2, 1, 3, 2, 0, 3], "{encoding}");
             let array = names.array(numbers).unwrap();
             assert_eq!(array.as_string_view().iter().collect::<Vec<_>>(), texts, "{encoding}");
         }
+    }
+
+    #[test]
+    fn views_that_share_a_slot_keep_their_numbers_apart() {
+        let texts: Vec<String> = (0..5000).map(|number| format!("{}{number}", "x".repeat(number % 17))).collect();
+        let twice: ArrayRef = Arc::new(texts.iter().chain(&texts).map(Some).collect::<StringViewArray>());
+        let mut names = Names::new();
+        let numbers = names.numbers("f", &twice).unwrap();
+        assert_eq!(numbers[..5000], numbers[5000..]);
+        let named: Vec<Option<&str>> = numbers.iter().map(|number| names.texts()[*number as usize]).collect();
+        assert_eq!(named[..5000], texts.iter().map(|text| Some(text.as_str())).collect::<Vec<_>>());
+        let array = names.array(numbers).unwrap();
+        assert_eq!(array.null_count(), 0);
+        assert_eq!(array.as_string_view().iter().collect::<Vec<_>>(), named);
     }
 
     #[test]
@@ -269,8 +328,6 @@ mod tests {
         let keys = Int8Array::from(vec![Some(0), Some(1), Some(2), None]);
         let array: ArrayRef = Arc::new(DictionaryArray::new(keys, values));
         assert_eq!(Names::new().numbers("f", &array).unwrap(), [1, 1, 0, 0]);
-        let changes = Changes::new(&array).unwrap();
-        assert_eq!([1, 2, 3].map(|position| changes.at(position)), [false, true, false]);
     }
 
     #[test]
@@ -278,9 +335,6 @@ mod tests {
         let none: ArrayRef =
             Arc::new(DictionaryArray::new(Int8Array::from(vec![None, None]), Arc::new(StringArray::new_null(0))));
         assert_eq!(Names::new().numbers("f", &none).unwrap(), [0, 0]);
-        assert!(!Changes::new(&none).unwrap().at(1));
-        let empty: ArrayRef = Arc::new(StringArray::new_null(0));
-        assert!(Changes::new(&empty).is_ok());
         assert_eq!(Names::new().array(vec![]).unwrap().len(), 0);
     }
 

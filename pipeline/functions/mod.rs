@@ -6,6 +6,7 @@
 mod arguments;
 mod attribution;
 mod cells;
+mod changes;
 mod content_id;
 mod content_number;
 mod count;

@@ -4,7 +4,7 @@
 //! - `list`: list of any plain type; two neighbouring nulls are equal
 //!
 //! Returns: the list with each run of equal neighbours made one element, of the same element type; null for null.
-//! Memory:  4 bytes per element kept, and the result.
+//! Memory:  two bits per element, and the result.
 //!
 //! Usage: `path_text(touchpoints, limit)`
 //! - `touchpoints`: list of text
@@ -12,14 +12,14 @@
 //!
 //! Returns: `Utf8`, the first `limit` elements of the collapsed list joined with ` > `, and ` > …` when more follow; a
 //!          null element reads `(none)`; the empty text for an empty list; null when an argument is null.
-//! Memory:  the result.
+//! Memory:  a bit per element, and the result.
 //!
 //! Errors:  an argument of another type, at planning; a limit below 1.
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringBuilder, UInt32Array};
-use datafusion::arrow::compute::take;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringBuilder};
+use datafusion::arrow::compute::filter;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::{Result, exec_err, internal_err, plan_err};
 use datafusion::logical_expr::{
@@ -27,8 +27,9 @@ use datafusion::logical_expr::{
 };
 
 use super::arguments::{Lists, TextColumn, coerce_list, coerce_texts, expect_count};
+use super::changes::{Changes, is_comparable};
 use super::document;
-use super::elements::{Changes, Rows, is_comparable};
+use super::elements::Rows;
 
 // ---------------------------------------------------------------------------------------------------------------
 // path_collapse
@@ -69,19 +70,19 @@ impl ScalarUDFImpl for PathCollapse {
         let DataType::List(item) = args.return_field.data_type() else {
             return internal_err!("{}: the result is not a list", self.name());
         };
-        let changes = Changes::new(&lists.values)?;
-        let mut kept: Vec<u32> = Vec::with_capacity(lists.values.len());
+        let starts = Changes::new(&lists.values)?.run_starts(&lists);
+        let mut kept = 0;
         let mut rows = Rows::with_capacity(lists.len());
         for row in 0..lists.len() {
-            let Some(range) = lists.range(row) else {
-                rows.null();
-                continue;
-            };
-            let first = range.start;
-            kept.extend(range.filter(|position| *position == first || changes.at(*position)).map(|kept| kept as u32));
-            rows.end(self.name(), kept.len())?;
+            match lists.range(row) {
+                None => rows.null(),
+                Some(range) => {
+                    kept += starts.count(range);
+                    rows.end(self.name(), kept)?;
+                }
+            }
         }
-        let values = take(&lists.values, &UInt32Array::from(kept), None)?;
+        let values = filter(&lists.values, &starts.into_flags())?;
         Ok(ColumnarValue::Array(rows.finish(Arc::clone(item), values)?))
     }
 
@@ -144,6 +145,7 @@ impl ScalarUDFImpl for PathText {
         let lists = Lists::of_argument(self.name(), &args.args[0], args.number_rows)?;
         let limits = Limits::of_argument(self.name(), &args.args[1], args.number_rows)?;
         let touchpoints = TextColumn::of_array(self.name(), &lists.values)?;
+        let changes = Changes::new(&lists.values)?;
         let mut paths = StringBuilder::with_capacity(lists.len(), 64 * lists.len());
         let mut path = String::new();
         for row in 0..lists.len() {
@@ -152,7 +154,9 @@ impl ScalarUDFImpl for PathText {
                 continue;
             };
             path.clear();
-            write_path(range.map(|position| touchpoints.get(position)), limit, &mut path);
+            let first = range.start;
+            let starts_run = |position: &usize| *position == first || changes.at(*position);
+            write_path(range.filter(starts_run).map(|position| touchpoints.get(position)), limit, &mut path);
             paths.append_value(&path);
         }
         Ok(ColumnarValue::Array(Arc::new(paths.finish())))
@@ -175,15 +179,9 @@ impl ScalarUDFImpl for PathText {
     }
 }
 
-/// Appends the path of a journey to `path`.
+/// Appends the path of a journey, whose neighbours differ, to `path`.
 fn write_path<'a>(touchpoints: impl Iterator<Item = Option<&'a str>>, limit: usize, path: &mut String) {
-    let mut shown = 0;
-    let mut previous = None;
-    for touchpoint in touchpoints {
-        if previous == Some(touchpoint) {
-            continue;
-        }
-        previous = Some(touchpoint);
+    for (shown, touchpoint) in touchpoints.enumerate() {
         if shown > 0 {
             path.push_str(SEPARATOR);
         }
@@ -192,7 +190,6 @@ fn write_path<'a>(touchpoints: impl Iterator<Item = Option<&'a str>>, limit: usi
             return;
         }
         path.push_str(touchpoint.unwrap_or(NONE));
-        shown += 1;
     }
 }
 
@@ -237,7 +234,7 @@ mod tests {
 
     fn path(touchpoints: &[Option<&str>], limit: usize) -> String {
         let mut path = String::new();
-        write_path(touchpoints.iter().copied(), limit, &mut path);
+        write_path(touchpoints.chunk_by(|left, right| left == right).map(|run| run[0]), limit, &mut path);
         path
     }
 

@@ -24,8 +24,11 @@ use datafusion::logical_expr::{
 };
 
 use super::arguments::{Lists, coerce_texts, coerce_times, expect_count, to_times};
+use super::changes::Runs;
 use super::document;
-use super::elements::{Names, Rows, integers, record_fields, records_type, seconds, seconds_between, time_at};
+use super::elements::{
+    Names, Optionals, Rows, integers, record_fields, records_type, seconds, seconds_between, time_at,
+};
 use super::path::{Limits, coerce_limit};
 
 /// The fields of an edge.
@@ -81,11 +84,10 @@ impl ScalarUDFImpl for PathEdges {
         let mut names = Names::new();
         let numbers = names.numbers(self.name(), &touchpoints.values)?;
         let moments = to_times(self.name(), &times.values)?;
-        let mut edges = Edges::new(Ends {
-            start: names.number("(start)"),
-            exit: names.number("(exit)"),
-            rest: names.number("(rest)"),
-        });
+        let ends = Ends { start: names.number("(start)"), exit: names.number("(exit)"), rest: names.number("(rest)") };
+        // A path of n runs has n - 1 changes and n + 1 edges.
+        let changes = numbers.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        let mut edges = Edges::with_capacity(ends, changes + 2 * touchpoints.len());
         let mut rows = Rows::with_capacity(touchpoints.len());
         for row in 0..touchpoints.len() {
             let (Some(range), Some(at), Some(limit)) = (touchpoints.range(row), times.range(row), limits.get(row))
@@ -135,44 +137,48 @@ struct Ends {
 #[derive(Debug)]
 struct Edges {
     ends: Ends,
+    runs: Runs,
     positions: Vec<i64>,
     from: Vec<u32>,
     to: Vec<u32>,
-    seconds: Vec<Option<f64>>,
+    seconds: Optionals<f64>,
 }
 
 impl Edges {
-    fn new(ends: Ends) -> Self {
-        Self { ends, positions: vec![], from: vec![], to: vec![], seconds: vec![] }
+    fn with_capacity(ends: Ends, edges: usize) -> Self {
+        Self {
+            ends,
+            runs: Runs::default(),
+            positions: Vec::with_capacity(edges),
+            from: Vec::with_capacity(edges),
+            to: Vec::with_capacity(edges),
+            seconds: Optionals::with_capacity(edges),
+        }
     }
 
     /// Adds the edges of a journey. `time` tells the time of a touch.
     fn of_journey(&mut self, touchpoints: &[u32], time: impl Fn(usize) -> Option<i64>, limit: usize) {
-        let mut position = 0;
-        let mut from = self.ends.start;
-        let mut from_time = None;
-        let run_starts =
-            (0..touchpoints.len()).filter(|touch| *touch == 0 || touchpoints[touch - 1] != touchpoints[*touch]);
-        for touch in run_starts {
-            let to_time = time(touch);
-            if position == limit {
-                self.push(position, from, self.ends.rest, seconds_between(from_time, to_time));
-                return;
-            }
-            self.push(position, from, touchpoints[touch], seconds_between(from_time, to_time));
-            position += 1;
-            (from, from_time) = (touchpoints[touch], to_time);
-        }
-        if position > 0 {
-            self.push(position, from, self.ends.exit, None);
-        }
-    }
-
-    fn push(&mut self, position: usize, from: u32, to: u32, seconds: Option<f64>) {
-        self.positions.push(position as i64);
-        self.from.push(from);
-        self.to.push(to);
-        self.seconds.push(seconds);
+        let is_change = |touch: usize| touchpoints[touch - 1] != touchpoints[touch];
+        let runs = self.runs.find(touchpoints.len(), is_change);
+        let nodes = &runs[..runs.len().min(limit)];
+        let Some(last) = nodes.last() else {
+            return;
+        };
+        let time = |touch: &u32| time(*touch as usize);
+        let touchpoint = |touch: &u32| touchpoints[*touch as usize];
+        // What follows the nodes: the rest begins with the first run behind them.
+        let (behind, seconds_to_it) = match runs.get(limit) {
+            Some(rest) => (self.ends.rest, seconds_between(time(last), time(rest))),
+            None => (self.ends.exit, None),
+        };
+        self.positions.extend(0..=nodes.len() as i64);
+        self.from.push(self.ends.start);
+        self.from.extend(nodes.iter().map(touchpoint));
+        self.to.extend(nodes.iter().map(touchpoint));
+        self.to.push(behind);
+        self.seconds.push(None);
+        self.seconds.extend(nodes.windows(2).map(|pair| seconds_between(time(&pair[0]), time(&pair[1]))));
+        self.seconds.push(seconds_to_it);
     }
 }
 
@@ -196,11 +202,11 @@ mod tests {
             102 => '.',
             _ => char::from(b'a' + number as u8),
         };
-        let mut edges = Edges::new(ENDS);
+        let mut edges = Edges::with_capacity(ENDS, 0);
         // Touch i happens i² seconds after the start.
         edges.of_journey(&numbers, |touch| Some((touch * touch) as i64 * 1_000_000), limit);
-        let records = edges.positions.iter().zip(&edges.from).zip(&edges.to).zip(&edges.seconds);
-        records.map(|(((position, from), to), seconds)| (*position, letter(*from), letter(*to), *seconds)).collect()
+        let records = edges.positions.iter().zip(&edges.from).zip(&edges.to).zip(edges.seconds.to_vec());
+        records.map(|(((position, from), to), seconds)| (*position, letter(*from), letter(*to), seconds)).collect()
     }
 
     #[test]

@@ -14,9 +14,8 @@
 //! Memory:  42 bytes and three to five string views per switch.
 //! Errors:  an argument of another type, at planning; lists that differ in length.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
-use datafusion::arrow::array::{ArrayRef, StringViewArray};
 use datafusion::arrow::datatypes::{DataType, Fields};
 use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::{
@@ -24,9 +23,10 @@ use datafusion::logical_expr::{
 };
 
 use super::arguments::{Lists, coerce_texts, coerce_times, time_type, to_times};
+use super::changes::{Changes, Runs};
 use super::document;
 use super::elements::{
-    Changes, Names, Rows, booleans, integers, record_fields, records_type, seconds, seconds_between, time_at, times,
+    Names, Optionals, Rows, booleans, integers, record_fields, records_type, seconds, seconds_between, time_at, times,
 };
 
 const ARGUMENTS: [&str; 4] = ["channels", "times", "touchpoints", "session_ids"];
@@ -106,6 +106,8 @@ impl ScalarUDFImpl for ChannelSwitches {
             [touchpoints, session_ids] => Some(Details {
                 touchpoints: names.numbers(self.name(), &touchpoints.values)?,
                 session_changes: Changes::new(&session_ids.values)?,
+                within: names.number("within"),
+                between: names.number("between"),
                 from: vec![],
                 to: vec![],
                 is_repeat: vec![],
@@ -113,7 +115,8 @@ impl ScalarUDFImpl for ChannelSwitches {
             }),
             _ => None,
         };
-        let mut switches = Switches::default();
+        let changes = channels.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        let mut switches = Switches::with_capacity(changes);
         let mut rows = Rows::with_capacity(args.number_rows);
         for row in 0..args.number_rows {
             if lists.iter().any(|list| list.is_null(row)) {
@@ -144,7 +147,7 @@ impl ScalarUDFImpl for ChannelSwitches {
             columns.push(names.array(details.from)?);
             columns.push(names.array(details.to)?);
             columns.push(booleans(details.is_repeat));
-            columns.push(Arc::new(StringViewArray::from_iter_values(details.scope)) as ArrayRef);
+            columns.push(names.array(details.scope)?);
         }
         Ok(ColumnarValue::Array(rows.finish_records(switch_fields(args.args.len()), columns)?))
     }
@@ -173,32 +176,40 @@ impl ScalarUDFImpl for ChannelSwitches {
 }
 
 /// The switches of many journeys, one column per field; channels by number.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Switches {
+    runs: Runs,
     positions: Vec<i64>,
     from: Vec<u32>,
     to: Vec<u32>,
-    switched_at: Vec<Option<i64>>,
-    seconds: Vec<Option<f64>>,
+    switched_at: Optionals<i64>,
+    seconds: Optionals<f64>,
     is_last: Vec<bool>,
 }
 
 impl Switches {
+    fn with_capacity(switches: usize) -> Self {
+        Self {
+            runs: Runs::default(),
+            positions: Vec::with_capacity(switches),
+            from: Vec::with_capacity(switches),
+            to: Vec::with_capacity(switches),
+            switched_at: Optionals::with_capacity(switches),
+            seconds: Optionals::with_capacity(switches),
+            is_last: Vec::with_capacity(switches),
+        }
+    }
+
     /// Adds the switches of a journey. `time` tells the time of a touch.
     fn of_journey(&mut self, channels: &[u32], time: impl Fn(usize) -> Option<i64>) {
-        for (first, pair) in channels.windows(2).enumerate() {
-            if pair[0] == pair[1] {
-                continue;
-            }
-            let second = first + 1;
-            let switched_at = time(second);
-            self.positions.push(second as i64 + 1);
-            self.from.push(pair[0]);
-            self.to.push(pair[1]);
-            self.switched_at.push(switched_at);
-            self.seconds.push(seconds_between(time(first), switched_at));
-            self.is_last.push(second + 1 == channels.len());
-        }
+        let runs = self.runs.find(channels.len(), |touch| channels[touch - 1] != channels[touch]);
+        let switches = runs.iter().skip(1).map(|touch| *touch as usize);
+        self.positions.extend(switches.clone().map(|touch| touch as i64 + 1));
+        self.from.extend(switches.clone().map(|touch| channels[touch - 1]));
+        self.to.extend(switches.clone().map(|touch| channels[touch]));
+        self.switched_at.extend(switches.clone().map(&time));
+        self.seconds.extend(switches.clone().map(|touch| seconds_between(time(touch - 1), time(touch))));
+        self.is_last.extend(switches.map(|touch| touch + 1 == channels.len()));
     }
 }
 
@@ -206,10 +217,13 @@ impl Switches {
 struct Details {
     touchpoints: Vec<u32>,
     session_changes: Changes,
+    /// The numbers of the two scopes.
+    within: u32,
+    between: u32,
     from: Vec<u32>,
     to: Vec<u32>,
     is_repeat: Vec<bool>,
-    scope: Vec<&'static str>,
+    scope: Vec<u32>,
 }
 
 impl Details {
@@ -219,7 +233,7 @@ impl Details {
         self.from.push(from);
         self.to.push(to);
         self.is_repeat.push(from == to);
-        self.scope.push(if self.session_changes.at(in_session_ids) { "between" } else { "within" });
+        self.scope.push(if self.session_changes.at(in_session_ids) { self.between } else { self.within });
     }
 }
 
@@ -233,7 +247,7 @@ mod tests {
     /// The switches of a journey whose channels are letters and whose touch i happens at i² seconds.
     fn switches(channels: &str) -> Switches {
         let numbers: Vec<u32> = channels.bytes().map(u32::from).collect();
-        let mut switches = Switches::default();
+        let mut switches = Switches::with_capacity(0);
         switches.of_journey(&numbers, |touch| Some((touch * touch) as i64 * 1_000_000));
         switches
     }
@@ -244,8 +258,8 @@ mod tests {
         assert_eq!(found.positions, [3, 4]);
         assert_eq!(found.from, [b'w', b's'].map(u32::from));
         assert_eq!(found.to, [b's', b'w'].map(u32::from));
-        assert_eq!(found.switched_at, [Some(4_000_000), Some(9_000_000)]);
-        assert_eq!(found.seconds, [Some(3.0), Some(5.0)]);
+        assert_eq!(found.switched_at.to_vec(), [Some(4_000_000), Some(9_000_000)]);
+        assert_eq!(found.seconds.to_vec(), [Some(3.0), Some(5.0)]);
         assert_eq!(found.is_last, [false, true]);
     }
 
