@@ -147,6 +147,7 @@ fn document(description: &str, syntax: &str, example: &str, arguments: &[(&str, 
 mod tests {
     use std::collections::HashSet;
 
+    use super::elements::testing::rows_of;
     use super::*;
 
     /// Built-in functions that ours replace; each of ours says why.
@@ -210,6 +211,33 @@ mod tests {
             let example = documentation.and_then(|documentation| documentation.sql_example).unwrap_or_default();
             let rows = ctx.sql(&example).await.unwrap().count().await.unwrap();
             assert!(rows > 0, "{name}: {example}");
+        }
+    }
+
+    /// The engine turns a correlated subquery into a join, and asks the function what a customer without rows has.
+    #[tokio::test]
+    async fn a_subquery_without_rows_answers_as_a_group_without_rows_does() {
+        for call in [
+            "markov_removal(1, [page], 1, 1)",
+            "path(at, page)",
+            "retention(at = 1, at = 2, at = 3)",
+            "sequence_count('(?1)', at, true)",
+            "sequence_match('(?1)', at, true)",
+            "sequence_match_events('(?1)', at, true)",
+            "sequence_next_node('forward', 'head', at, page, true)",
+            "shapley('rate', [page], 1, 1)",
+            "timeline(to_timestamp(at), page, named_struct('pages', page))",
+            "window_funnel(9, at, true)",
+            "window_funnel_events(9, at, true)",
+        ] {
+            let visits = "(values (1, 1, 'home')) as visits(visitor, at, page)";
+            let expected = rows_of(&format!("select {call} from {visits} where at > 9")).await;
+            let sql = format!(
+                "select (select {call} from {visits} where visitor = customer) from (values (2)) as customers(customer)"
+            );
+            assert_eq!(rows_of(&sql).await, expected, "{call}");
+            let name = call.split('(').next().unwrap();
+            assert!(aggregate_functions().iter().any(|function| function.name() == name), "{name}");
         }
     }
 

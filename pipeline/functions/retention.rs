@@ -18,10 +18,11 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray
 use datafusion::arrow::buffer::{BooleanBuffer, OffsetBuffer};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, UInt32Type};
 use datafusion::common::{Result, exec_err, plan_err};
-use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDFImpl, Documentation, EmitTo, GroupsAccumulator, Signature, Volatility,
+    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, EmitTo, Expr, GroupsAccumulator, Signature, Volatility,
 };
 use datafusion::scalar::ScalarValue;
 
@@ -174,11 +175,14 @@ impl Accumulator for Single {
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Retention {
     signature: Signature,
+    /// How many conditions its call has, once that is planned. The answer for no rows depends on it, and the engine asks
+    /// for that answer by type alone.
+    conditions: Option<usize>,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { signature: Signature::user_defined(Volatility::Immutable) }
+        Self { signature: Signature::user_defined(Volatility::Immutable), conditions: None }
     }
 }
 
@@ -205,6 +209,26 @@ impl AggregateUDFImpl for Retention {
 
     fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
         Ok(list_type(DataType::Boolean))
+    }
+
+    /// What a scalar subquery without rows returns: what the accumulators make of no rows.
+    fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
+        match self.conditions {
+            Some(conditions) => Ok(ScalarValue::List(Arc::new(to_lists(&[0], conditions)?))),
+            None => ScalarValue::try_from(data_type),
+        }
+    }
+
+    /// Tells the function how many conditions it has, before the engine turns subqueries into joins.
+    fn simplify(&self) -> Option<AggregateFunctionSimplification> {
+        if self.conditions.is_some() {
+            return None;
+        }
+        Some(Box::new(|mut call: AggregateFunction, _| {
+            let known = Self { conditions: Some(call.params.args.len()), ..Self::default() };
+            call.func = Arc::new(AggregateUDF::from(known));
+            Ok(Expr::AggregateFunction(call))
+        }))
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
@@ -383,6 +407,15 @@ mod tests {
         assert_eq!(rows_of(&sql).await, ["[false, false]"]);
         let sql = "select day, retention(day = 1, day = 3) over (order by day) from (values (1), (2), (3)) as d(day) order by day";
         assert_eq!(rows_of(sql).await, ["1 | [true, false]", "2 | [true, false]", "3 | [true, true]"]);
+    }
+
+    #[tokio::test]
+    async fn a_subquery_without_rows_answers_as_no_rows_do() {
+        let sql = "select c, (select retention(day = 0, day = 1, day = 2) from (values (1, 0), (1, 2)) as v(customer, day) \
+                   where v.customer = c) from (values (1), (2)) as customers(c) order by c";
+        assert_eq!(rows_of(sql).await, ["1 | [true, false, true]", "2 | [false, false, false]"]);
+        let sql = sql.replace("retention(day = 0, day = 1, day = 2)", "retention(day = 0, day = 1)[2] is null");
+        assert_eq!(rows_of(&sql).await, ["1 | false", "2 | false"]);
     }
 
     #[tokio::test]

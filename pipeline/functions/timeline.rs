@@ -23,8 +23,9 @@ mod path;
 
 use std::sync::{Arc, LazyLock};
 
+use datafusion::arrow::array::StructArray;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields};
-use datafusion::common::{Result, not_impl_err, plan_err};
+use datafusion::common::{Result, ScalarValue, not_impl_err, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{
@@ -34,7 +35,7 @@ use datafusion::logical_expr::{
 use self::accumulate::{Shape, SingleTimeline, Timelines};
 use self::columns::stored_type;
 pub use self::path::Path;
-use super::arguments::{expect_count, is_text, list_type, time_type};
+use super::arguments::{empty_list, expect_count, is_text, list_type, time_type};
 use super::document;
 
 const TIMES: &str = "times";
@@ -102,6 +103,15 @@ impl AggregateUDFImpl for Timeline {
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         Ok(DataType::Struct(result_fields(&types[2])?))
+    }
+
+    fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
+        let DataType::Struct(fields) = data_type else {
+            return ScalarValue::try_from(data_type);
+        };
+        let lists = fields.iter().map(|field| empty_list(field.data_type())?.to_array());
+        let timeline = StructArray::try_new(fields.clone(), lists.collect::<Result<_>>()?, None)?;
+        Ok(ScalarValue::Struct(Arc::new(timeline)))
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
