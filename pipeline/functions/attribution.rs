@@ -1,32 +1,7 @@
 //! `attribution_weights`: what each touch of a journey gets of its conversion.
 //!
-//! Usage: `attribution_weights(model, touches[, times[, half_life]])`,
-//!        `attribution_weights(model, touches, times, converted_at, look_back[, half_life])`
-//! - `model`: text, one of
-//!   - `first`, `last`: all to that touch
-//!   - `linear`: the same to each
-//!   - `u_shaped`, also called `position_based`: 40 % to the first, 40 % to the last, 20 % to those between
-//!   - `j_shaped`: 20 % to the first, 60 % to the last; `inverse_j_shaped`: 60 % to the first, 20 % to the last
-//!   - `time_decay`: half as much for every half-life that a touch lies further back
-//!   - `participation`: 1 to each distinct touch, at its first appearance
-//! - `touches`: list of text, in journey order: the touches of one conversion, without the conversion itself
-//! - `times`: list parallel to `touches`: timestamps of any unit and zone, dates or whole numbers
-//! - `converted_at`, `look_back`: when the conversion was, and how far before it touches count; both ends are included
-//! - `half_life`: span above 0; 7 days when left out. Spans are intervals, durations, text such as `'7 days'` or whole
-//!   microseconds; between whole-number times they are whole numbers in their unit
-//!
-//! Returns: list of `Float64`, parallel to `touches`. Touches that do not count (out of the look-back; of unknown time
-//!          where the time matters) get 0 and are as if they were not there. The weights of those that do add up to 1
-//!          but for rounding (1e-12), with `participation` to the number of distinct ones: no touch is bent to absorb
-//!          it, so equal touches weigh the same. Where no touch counts, all weights are 0: that conversion belongs to
-//!          nobody. Null when an argument is null.
-//! Edges:   one touch takes all; of two, U gives 50 % each, J 25 % and 75 %, inverse J 75 % and 25 %.
-//! Order:   first and last are those of the list, not of the times. A null touch is a touch like others.
-//! Memory:  24 bytes per touch of one journey, 8 per touch of the result; texts are not decoded.
-//! Errors:  an unknown model, `time_decay` without times, spans that are negative or of months and a half-life of 0, all
-//!          at planning where they are constant; lists of different lengths; other types, at planning.
-//! Source:  Adobe Customer Journey Analytics, attribution models (shares, edges, half-life of 7 days). Its decay counts
-//!          from the conversion: normalised that is the same, so no conversion time is needed.
+//! The models themselves are in [`weights`], which knows nothing of Arrow. Touches are compared by number, and only
+//! where the model asks what they were; texts are not decoded. 24 bytes are kept per touch of the journey in hand.
 
 mod weights;
 
@@ -43,7 +18,7 @@ use self::weights::{Attribution, Model, Touch};
 use super::arguments::{
     Lists, Spans, Texts, coerce_list, coerce_text, coerce_texts, element_type, item_field, list_type, time_type,
 };
-use super::document;
+use super::documentation::{Example, Manual, Section, Unlike};
 use super::elements::{Names, Rows};
 use super::moments::{coerce_moment, coerce_span_between, is_moment, to_moments};
 
@@ -208,27 +183,84 @@ impl ScalarUDFImpl for AttributionWeights {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns what each touch of a conversion gets of it: a list of weights parallel to the touches, which add \
-                 up to 1 (with participation to the number of distinct touches). Touches out of the look-back get 0. \
-                 Null when an argument is null.",
-                "attribution_weights(model, touches[, times[, half_life]]) or \
-                 attribution_weights(model, touches, times, converted_at, look_back[, half_life])",
-                "select unnest(['ad', 'email', 'web']) as channel, \
-                 unnest(attribution_weights('u_shaped', ['ad', 'email', 'web'])) as weight;",
-                &[
-                    (
-                        "model",
-                        "first, last, linear, u_shaped (or position_based), j_shaped, inverse_j_shaped, time_decay or \
-                         participation.",
-                    ),
-                    ("touches", "List of text: the touches before a conversion, in journey order."),
-                    ("times", "List of times, parallel to the touches; time_decay and a look-back need it."),
-                    ("converted_at", "Time of the conversion."),
-                    ("look_back", "Interval before the conversion in which touches count, its ends included."),
-                    ("half_life", "Interval after which a touch weighs half in time_decay; 7 days when left out."),
+            Manual {
+                section: Section::Attribution,
+                syntax: &[
+                    "attribution_weights(model, touches[, times[, half_life]])",
+                    "attribution_weights(model, touches, times, converted_at, look_back[, half_life])",
                 ],
-            )
+                summary: "Returns what each touch of a conversion gets of it: a list of weights, parallel to the \
+                          touches.",
+                details: "",
+                arguments: &[
+                    ("model", "Text, a constant or a column: see Models."),
+                    (
+                        "touches",
+                        "List of text, in journey order: the touches of one conversion, without the conversion \
+                         itself.",
+                    ),
+                    (
+                        "times",
+                        "List parallel to the touches: timestamps of any unit and zone, dates or whole numbers; \
+                         `time_decay` and a look-back need it.",
+                    ),
+                    ("converted_at", "When the conversion was, a time as the others are."),
+                    ("look_back", "How far before the conversion touches count, both ends included."),
+                    (
+                        "half_life",
+                        "Span above 0 after which a touch weighs half in `time_decay`; 7 days when left out. Spans \
+                         are intervals, durations, text such as `'7 days'` or whole microseconds; between \
+                         whole-number times they are whole numbers in their unit, and a half-life must be given.",
+                    ),
+                ],
+                example: Example {
+                    query: "
+                        select unnest(['ad', 'email', 'web']) as channel,
+                          unnest(attribution_weights('u_shaped', ['ad', 'email', 'web'])) as u_shaped,
+                          unnest(attribution_weights('time_decay', ['ad', 'email', 'web'], [0, 7, 7], 7)) as time_decay
+                    ",
+                    rows: &[
+                        "channel | u_shaped | time_decay",
+                        "ad | 0.4 | 0.2",
+                        "email | 0.2 | 0.4",
+                        "web | 0.4 | 0.4",
+                    ],
+                },
+                returns: "list of `Float64`, parallel to the touches. The weights of the touches that count add up to \
+                          1 but for rounding (1e-12), with `participation` to the number of distinct ones: no touch \
+                          is bent to absorb it, so equal touches weigh the same. Touches that do not count get 0 and \
+                          are as if they were not there. Where no touch counts all weights are 0: that conversion \
+                          belongs to nobody.",
+                parts: &[(
+                    "Models",
+                    "one of\n\
+                     - `first`, `last`: all to that touch;\n\
+                     - `linear`: the same to each;\n\
+                     - `u_shaped`, also called `position_based`: 40 % to the first, 40 % to the last, 20 % to those \
+                     between; 50 % each of two;\n\
+                     - `j_shaped`: 20 % to the first, 60 % to the last, 20 % between; 25 % and 75 % of two;\n\
+                     - `inverse_j_shaped`: 60 % to the first, 20 % to the last, 20 % between; 75 % and 25 % of two;\n\
+                     - `time_decay`: half as much for every half-life that a touch lies further back;\n\
+                     - `participation`: 1 to each distinct touch, at its first appearance.\n\
+                     - Whatever the model, a single touch takes all.",
+                )],
+                nulls: "a null touch is a touch like others; a touch of unknown time does not count where the time \
+                        matters (`time_decay`, a look-back); null when an argument is null.",
+                order: "first and last are those of the list, not of the times.",
+                ties: "with `time_decay`, touches of equal time weigh the same.",
+                memory: "24 bytes per touch of one journey, 8 per touch of the result.",
+                errors: "an unknown model, `time_decay` without times, spans that are negative or of months and a \
+                         half-life of 0, all at planning where they are constant; lists of different lengths; other \
+                         types, at planning.",
+                source: "Adobe Customer Journey Analytics, attribution models: shares, two touches, half-life of 7 \
+                         days.",
+                differs: &[Unlike {
+                    whom: "Adobe's time decay",
+                    by: &["ages are counted from the latest touch that counts, where it counts them from the \
+                           conversion: with weights that add up to 1 that is the same"],
+                }],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

@@ -1,16 +1,6 @@
 //! `journey_cells`: the visits of a journey to the cells of the stage × channel map.
 //!
-//! Usage: `journey_cells(stages, channels, times)`
-//! - `stages`, `channels`: lists of text, in journey order; a null stage reads `(none)`; null channels are equal
-//! - `times`: list of timestamps of any unit, one per touch
-//!
-//! Returns: list with one record per visit, that is per run of neighbouring touches of one stage and channel:
-//!          `(stage, channel, entered_at, seconds Float64, touch_count Int64, next_stage, next_channel, is_last
-//!          Boolean)`. `entered_at` is the time of the visit's first touch; `seconds` lead, with fraction, from there to
-//!          the first touch after the visit, or to its own last touch when it is the journey's last (`is_last`; the
-//!          next cell is null then). Times that are null make `seconds` null. Null when an argument is null.
-//! Memory:  33 bytes and four string views per visit.
-//! Errors:  an argument of another type, at planning; lists that differ in length.
+//! Stages and channels are compared by number and go out as string views.
 
 use std::sync::LazyLock;
 
@@ -22,7 +12,7 @@ use datafusion::logical_expr::{
 
 use super::arguments::{Lists, coerce_texts, coerce_times, expect_count, time_type, to_times};
 use super::changes::Runs;
-use super::document;
+use super::documentation::{Example, Manual, Section};
 use super::elements::{
     Names, Optionals, Rows, booleans, integers, record_fields, records_type, seconds, seconds_between, time_at, times,
 };
@@ -124,20 +114,47 @@ impl ScalarUDFImpl for JourneyCells {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns one record per visit of a journey to a cell, that is per run of neighbouring touches of one \
-                 stage and channel: (stage, channel, entered_at, seconds, touch_count, next_stage, next_channel, \
-                 is_last). A null stage reads `(none)`. `seconds` lead from the visit's first touch to the first touch \
-                 after it, or to its own last touch when it is the journey's last. Null when an argument is null.",
-                "journey_cells(stages, channels, times)",
-                "select unnest(journey_cells(['evaluation', 'conversion'], ['web', 'web'], \
-                 [timestamp '2026-01-01T10:00:00', timestamp '2026-01-01T10:05:00']));",
-                &[
-                    ("stages", "A list of text, in journey order."),
-                    ("channels", "A list of text, one per stage."),
-                    ("times", "A list of timestamps, one per stage."),
+            Manual {
+                section: Section::Journeys,
+                syntax: &["journey_cells(stages, channels, times)"],
+                summary: "Returns the visits of a journey to the cells of the stage × channel map: one record per run \
+                          of neighbouring touches of one stage and channel.",
+                details: "",
+                arguments: &[
+                    ("stages", "List of text, in journey order."),
+                    ("channels", "List of text, one per stage."),
+                    ("times", "List of timestamps of any unit, one per stage."),
                 ],
-            )
+                example: Example {
+                    query: "
+                        select unnest(journey_cells(
+                          ['evaluation', 'evaluation', 'conversion'], ['web', 'web', 'web'],
+                          [timestamp '2026-01-05T10:00:00', timestamp '2026-01-05T10:01:00',
+                           timestamp '2026-01-05T10:05:00'])) as visit
+                    ",
+                    rows: &[
+                        "visit",
+                        "{stage: evaluation, channel: web, entered_at: 2026-01-05T10:00:00Z, seconds: 300.0, \
+                         touch_count: 2, next_stage: conversion, next_channel: web, is_last: false}",
+                        "{stage: conversion, channel: web, entered_at: 2026-01-05T10:05:00Z, seconds: 0.0, \
+                         touch_count: 1, next_stage: , next_channel: , is_last: true}",
+                    ],
+                },
+                returns: "list of records `(stage, channel, entered_at, seconds, touch_count, next_stage, \
+                          next_channel, is_last)`. `entered_at` is the time of the visit's first touch; `seconds` \
+                          lead, with fraction, from there to the first touch after the visit, or to its own last \
+                          touch when it is the journey's last; then `is_last` is true and the next cell null.",
+                parts: &[],
+                nulls: "a null stage reads `(none)`; null channels are equal; a null time makes `seconds` null; null \
+                        when an argument is null.",
+                order: "that of the lists.",
+                ties: "",
+                memory: "33 bytes and four string views per visit.",
+                errors: "lists of different lengths; other types, at planning.",
+                source: "our own.",
+                differs: &[],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

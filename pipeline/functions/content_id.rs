@@ -1,13 +1,6 @@
 //! `content_id`: an id derived from content, the same on every machine and in every run.
 //!
-//! Usage: `content_id(kind, text)`
-//! - `kind`: text, what the id names (`'session'`); part of the hash, so that kinds never share an id
-//! - `text`: text
-//!
-//! Returns: `Utf8`, 32 lower-case hexadecimal digits: the first 16 bytes of sha256(`kind` || 0x00 || `text`);
-//!          null when either argument is null.
-//! Memory:  32 bytes per row.
-//! Errors:  an argument that is not text, at planning.
+//! Ids are written into one flat buffer of digits. [`content_hash`] and [`content_id`] are the same rule for Rust.
 
 use std::sync::{Arc, LazyLock};
 
@@ -21,7 +14,7 @@ use datafusion::logical_expr::{
 use sha2::{Digest, Sha256};
 
 use super::arguments::{TextColumn, coerce_text, expect_count};
-use super::document;
+use super::documentation::{Example, Manual, Section};
 
 const ID_BYTES: usize = 16;
 const ID_DIGITS: usize = 2 * ID_BYTES;
@@ -121,13 +114,36 @@ impl ScalarUDFImpl for ContentId {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns an id derived from content: the first 16 bytes of sha256(kind || 0x00 || text) in lower-case \
-                 hexadecimal digits. Null when either argument is null.",
-                "content_id(kind, text)",
-                "select content_id('session', 'e-1');",
-                &[("kind", "What the id names, such as 'session'."), ("text", "The content.")],
-            )
+            Manual {
+                section: Section::Lists,
+                syntax: &["content_id(kind, text)"],
+                summary: "Returns an id derived from content, the same on every machine and in every run.",
+                details: "",
+                arguments: &[
+                    (
+                        "kind",
+                        "Text: what the id names, such as 'session'. It is hashed too, so that kinds never share an \
+                         id.",
+                    ),
+                    ("text", "Text: the content, such as the id of a first event."),
+                ],
+                example: Example {
+                    query: "select content_id('session', 'e-1') as id",
+                    rows: &["id", "e19ae48e5db5d64f7a95b617e6afb082"],
+                },
+                returns: "text of 32 lower-case hexadecimal digits: the first 16 bytes of sha256(kind, a zero byte, \
+                          text).",
+                parts: &[],
+                nulls: "null when either argument is.",
+                order: "none: a row is answered by itself.",
+                ties: "",
+                memory: "32 bytes per row.",
+                errors: "an argument that is not text, at planning; more than 67 million ids in one batch.",
+                source: "our own; SHA-256 is FIPS 180-4. With 128 bits, two of a billion ids are the same with a \
+                         probability of some 10^-21.",
+                differs: &[],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

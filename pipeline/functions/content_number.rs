@@ -1,13 +1,4 @@
 //! `content_number`: a number derived from content, whose sum tells one set of rows from another.
-//!
-//! Usage: `content_number(text, number)`
-//! - `text`: text
-//! - `number`: whole number, hashed with the text
-//!
-//! Returns: `Int64`: the first 8 bytes of sha256(`text` || 0x00 || `number` as 8 bytes, big-endian); null when either
-//!          argument is null. Sums want a wider type: `sum(cast(content_number(…) as decimal(38, 0)))`.
-//! Memory:  8 bytes per row.
-//! Errors:  arguments of other types, at planning.
 
 use std::sync::{Arc, LazyLock};
 
@@ -20,7 +11,7 @@ use datafusion::logical_expr::{
 use sha2::{Digest, Sha256};
 
 use super::arguments::{TextColumn, coerce_text, expect_count};
-use super::document;
+use super::documentation::{Example, Manual, Section};
 
 fn number_of(text: &str, number: i64) -> i64 {
     let digest = Sha256::new().chain_update(text).chain_update([0]).chain_update(number.to_be_bytes()).finalize();
@@ -71,13 +62,40 @@ impl ScalarUDFImpl for ContentNumber {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns a number derived from content: the first 8 bytes of sha256(text || 0x00 || number). Two sets of \
-                 rows are the same if the sums of their numbers are. Null when either argument is null.",
-                "content_number(text, number)",
-                "select sum(cast(content_number(event_id, cast(occurred_at as bigint)) as decimal(38, 0))) from events;",
-                &[("text", "Text, such as an id."), ("number", "A whole number, such as a time in microseconds.")],
-            )
+            Manual {
+                section: Section::Lists,
+                syntax: &["content_number(text, number)"],
+                summary: "Returns a number derived from content, whose sum over rows tells one set of rows from \
+                          another.",
+                details: "Different sums prove that two sets of rows differ. Equal sums make it all but certain that \
+                          they are the same, but prove nothing: the numbers have 64 bits, and one who may choose the \
+                          rows can make sums equal. Sum in a type that holds every sum, as \
+                          `sum(cast(content_number(…) as decimal(38, 0)))`.",
+                arguments: &[
+                    ("text", "Text, such as an id."),
+                    ("number", "Whole number, such as a time in microseconds; hashed with the text."),
+                ],
+                example: Example {
+                    query: "
+                        select content_number('e-1', 7) as number,
+                          sum(cast(content_number(id, 7) as decimal(38, 0))) as of_both
+                        from (values ('e-1'), ('e-2')) as events(id)
+                    ",
+                    rows: &["number | of_both", "7337036235835574645 | 6482471642288535158"],
+                },
+                returns: "`Int64`: the first 8 bytes of sha256(text, a zero byte, number as 8 bytes with the highest \
+                          first), of either sign.",
+                parts: &[],
+                nulls: "null when either argument is, and a sum passes over it: rows that only differ in such do not \
+                        change a sum.",
+                order: "none: a row is answered by itself, and sums do not depend on the order of rows.",
+                ties: "",
+                memory: "8 bytes per row.",
+                errors: "arguments of other types, at planning.",
+                source: "our own; SHA-256 is FIPS 180-4.",
+                differs: &[],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

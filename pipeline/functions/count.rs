@@ -1,12 +1,7 @@
 //! `count_switches` and `count_distinct`: how varied a list is.
 //!
-//! Usage: `count_switches(list)`, `count_distinct(list)`
-//! - `list`: list of any plain type
-//!
-//! Returns: `Int64`. `count_switches`: the neighbours that differ; two nulls are equal, a null and a value differ.
-//!          `count_distinct`: the distinct elements that are not null. 0 for an empty list, null for null.
-//! Memory:  a bit per element; for `count_distinct` 4 bytes per element and a hash table of the batch's distinct ones.
-//! Errors:  an argument that is not a list of plain values, at planning.
+//! Neighbours are compared for a whole batch at once, which leaves a bit per element. Distinct elements are counted by
+//! number: 4 bytes per element and a hash table of the batch's distinct ones, which every list of the batch uses again.
 
 use std::sync::{Arc, LazyLock};
 
@@ -21,7 +16,7 @@ use hashbrown::HashMap;
 
 use super::arguments::{Lists, coerce_list, expect_count, is_text};
 use super::changes::{Changes, is_comparable};
-use super::document;
+use super::documentation::{Example, Manual, Section};
 use super::elements::Names;
 
 /// The function `count_switches`.
@@ -63,13 +58,27 @@ impl ScalarUDFImpl for CountSwitches {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns how many neighbours of a list differ: the channel switches of a journey. Two neighbouring \
-                 nulls are equal. Null for a null list.",
-                "count_switches(list)",
-                "select count_switches(['web', 'web', 'store', 'web']);",
-                &[("list", "A list of text, numbers or times, in journey order.")],
-            )
+            Manual {
+                section: Section::Paths,
+                syntax: &["count_switches(list)"],
+                summary: "Counts the neighbours of a list that differ: the channel switches of a journey.",
+                details: "",
+                arguments: &[("list", "List of text, numbers, times or booleans, in journey order.")],
+                example: Example {
+                    query: "select count_switches(['web', 'web', 'store', 'web']) as switches",
+                    rows: &["switches", "2"],
+                },
+                returns: "`Int64` from 0; 0 for a list of one element or none.",
+                parts: &[],
+                nulls: "two neighbouring nulls are equal, a null and a value differ; null for a null list.",
+                order: "that of the list.",
+                ties: "",
+                memory: "a bit per element.",
+                errors: "an argument that is not a list of plain values, at planning.",
+                source: "our own: a switch is a touch on another channel than the touch before.",
+                differs: &[],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }
@@ -115,12 +124,27 @@ impl ScalarUDFImpl for CountDistinct {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns how many distinct elements a list has; nulls do not count. Null for a null list.",
-                "count_distinct(list)",
-                "select count_distinct(['web', 'web', 'store', null]);",
-                &[("list", "A list of text, numbers or times.")],
-            )
+            Manual {
+                section: Section::Lists,
+                syntax: &["count_distinct(list)"],
+                summary: "Counts the distinct elements of a list.",
+                details: "",
+                arguments: &[("list", "List of text, numbers, times or booleans.")],
+                example: Example {
+                    query: "select count_distinct(['web', 'web', 'store', null]) as channels",
+                    rows: &["channels", "2"],
+                },
+                returns: "`Int64` from 0.",
+                parts: &[],
+                nulls: "null elements do not count; null for a null list.",
+                order: "none.",
+                ties: "",
+                memory: "4 bytes per element, and the distinct elements of the batch in hand.",
+                errors: "an argument that is not a list of plain values, at planning.",
+                source: "as `count(distinct …)` of SQL over the elements.",
+                differs: &[],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

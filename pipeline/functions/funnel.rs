@@ -1,28 +1,8 @@
 //! `journey_funnel`, `journey_funnel_positions` and `journey_funnel_attempts`: how far a journey gets in a funnel, with
 //! which touches, and when it entered last.
 //!
-//! Usage: `journey_funnel(times, touchpoints, channels, steps, window)`, the others alike
-//! - `times`: list of timestamps of any unit, in journey order; a touch whose time is null does not count
-//! - `touchpoints`, `channels`: lists of text, one element per time
-//! - `steps`: list of 1 to 32 texts, a constant or a column. A step is `*` (any touch), `touchpoint`,
-//!   `channel:touchpoint`, or such alternatives joined by `|`. A touchpoint's name may hold a `:` itself: a step matches
-//!   when it equals the touchpoint, or the channel, `:` and the touchpoint put together
-//! - `window`: interval or whole microseconds from the first touch of a chain to its last, its end included; a constant
-//!   or a column; not of months, which have no fixed length
-//!
-//! Returns: `journey_funnel`: `Int32`, the furthest step reached, in order, within the window; 0 for none.
-//!          `journey_funnel_positions`: list of `Int32`, the positions (from 1) of the touches of the witness, one per
-//!          step reached: the chain that reached the furthest step first, and of those the one that began last.
-//!          `journey_funnel_attempts`: list of one record (`step_positions`: those positions, `last_entry` `Int32`: the
-//!          position of the newest touch that serves step 1) for a journey that enters, of none for one that does
-//!          not. While the window of its last entry is open a journey can still get further; after that it cannot.
-//!          All null when an argument is null.
-//! Ties:    touches of equal time are taken in journey order. One touch serves one step of a chain only.
-//! Memory:  4 bytes per text element, 8 bytes per touch that serves a step of the journey in hand.
-//! Errors:  an argument of another type, at planning; lists that differ in length, a wrong step, a negative window.
-//! Source:  ClickHouse `windowFunnel`, default mode. What differs: it sorts equal times by step number, so that C, B, A
-//!          at one instant reach 3 there and 1 here; and it takes a touch that matches several steps once for each, so
-//!          that one touch that is both A and B, then C, reach 3 there and 1 here, as with its `strict_once`.
+//! A touch becomes the set of the steps that it matches, worked out once per batch and pair of names ([`steps`]); one
+//! pass over the touches of a journey keeps the newest chain of each level ([`chain`]).
 
 mod chain;
 mod steps;
@@ -42,19 +22,59 @@ use self::steps::{Matcher, Steps};
 use super::arguments::{
     Lists, Spans, coerce_span, coerce_texts, coerce_times, expect_count, item_field, list_type, to_times,
 };
-use super::document;
+use super::documentation::{Example, Manual, Section, Unlike};
 use super::elements::{Names, Rows, record_fields, records_type, time_at};
 
-const ARGUMENTS: [(&str, &str); 5] = [
-    ("times", "A list of timestamps, in journey order."),
-    ("touchpoints", "A list of text, one per time."),
-    ("channels", "A list of text, one per time."),
-    (
-        "steps",
-        "A list of 1 to 32 texts: `touchpoint`, `channel:touchpoint`, alternatives joined by `|`, or `*` for any touch.",
-    ),
-    ("window", "An interval or whole microseconds, from the first touch of a chain to its last, inclusive."),
-];
+/// What the three functions have in common.
+const FUNNEL: Manual = Manual {
+    section: Section::Funnels,
+    syntax: &[],
+    summary: "",
+    details: "",
+    arguments: &[
+        ("times", "List of timestamps of any unit, in journey order."),
+        ("touchpoints", "List of text, one per time."),
+        ("channels", "List of text, one per time."),
+        ("steps", "List of 1 to 32 texts, a constant or a column: see Steps."),
+        (
+            "window",
+            "Interval, duration or whole microseconds from the first touch of a chain to its last, its end included; \
+             a constant or a column. Not of months, which have no fixed length.",
+        ),
+    ],
+    example: Example { query: "", rows: &[] },
+    returns: "",
+    parts: &[
+        (
+            "Steps",
+            "a step is `*` (any touch), `touchpoint`, `channel:touchpoint`, or such alternatives joined by `|`. A \
+             touchpoint's name may hold a `:` itself: a step matches when it equals the touchpoint, or the channel, \
+             `:` and the touchpoint put together. Blanks around an alternative do not count, case does.",
+        ),
+        (
+            "Chain",
+            "of the chains that reach the furthest step, the one that got there first; its touches are those by which \
+             it did. A newer touch of step 1 opens a newer chain, and one touch serves one step of a chain only.",
+        ),
+    ],
+    nulls: "a touch whose time is null does not count; one without a touchpoint matches `*` only, one without a \
+            channel no `channel:touchpoint`; a null step is an error; null when an argument is null.",
+    order: "that of the lists, which is to be the order of time; that is not checked.",
+    ties: "touches of equal time are taken in journey order.",
+    memory: "4 bytes per text element, 8 bytes per touch that serves a step of the journey in hand.",
+    errors: "lists of different lengths, no step or more than 32, a null step or an empty alternative, a negative \
+             window or one of months; other types, at planning.",
+    source: "ClickHouse `windowFunnel`, default mode.",
+    differs: &[Unlike {
+        whom: "ClickHouse's `windowFunnel`",
+        by: &[
+            "touches of equal time are taken in journey order, where it sorts them by step number: C, B, A at one \
+             instant reach 1, there 3",
+            "a touch serves one step of a chain, where it takes a touch that matches several steps once for each: one \
+             touch that is both A and B, then C, reach 1, there 3, and 1 with its `strict_once`",
+        ],
+    }],
+};
 
 // ---------------------------------------------------------------------------------------------------------------
 // journey_funnel
@@ -100,15 +120,25 @@ impl ScalarUDFImpl for JourneyFunnel {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns the furthest step of a funnel that a journey reaches, in order, within a window counted from \
-                 the touch that served step 1; 0 for none. Touches of equal time are taken in journey order, and one \
-                 touch serves one step of a chain only. Null when an argument is null.",
-                "journey_funnel(times, touchpoints, channels, steps, window)",
-                "select journey_funnel([timestamp '2026-01-01', timestamp '2026-01-02'], ['product_view', 'purchase'], \
-                 ['web', 'store'], ['product_view', 'web:add_to_cart|store:purchase'], interval '7 days');",
-                &ARGUMENTS,
-            )
+            Manual {
+                syntax: &["journey_funnel(times, touchpoints, channels, steps, window)"],
+                summary: "Returns the furthest step of a funnel that a journey reaches, in order, within a window \
+                          counted from the touch that served step 1.",
+                example: Example {
+                    query: "
+                        select journey_funnel(
+                          times, touchpoints, channels, ['view', 'web:cart|store:buy'], interval '1 day') as furthest
+                        from (values
+                          ([timestamp '2026-01-05', timestamp '2026-01-06'], ['view', 'buy'], ['web', 'store']),
+                          ([timestamp '2026-01-05', timestamp '2026-01-06'], ['view', 'buy'], ['web', 'app'])
+                        ) as journeys(times, touchpoints, channels)
+                    ",
+                    rows: &["furthest", "2", "1"],
+                },
+                returns: "`Int32` from 0 (no touch matches step 1) to the number of steps.",
+                ..FUNNEL
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }
@@ -164,15 +194,24 @@ impl ScalarUDFImpl for JourneyFunnelPositions {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns the positions, from 1, of the touches by which a journey reaches its furthest step of a \
-                 funnel, one per step: the chain that reached it first, and of those the one that began last. Empty \
-                 when no touch matches step 1; null when an argument is null.",
-                "journey_funnel_positions(times, touchpoints, channels, steps, window)",
-                "select journey_funnel_positions([timestamp '2026-01-01', timestamp '2026-01-02'], \
-                 ['product_view', 'purchase'], ['web', 'store'], ['*', 'purchase'], interval '7 days');",
-                &ARGUMENTS,
-            )
+            Manual {
+                syntax: &["journey_funnel_positions(times, touchpoints, channels, steps, window)"],
+                summary: "Returns the positions of the touches by which a journey reaches its furthest step of a \
+                          funnel, one per step.",
+                example: Example {
+                    query: "
+                        select journey_funnel_positions(
+                          [timestamp '2026-01-05', timestamp '2026-01-06', timestamp '2026-01-07'],
+                          ['view', 'view', 'buy'], ['web', 'app', 'web'],
+                          ['view', 'buy'], interval '7 days') as positions
+                    ",
+                    rows: &["positions", "[2, 3]"],
+                },
+                returns: "list of `Int32`, positions from 1, as many as the furthest step; empty when no touch \
+                          matches step 1.",
+                ..FUNNEL
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }
@@ -239,17 +278,27 @@ impl ScalarUDFImpl for JourneyFunnelAttempts {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns a list of one record for a journey that enters a funnel, and of none for one that does not: \
-                 (step_positions, last_entry). The first is what journey_funnel_positions returns, the second the \
-                 position of the newest touch that serves step 1 (of a journey that reaches the last step: up to \
-                 there), whose window tells until when the journey can still get further. Null when an argument is \
-                 null.",
-                "journey_funnel_attempts(times, touchpoints, channels, steps, window)",
-                "select unnest(journey_funnel_attempts([timestamp '2026-01-01', timestamp '2026-01-02'], \
-                 ['product_view', 'product_view'], ['web', 'store'], ['product_view', 'purchase'], interval '7 days'));",
-                &ARGUMENTS,
-            )
+            Manual {
+                syntax: &["journey_funnel_attempts(times, touchpoints, channels, steps, window)"],
+                summary: "Returns how a journey entered a funnel: the touches by which it reached its furthest step, \
+                          and its last entry.",
+                details: "While the window of its last entry is open a journey can still get further; after that it \
+                          cannot.",
+                example: Example {
+                    query: "
+                        select unnest(journey_funnel_attempts(
+                          [timestamp '2026-01-05', timestamp '2026-01-06', timestamp '2026-01-07'],
+                          ['view', 'cart', 'view'], ['web', 'web', 'app'],
+                          ['view', 'cart', 'buy'], interval '7 days')) as attempt
+                    ",
+                    rows: &["attempt", "{step_positions: [1, 2], last_entry: 3}"],
+                },
+                returns: "list of one record `(step_positions, last_entry)` for a journey that enters, of none for \
+                          one that does not: what `journey_funnel_positions` returns, and the position of the newest \
+                          touch that serves step 1 (of a journey that reaches the last step: up to there).",
+                ..FUNNEL
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

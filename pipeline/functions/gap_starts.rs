@@ -1,13 +1,4 @@
-//! `gap_starts`: which elements start a run after a gap.
-//!
-//! Usage: `gap_starts(times, gap)`
-//! - `times`: list of timestamps of any unit, ascending (not checked)
-//! - `gap`: interval, duration or whole microseconds; constant or column
-//!
-//! Returns: list of booleans, parallel to `times`: true for the first element and for each that comes more than `gap`
-//!          (strictly) after the one before it. Null when either argument is null.
-//! Memory:  one bit per element.
-//! Errors:  a null among the times, a negative gap, an interval of months; other types, at planning.
+//! `gap_starts`: which elements start a run after a gap; the rule is that of [`Starts`].
 
 use std::sync::{Arc, LazyLock};
 
@@ -18,7 +9,7 @@ use datafusion::logical_expr::{
 };
 
 use super::arguments::{coerce_span, coerce_times, expect_count, list_type};
-use super::document;
+use super::documentation::{Example, Manual, Section};
 use super::starts::Starts;
 
 /// The function `gap_starts`.
@@ -58,17 +49,40 @@ impl ScalarUDFImpl for GapStarts {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Marks the elements of an ascending list of times that start a run: the first one and each that comes \
-                 more than the gap after the one before it.",
-                "gap_starts(times, gap)",
-                "select gap_starts([timestamp '2026-01-01T10:00:00', timestamp '2026-01-01T11:00:00'], \
-                 interval '30 minutes');",
-                &[
-                    ("times", "List of timestamps, ascending."),
-                    ("gap", "Interval or whole microseconds; a gap of exactly this length does not cut."),
+            Manual {
+                section: Section::Journeys,
+                syntax: &["gap_starts(times, gap)"],
+                summary: "Marks the elements of an ascending list of times that start a run: the first, and each that \
+                          comes more than a gap after the one before it.",
+                details: "",
+                arguments: &[
+                    ("times", "List of timestamps of any unit, ascending; that is not checked."),
+                    (
+                        "gap",
+                        "How long a run may rest, an interval, a duration, text such as `'30 minutes'` or whole \
+                         microseconds; a constant or a column. A rest of exactly this length does not end it.",
+                    ),
                 ],
-            )
+                example: Example {
+                    query: "
+                        select gap_starts(
+                          [timestamp '2026-01-05T10:00:00', timestamp '2026-01-05T10:30:00',
+                           timestamp '2026-01-05T11:00:01'],
+                          interval '30 minutes') as starts
+                    ",
+                    rows: &["starts", "[true, false, true]"],
+                },
+                returns: "list of booleans, parallel to the times.",
+                parts: &[],
+                nulls: "null when either argument is; a null among the times is an error.",
+                order: "that of the list.",
+                ties: "elements of equal time belong to one run.",
+                memory: "a bit per element.",
+                errors: "a null among the times, a negative gap, an interval of months; other types, at planning.",
+                source: "our own; the rule of `sessionize` of DuckDB's `behavioral`, over a list.",
+                differs: &[],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

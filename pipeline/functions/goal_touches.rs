@@ -1,24 +1,8 @@
 //! `goal_touches`: for each goal of a customer, the touches that came before it.
 //!
-//! Usage: `goal_touches(timeline, goals, look_back)`
-//! - `timeline`: struct of parallel lists, such as the result of `timeline`; its field `times` holds times of any kind,
-//!   its other fields lists of anything
-//! - `goals`: list of booleans, parallel to them; null counts as false
-//! - `look_back`: span: interval, duration, text such as `'30 days'` or whole microseconds; for whole-number times a
-//!   whole number in their unit. How far before its goal a touch counts, both ends included
-//!
-//! Returns: list of structs, one per goal, in order: `goal`, a struct of what the timeline holds of the goal itself, and
-//!          `touches`, a struct of lists, what it holds of the elements before the goal that are no goals and lie within
-//!          the look-back. A touch may count for several goals. Null when an argument is null.
-//! Nulls:   an element without time is no touch; a goal without time has no touches.
-//! Order:   that of the lists: of elements with the time of the goal, those before it in the list are touches. A list
-//!          that is in the order of its times is cut by two pointers, in time that grows with its elements and the touches
-//!          found; in one that is not, all non-goals before each goal are looked at.
-//! Memory:  4 bytes per goal and touch of a goal, 16 per element of the longest row that is no goal, and the result,
-//!          which holds a touch once for each of its goals. Lists whose rows lie apart take 4 bytes per touch once more.
-//! Errors:  lists of different lengths; a span that is negative or of months; other types, at planning; more than 2
-//!          billion touches in a batch.
-//! Source:  our own: the look-back of Adobe's and Snowplow's attribution, apart from any model of it.
+//! A list in the order of its times is cut by two pointers, in time that grows with its elements and the touches found;
+//! in one that is not, all non-goals before each goal are looked at. What is kept are the places of elements; the columns
+//! are taken by them at the end.
 
 use std::sync::{Arc, LazyLock};
 
@@ -32,7 +16,7 @@ use datafusion::logical_expr::{
 };
 
 use super::arguments::{Lists, Spans, coerce_booleans, element_type, expect_count, item_field, list_type, to_booleans};
-use super::document;
+use super::documentation::{Example, Manual, Section};
 use super::elements::Rows;
 use super::moments::{coerce_span_between, is_moment, to_moments};
 
@@ -113,23 +97,56 @@ impl ScalarUDFImpl for GoalTouches {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns, for each goal among a customer's events, a struct of goal (what the timeline holds of it) and \
-                 touches (lists of what it holds of the events before it that are no goals and lie within the look-back, \
-                 both ends included). Unnest it to get a row per conversion, ready for attribution_weights. Null when an \
-                 argument is null.",
-                "goal_touches(timeline, goals, look_back)",
-                "select unnest(goal_touches(named_struct('times', [1, 3, 9], 'channels', ['ad', 'email', 'web']), \
-                 [false, false, true], 7)) as conversion;",
-                &[
+            Manual {
+                section: Section::Attribution,
+                syntax: &["goal_touches(timeline, goals, look_back)"],
+                summary: "Returns, for each goal among a customer's events, the goal and the touches before it that \
+                          lie within a look-back.",
+                details: "Unnest it to get a row per conversion, ready for `attribution_weights`. A touch may count \
+                          for several goals.",
+                arguments: &[
                     (
                         "timeline",
-                        "Struct of parallel lists, such as the result of timeline; one of them is called times.",
+                        "Struct of parallel lists, such as the result of `timeline`; its field `times` holds \
+                         timestamps, dates or whole numbers, its other fields lists of anything.",
                     ),
                     ("goals", "List of booleans, parallel to them: whether the event is a goal."),
-                    ("look_back", "Interval before a goal in which touches count, its ends included."),
+                    (
+                        "look_back",
+                        "How far before its goal a touch counts, both ends included: an interval, a duration, text \
+                         such as `'30 days'` or whole microseconds; for whole-number times a whole number in their \
+                         unit.",
+                    ),
                 ],
-            )
+                example: Example {
+                    query: "
+                        select unnest(goal_touches(
+                          named_struct('times', [1, 3, 9, 20], 'channels', ['ad', 'email', 'web', 'web']),
+                          [false, false, true, true], 7)) as conversion
+                    ",
+                    rows: &[
+                        "conversion",
+                        "{goal: {times: 9, channels: web}, touches: {times: [3], channels: [email]}}",
+                        "{goal: {times: 20, channels: web}, touches: {times: [], channels: []}}",
+                    ],
+                },
+                returns: "list of structs, one per goal, in order: `goal`, a struct of what the timeline holds of it, \
+                          and `touches`, a struct of lists: what it holds of the elements before the goal that are no \
+                          goals and lie within the look-back.",
+                parts: &[],
+                nulls: "a null goal counts as false; an element without time is no touch, and a goal without time has \
+                        no touches; null when an argument is null.",
+                order: "that of the lists, which should be the order of the times.",
+                ties: "of elements with the time of the goal, those before it in the list are touches.",
+                memory: "4 bytes per goal and touch of a goal, 16 per element of the longest row that is no goal, and \
+                         the result, which holds a touch once for each of its goals. Lists whose rows lie apart take \
+                         4 bytes per touch once more.",
+                errors: "lists of different lengths, a null list in the timeline; a span that is negative or of \
+                         months; more than 2 billion touches in a batch; other types, at planning.",
+                source: "our own: the look-back of Adobe's and Snowplow's attribution, apart from any model of it.",
+                differs: &[],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

@@ -1,16 +1,4 @@
-//! `journey_starts`: which elements start a journey.
-//!
-//! Usage: `journey_starts(times, goals, timeout)`
-//! - `times`: list of timestamps of any unit, ascending (not checked)
-//! - `goals`: list of booleans, parallel to `times`: the element reaches a goal; null counts as false
-//! - `timeout`: interval, duration or whole microseconds; constant or column
-//!
-//! Returns: list of booleans, parallel to `times`: true for the first element, for each that comes more than `timeout`
-//!          (strictly) after the one before it, and for each that follows a goal. A goal is thus the last element of
-//!          its journey. Null when any argument is null.
-//! Memory:  one bit per element.
-//! Errors:  lists of different lengths, a null among the times, a negative timeout, an interval of months; other
-//!          types, at planning.
+//! `journey_starts`: which elements start a journey; the rule is that of [`Starts`].
 
 use std::sync::{Arc, LazyLock};
 
@@ -21,7 +9,7 @@ use datafusion::logical_expr::{
 };
 
 use super::arguments::{coerce_booleans, coerce_span, coerce_times, expect_count, list_type};
-use super::document;
+use super::documentation::{Example, Manual, Section};
 use super::starts::Starts;
 
 /// The function `journey_starts`.
@@ -65,18 +53,43 @@ impl ScalarUDFImpl for JourneyStarts {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Marks the elements of an ascending list of times that start a journey: the first one, each that comes \
-                 more than the timeout after the one before it, and each that follows a goal.",
-                "journey_starts(times, goals, timeout)",
-                "select journey_starts([timestamp '2026-01-01T10:00:00', timestamp '2026-01-01T11:00:00'], \
-                 [true, false], interval '30 days');",
-                &[
-                    ("times", "List of timestamps, ascending."),
+            Manual {
+                section: Section::Journeys,
+                syntax: &["journey_starts(times, goals, timeout)"],
+                summary: "Marks the elements of an ascending list of times that start a journey: the first, each that \
+                          comes more than a timeout after the one before it, and each that follows a goal.",
+                details: "",
+                arguments: &[
+                    ("times", "List of timestamps of any unit, ascending; that is not checked."),
                     ("goals", "List of booleans, parallel to the times: whether the event reaches a goal."),
-                    ("timeout", "Interval or whole microseconds; a gap of exactly this length does not cut."),
+                    (
+                        "timeout",
+                        "How long a journey may rest, an interval, a duration, text such as `'30 minutes'` or whole \
+                         microseconds; a constant or a column. A rest of exactly this length does not end it.",
+                    ),
                 ],
-            )
+                example: Example {
+                    query: "
+                        select journey_starts(
+                          [timestamp '2026-01-05', timestamp '2026-01-06', timestamp '2026-01-07',
+                           timestamp '2026-03-01'],
+                          [false, true, false, false], interval '30 days') as starts
+                    ",
+                    rows: &["starts", "[true, false, true, true]"],
+                },
+                returns: "list of booleans, parallel to the times. A goal is the last element of its journey.",
+                parts: &[],
+                nulls: "a null goal counts as false; null when an argument is null; a null among the times is an \
+                        error.",
+                order: "that of the lists.",
+                ties: "elements of equal time belong to one journey, unless a goal parts them.",
+                memory: "a bit per element.",
+                errors: "lists of different lengths, a null among the times, a negative timeout, an interval of \
+                         months; other types, at planning.",
+                source: "our own: a journey leads from the first touch to the goal, or to inactivity.",
+                differs: &[],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

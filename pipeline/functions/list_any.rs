@@ -1,10 +1,4 @@
 //! `list_any`: whether any element of a list is true.
-//!
-//! Usage: `list_any(list)`
-//! - `list`: list of booleans; a null element counts as false
-//!
-//! Returns: boolean; false for an empty list, null for null.
-//! Errors:  another element type, at planning.
 
 use std::sync::{Arc, LazyLock};
 
@@ -17,7 +11,7 @@ use datafusion::logical_expr::{
 };
 
 use super::arguments::{Lists, coerce_booleans, expect_count, to_booleans};
-use super::document;
+use super::documentation::{Example, Manual, Section, Unlike};
 
 /// The function `list_any`.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -60,13 +54,30 @@ impl ScalarUDFImpl for ListAny {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns whether any element of a list of booleans is true. A null element counts as false; an empty \
-                 list gives false, null gives null.",
-                "list_any(list)",
-                "select list_any([false, null, true]);",
-                &[("list", "List of booleans.")],
-            )
+            Manual {
+                section: Section::Lists,
+                syntax: &["list_any(list)"],
+                summary: "Tells whether any element of a list of booleans is true.",
+                details: "",
+                arguments: &[("list", "List of booleans.")],
+                example: Example {
+                    query: "select list_any([false, null, true]) as any, list_any([false, null]) as none",
+                    rows: &["any | none", "true | false"],
+                },
+                returns: "boolean; false for an empty list.",
+                parts: &[],
+                nulls: "a null element counts as false; null for a null list.",
+                order: "none.",
+                ties: "",
+                memory: "a bit per list.",
+                errors: "another type of element, at planning.",
+                source: "our own.",
+                differs: &[Unlike {
+                    whom: "`true = any(list)` of SQL",
+                    by: &["null elements are false, where it is null if no element is true and one is null"],
+                }],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

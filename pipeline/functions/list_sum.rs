@@ -1,13 +1,7 @@
 //! `list_sum`: the sum of a list's elements.
 //!
-//! Usage: `list_sum(list)`
-//! - `list`: list of `Decimal128`, whole numbers or floating-point numbers; null elements are skipped
-//!
-//! Returns: `Decimal128(38, scale)`, `Int64` or `Float64`; 0 for a list without a number, null for null.
-//! Replaces: DataFusion's alias of `array_sum`, which adds decimals as floating-point numbers and gives null for a list
-//!          without a number; that one stays in reach as `array_sum`.
-//! Order:   floating-point elements are added in list order.
-//! Errors:  a sum out of the range of its type, never a wrap; another element type, at planning.
+//! Replaces DataFusion's alias of `array_sum`, which adds decimals as floating-point numbers and gives null for a list
+//! without a number; that one stays in reach as `array_sum`.
 
 use std::sync::{Arc, LazyLock};
 
@@ -22,7 +16,7 @@ use datafusion::logical_expr::{
 };
 
 use super::arguments::{Lists, coerce_list, element_type, expect_count};
-use super::document;
+use super::documentation::{Example, Manual, Section, Unlike};
 
 /// The type of the sum of elements of a type; `None` when they are not numbers that we add.
 fn sum_type(element: &DataType) -> Option<DataType> {
@@ -119,13 +113,34 @@ impl ScalarUDFImpl for ListSum {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns the sum of a list's elements, skipping nulls: 0 for a list without a number, null for null. \
-                 Decimals widen to 38 digits; a sum out of range is an error.",
-                "list_sum(list)",
-                "select list_sum([1.50, null, 2.25]);",
-                &[("list", "List of decimals, whole or floating-point numbers.")],
-            )
+            Manual {
+                section: Section::Lists,
+                syntax: &["list_sum(list)"],
+                summary: "Adds up the elements of a list, exactly where they are decimals or whole numbers.",
+                details: "",
+                arguments: &[("list", "List of decimals, whole or floating-point numbers.")],
+                example: Example {
+                    query: "select list_sum([1.50, null, 2.25]) as sum, list_sum([null]) as of_nothing",
+                    rows: &["sum | of_nothing", "3.75 | 0"],
+                },
+                returns: "`Decimal128(38, scale)`, `Int64` or `Float64` after the elements; 0 for a list without a \
+                          number.",
+                parts: &[],
+                nulls: "null elements are skipped; null for a null list.",
+                order: "floating-point elements are added in the order of the list; for others it does not matter.",
+                ties: "",
+                memory: "the result, and elements of narrower types once more as `Int64` or `Float64`.",
+                errors: "a sum out of the range of its type, never a wrap; another type of element, at planning.",
+                source: "our own.",
+                differs: &[Unlike {
+                    whom: "`array_sum` of the engine",
+                    by: &[
+                        "decimals are added exactly, where it adds them as floating-point numbers",
+                        "a list without a number has the sum 0, where its is null",
+                    ],
+                }],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

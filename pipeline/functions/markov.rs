@@ -1,40 +1,10 @@
 //! `markov_removal`: what would be lost without a channel, by a Markov chain over all paths of a group.
 //!
-//! Usage: `markov_removal(order, path, conversions, nulls [, value])`
-//! - `order`: a whole number from 1 to 4: the touches before it that say where a walk goes next
-//! - `path`: list of text, the channels of a journey in order, as they are; [`path_collapse`] makes equal neighbours one
-//! - `conversions`, `nulls`: whole numbers or booleans, how many journeys took this path and converted, and did not
-//! - `value`: decimal or whole number, the value of the conversions of this row
+//! Runs of touches are counted as whole numbers ([`path_counts`]), the chain is made of the counts in the order of the
+//! channels' names ([`chain`]) and solved without subtractions, by elimination or by sweeps ([`solve`]). So the same
+//! rows give the same bits, whatever their order and partitions.
 //!
-//! Returns: list of `(channel, removal_effect, conversions, value)`, a record per channel, by name. `removal_effect`
-//!          is the share of the conversions that are lost when every way into the channel leads to null, from 0 to 1;
-//!          it is also the share of the chain's converting walks that touch the channel. `conversions` and `value` are
-//!          the channel's part of all conversions and of all value, in proportion to the removal effects, so they add
-//!          up to them. All journeys count towards these, those without a touch as well.
-//! Nulls:   a row without path is skipped, a null count or value is 0; a null in a path is a channel of its own, whose
-//!          record has a null `channel` and comes last. Without `value`, the values are null; so are removal effects
-//!          where nothing converts, and credits where no channel has a removal effect. A row whose counts are both 0
-//!          is skipped. A group without rows has no records.
-//! Order:   none: rows may come in any order and from any partitions; counts are whole numbers, and the solution goes
-//!          by the names of the channels. The same rows give the same bits.
-//! Model:   a state is the last `order` touches, fewer at the start of a path, so that short paths need no padding of
-//!          their own. From state to state a walk goes as often as the paths do. Without `nulls` every walk converts.
-//! Memory:  per group and distinct run of `order + 1` touches some 100 bytes, whatever the number of rows. For the result
-//!          of a group, one after another: as much once more, and 160 bytes per state or, with up to 3 900 states, at
-//!          most 125 MB.
-//! Errors:  another order, a count or value of another type, a `distinct` call, at planning; a negative count, sums of
-//!          more than 64 bits; and a chain that needs more than 10 billion steps (ten seconds to a minute). 120 000
-//!          states and 50 channels with walks of 8 touches take 5 seconds, 2 000 states of as many channels 13. The
-//!          time grows with states, channels and the mean length of a walk: 7 000 states, 20 channels and walks of
-//!          2 000 touches are too much together.
-//! Source:  Anderl et al. 2016, "Mapping the customer journey". Removal effects are exact, in closed form.
-//! Differs: from ChannelAttribution (R, Python) `markov_model`, which simulates walks until results differ by less than
-//!          5 %, counts a walk longer than the longest path as lost, and draws a value for each simulated conversion by
-//!          its last state, with a removal effect of value beside that of conversions; here there is no random number
-//!          and no limit on a walk, and value is shared like conversions. It leaves out a state that repeats, which
-//!          changes no removal effect. The removal effects of conversions agree within its tolerance.
-//!
-//! [`path_collapse`]: super::path
+//! [`path_counts`]: super::path_counts
 
 mod chain;
 mod solve;
@@ -52,7 +22,7 @@ use datafusion::logical_expr::{
 use self::chain::Chain;
 use self::solve::removal_effects;
 use super::arguments::empty_list;
-use super::document;
+use super::documentation::{Example, Manual, Section, Unlike};
 use super::path_counts::{
     Credit, Entries, Keys, Model, SinglePathCounts, accumulator_of, check_parameter, coerce_arguments, result_type,
     state_fields,
@@ -116,6 +86,75 @@ impl Model for Markov {
     }
 }
 
+/// The contract, which `markov_attribution` shares.
+pub(super) const MANUAL: Manual = Manual {
+    section: Section::Attribution,
+    syntax: &["markov_removal(order, path, conversions, nulls[, value])"],
+    summary: "Returns the exact Markov removal effect of each channel of a group of paths, and its share of the \
+              conversions.",
+    details: "",
+    arguments: &[
+        ("order", "Whole number from 1 to 4, a constant: how many touches say where a walk goes next."),
+        (
+            "path",
+            "List of text: the channels of a journey, in order, as they are; `path_collapse` makes equal neighbours \
+             one.",
+        ),
+        ("conversions", "Whole number or boolean: how many journeys took this path and converted."),
+        ("nulls", "Whole number or boolean: how many took it and did not convert."),
+        ("value", "Decimal or whole number: the value of the conversions of this row; may be left out."),
+    ],
+    example: Example {
+        query: "
+            select unnest(markov_removal(1, path, conversions, nulls)) as credit
+            from (values (['web', 'store'], 3, 3), (['web'], 3, 3)) as paths(path, conversions, nulls)
+        ",
+        rows: &[
+            "credit",
+            "{channel: store, removal_effect: 0.5, conversions: 2.0, value: }",
+            "{channel: web, removal_effect: 1.0, conversions: 4.0, value: }",
+        ],
+    },
+    returns: "list of records `(channel, removal_effect, conversions, value)`, one per channel, by name. \
+              `conversions` and `value` are the channel's part of all conversions and of all value, in proportion to \
+              the removal effects, so they add up to them but for rounding; all journeys count towards these, those \
+              without a touch as well. A group without rows has no records.",
+    parts: &[(
+        "Model",
+        "a state is the last `order` touches, fewer at the start of a path, so that short paths need no padding. From \
+         state to state a walk goes as often as the paths do. The removal effect of a channel is the share of the \
+         conversions that are lost when every way into it leads to null, from 0 to 1; it is also the share of the \
+         converting walks that touch the channel. Without `nulls` every walk converts.",
+    )],
+    nulls: "a row without path is skipped, a null count or value is 0, and a row whose counts are both 0 is skipped; \
+            a null in a path is a channel of its own, whose record has a null `channel` and comes last. Without \
+            `value` the values are null; so are removal effects where nothing converts, and credits where no channel \
+            has a removal effect.",
+    order: "none: rows may come in any order and from any partitions, and the same rows give the same bits. Within a \
+            path the order is the point.",
+    ties: "",
+    memory: "per group and distinct run of `order + 1` touches some 100 bytes, whatever the number of rows. For the \
+             result of a group, one after another: as much once more, and 160 bytes per state or, with up to 3 900 \
+             states, at most 125 MB.",
+    errors: "another order, a count or value of another type, a `distinct` call, at planning; a negative count; sums \
+             of more than 64 bits (of value: 38 digits); a chain that needs more than its budget, which is up to a \
+             minute. 120 000 states and 50 channels with walks of 8 touches take 5 seconds, 2 000 states of as many \
+             channels 13; 7 000 states, 20 channels and walks of 2 000 touches are too much together.",
+    source: "Anderl and others, Mapping the customer journey, 2016; removal effects in closed form, as shares of \
+             walks through an absorbing Markov chain.",
+    differs: &[Unlike {
+        whom: "`markov_model` of ChannelAttribution (R, Python)",
+        by: &[
+            "there is no random number, where it simulates walks until results differ by less than 5 %; the removal \
+             effects of conversions agree within its tolerance",
+            "a walk has no longest length, where it counts one longer than the longest path as lost",
+            "value is shared like conversions, where it draws a value for each simulated conversion by its last state \
+             and has a removal effect of value",
+            "a state may follow itself, where it leaves repeats out, which changes no removal effect",
+        ],
+    }],
+};
+
 /// The function `markov_removal`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct MarkovRemoval {
@@ -174,27 +213,7 @@ impl AggregateUDFImpl for MarkovRemoval {
     }
 
     fn documentation(&self) -> Option<&Documentation> {
-        static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns the exact Markov removal effect of each channel of a group of paths: a list of records \
-                 (channel, removal_effect, conversions, value), by name. The removal effect is the share of the \
-                 conversions that are lost when every way into the channel leads to null; conversions and value are \
-                 shared in proportion to it and add up to all of them. Rows may come in any order; no random numbers. \
-                 A row without path is skipped, a null count is 0. Unlike ChannelAttribution, which simulates walks, \
-                 the answer is exact, walks have no longest length, and value is shared like conversions.",
-                "markov_removal(order, path, conversions, nulls [, value])",
-                "select unnest(markov_removal(1, path, conversions, nulls)) as credit from (values \
-                 (['web', 'store'], 3, 1), (['web'], 1, 5), (['email', 'web'], 0, 2)) \
-                 as paths(path, conversions, nulls);",
-                &[
-                    ("order", "A whole number from 1 to 4: the touches that say where a walk goes next."),
-                    ("path", "A list of text: the channels of a journey, in order."),
-                    ("conversions", "How many journeys took this path and converted: a whole number or boolean."),
-                    ("nulls", "How many took it and did not convert; all walks convert without."),
-                    ("value", "The value of the conversions of this row: decimal or whole number."),
-                ],
-            )
-        });
+        static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| MANUAL.document());
         Some(&DOCUMENTATION)
     }
 }

@@ -1,5 +1,7 @@
 //! DataFusion functions: the words of journey SQL. One function is one file; a new one adds its `mod` line and a line
-//! in [`scalar_functions`], [`aggregate_functions`] or [`window_functions`].
+//! in [`scalar_functions`], [`aggregate_functions`] or [`window_functions`]. What users may expect of a function stands in
+//! its manual (see `documentation.rs`), which the engine, the shell, the README and the reference show; the head of its
+//! file says how it is made.
 //!
 //! Times are microseconds, UTC; lists of one customer or journey are parallel: element `i` of each describes event `i`.
 
@@ -10,6 +12,7 @@ mod changes;
 mod content_id;
 mod content_number;
 mod count;
+mod documentation;
 mod elements;
 mod funnel;
 mod gap_starts;
@@ -35,6 +38,7 @@ mod sequence;
 mod sequence_next_node;
 mod sessionize;
 mod shapley;
+mod show_functions;
 mod single_phase;
 mod split;
 mod starts;
@@ -46,11 +50,13 @@ mod window_funnel;
 use std::sync::Arc;
 
 use datafusion::execution::context::SessionContext;
-use datafusion::logical_expr::{AggregateUDF, DocSection, Documentation, ScalarUDF, WindowUDF};
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 
 pub use content_id::{content_hash, content_id};
+pub use documentation::{Documented, Paragraph, documented, known_to};
 pub use path_tables::{PathTable, path_tables};
 pub use row_patterns::standard_sql;
+pub use show_functions::show_functions;
 pub use single_phase::single_phase_first;
 
 /// Every scalar function.
@@ -122,27 +128,6 @@ pub fn register_all(ctx: &SessionContext) {
     row_patterns::register(ctx);
 }
 
-/// The last sentence of a description: what differs from the function of ClickHouse that gave the name. The tests hold it
-/// against a list of their own, item by item.
-fn unlike_clickhouse(theirs: &str, differences: &[&str]) -> String {
-    format!(" Unlike ClickHouse's {theirs}: {}.", differences.join("; "))
-}
-
-/// Differences that several functions share.
-const NULL_CONDITIONS: &str = "null conditions are false, where it passes over rows in which any condition is null";
-const NULL_ARGUMENTS: &str = "every argument may be null, where it takes at most 8 such";
-const TIMES: &str = "signed numbers and times finer than a second are taken, which it refuses";
-
-/// Documentation of a function for SQL users: what it returns, its syntax, a query that runs, its arguments.
-fn document(description: &str, syntax: &str, example: &str, arguments: &[(&str, &str)]) -> Documentation {
-    let section = DocSection { include: true, label: "Journey Functions", description: None };
-    let documentation = Documentation::builder(section, description, syntax).with_sql_example(example);
-    arguments
-        .iter()
-        .fold(documentation, |documentation, (name, meaning)| documentation.with_argument(*name, *meaning))
-        .build()
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -153,17 +138,14 @@ mod tests {
     /// Built-in functions that ours replace; each of ours says why.
     const REPLACED: [&str; 1] = ["list_sum"];
 
-    /// Name, aliases and documentation of every function.
-    fn all() -> Vec<(String, Vec<String>, Option<Documentation>)> {
-        let scalars = scalar_functions().into_iter().map(|function| {
-            (function.name().to_owned(), function.aliases().to_vec(), function.documentation().cloned())
-        });
-        let aggregates = aggregate_functions().into_iter().map(|function| {
-            (function.name().to_owned(), function.aliases().to_vec(), function.documentation().cloned())
-        });
-        let windows = window_functions().into_iter().map(|function| {
-            (function.name().to_owned(), function.aliases().to_vec(), function.documentation().cloned())
-        });
+    /// Name and aliases of every function.
+    fn all() -> Vec<(String, Vec<String>)> {
+        let scalars =
+            scalar_functions().into_iter().map(|function| (function.name().to_owned(), function.aliases().to_vec()));
+        let aggregates =
+            aggregate_functions().into_iter().map(|function| (function.name().to_owned(), function.aliases().to_vec()));
+        let windows =
+            window_functions().into_iter().map(|function| (function.name().to_owned(), function.aliases().to_vec()));
         scalars.chain(aggregates).chain(windows).collect()
     }
 
@@ -178,39 +160,11 @@ mod tests {
             .filter(|name| !REPLACED.contains(&name.as_str()))
             .cloned()
             .collect();
-        for (name, aliases, _) in all() {
+        for (name, aliases) in all() {
             assert!(taken.insert(name.clone()), "{name} is taken twice");
             for alias in aliases {
                 assert!(taken.insert(alias.clone()), "{alias} is taken twice");
             }
-        }
-    }
-
-    #[test]
-    fn every_function_is_documented_with_an_example() {
-        for (name, _, documentation) in all() {
-            let documentation = documentation.unwrap_or_else(|| panic!("{name} has no documentation"));
-            assert!(!documentation.description.is_empty(), "{name} has no description");
-            assert!(
-                documentation.syntax_example.starts_with(&format!("{name}(")),
-                "{name}: syntax of another function"
-            );
-            let example = documentation.sql_example.unwrap_or_default();
-            assert!(example.contains(&name), "{name} has no example");
-        }
-    }
-
-    #[tokio::test]
-    async fn the_examples_run() {
-        let ctx = SessionContext::new();
-        register_all(&ctx);
-        let events = "create table events as select 'c-1' as customer_id, 'e-1' as event_id, 'web' as channel, \
-                      timestamp '2026-01-01T10:00:00Z' as occurred_at";
-        ctx.sql(events).await.unwrap().collect().await.unwrap();
-        for (name, _, documentation) in all() {
-            let example = documentation.and_then(|documentation| documentation.sql_example).unwrap_or_default();
-            let rows = ctx.sql(&example).await.unwrap().count().await.unwrap();
-            assert!(rows > 0, "{name}: {example}");
         }
     }
 

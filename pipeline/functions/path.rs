@@ -1,20 +1,6 @@
 //! `path_collapse` and `path_text`: a journey's path without repeats, as a list and as one text.
 //!
-//! Usage: `path_collapse(list)`
-//! - `list`: list of any plain type; two neighbouring nulls are equal
-//!
-//! Returns: the list with each run of equal neighbours made one element, of the same element type; null for null.
-//! Memory:  two bits per element, and the result.
-//!
-//! Usage: `path_text(touchpoints, limit)`
-//! - `touchpoints`: list of text
-//! - `limit`: whole number from 1
-//!
-//! Returns: `Utf8`, the first `limit` elements of the collapsed list joined with ` > `, and ` > …` when more follow; a
-//!          null element reads `(none)`; the empty text for an empty list; null when an argument is null.
-//! Memory:  a bit per element, and the result.
-//!
-//! Errors:  an argument of another type, at planning; a limit below 1.
+//! What a limited path is, [`Limits`], `path_edges` shares.
 
 use std::sync::{Arc, LazyLock};
 
@@ -28,7 +14,7 @@ use datafusion::logical_expr::{
 
 use super::arguments::{Lists, TextColumn, coerce_list, coerce_texts, expect_count};
 use super::changes::{Changes, is_comparable};
-use super::document;
+use super::documentation::{Example, Manual, Section, Unlike};
 use super::elements::Rows;
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -88,13 +74,27 @@ impl ScalarUDFImpl for PathCollapse {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns the list with each run of equal neighbours made one element. Two neighbouring nulls are equal. \
-                 Null for a null list.",
-                "path_collapse(list)",
-                "select path_collapse(['home', 'home', 'product', 'home']);",
-                &[("list", "A list of text, numbers or times.")],
-            )
+            Manual {
+                section: Section::Paths,
+                syntax: &["path_collapse(list)"],
+                summary: "Returns a list with each run of equal neighbours made one element.",
+                details: "",
+                arguments: &[("list", "List of text, numbers, times or booleans, in journey order.")],
+                example: Example {
+                    query: "select path_collapse(['home', 'home', 'product', 'home']) as path",
+                    rows: &["path", "[home, product, home]"],
+                },
+                returns: "list of the same element type.",
+                parts: &[],
+                nulls: "two neighbouring nulls are equal; null for a null list.",
+                order: "that of the list.",
+                ties: "",
+                memory: "two bits per element, and the result.",
+                errors: "an argument that is not a list of plain values, at planning.",
+                source: "the exposure transform of Snowplow's attribution.",
+                differs: &[],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }
@@ -164,16 +164,38 @@ impl ScalarUDFImpl for PathText {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns a path as text: equal neighbours made one, the first `limit` joined with ` > `, and ` > …` \
-                 appended when more follow. A null touchpoint reads `(none)`. Null when an argument is null.",
-                "path_text(touchpoints, limit)",
-                "select path_text(['home', 'home', 'product', 'checkout'], 2);",
-                &[
-                    ("touchpoints", "A list of text, in journey order."),
-                    ("limit", "How many touchpoints to show, from 1."),
+            Manual {
+                section: Section::Paths,
+                syntax: &["path_text(touchpoints, limit)"],
+                summary: "Returns a path as one text: equal neighbours made one, the first of them joined with ` > `, \
+                          and ` > …` appended when more follow.",
+                details: "",
+                arguments: &[
+                    ("touchpoints", "List of text, in journey order."),
+                    ("limit", "Whole number from 1: how many touchpoints to show; a constant or a column."),
                 ],
-            )
+                example: Example {
+                    query: "
+                        select path_text(['home', 'home', 'product', 'checkout'], 2) as first_two,
+                          path_text(['home', null], 2) as whole
+                    ",
+                    rows: &["first_two | whole", "home > product > … | home > (none)"],
+                },
+                returns: "text; empty for an empty list.",
+                parts: &[],
+                nulls: "a null touchpoint reads `(none)`; null when an argument is null.",
+                order: "that of the list.",
+                ties: "",
+                memory: "a bit per element, and the result.",
+                errors: "a limit below 1; other types, at planning.",
+                source: "our own.",
+                differs: &[Unlike {
+                    whom: "PostHog's paths",
+                    by: &["a journey is not split after 30 minutes, and a path ends at the limit given, where its \
+                           keeps the first 5 events or collapses the middle"],
+                }],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

@@ -1,19 +1,7 @@
 //! `path_edges`: the edges of a journey's collapsed path, from its start to its exit.
 //!
-//! Usage: `path_edges(touchpoints, times, limit)`
-//! - `touchpoints`: list of text, in journey order
-//! - `times`: list of timestamps of any unit, one per touchpoint
-//! - `limit`: whole number from 1: the nodes of a path are its first `limit` touchpoints, equal neighbours made one
-//!
-//! Returns: list of `(position Int64, from_touchpoint, to_touchpoint, seconds Float64)`, in path order. An edge leads
-//!          from the node at `position` to the one at `position + 1`. The first leads from `(start)`, at position 0;
-//!          the last to `(exit)` when the path ends there, to `(rest)` when it goes on. Empty for a journey without
-//!          touches; null when an argument is null.
-//! Seconds: from the first touch of one run of equal touchpoints to the first touch of the next, with fraction; also
-//!          into `(rest)`; null from `(start)`, into `(exit)`, and where a time is null.
-//! Law:     over any set of journeys, as many edges lead into a node (position, touchpoint) as out of it.
-//! Memory:  24 bytes and two string views per edge.
-//! Errors:  an argument of another type, at planning; a limit below 1; lists that differ in length.
+//! Over any set of journeys as many edges lead into a node (position, touchpoint) as out of it: a test says so.
+//! Touchpoints are compared by number and go out as string views.
 
 use std::sync::LazyLock;
 
@@ -25,7 +13,7 @@ use datafusion::logical_expr::{
 
 use super::arguments::{Lists, coerce_texts, coerce_times, expect_count, to_times};
 use super::changes::Runs;
-use super::document;
+use super::documentation::{Example, Manual, Section, Unlike};
 use super::elements::{
     Names, Optionals, Rows, integers, record_fields, records_type, seconds, seconds_between, time_at,
 };
@@ -105,21 +93,61 @@ impl ScalarUDFImpl for PathEdges {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns the edges of a journey's path, equal neighbours made one: a list of records (position, \
-                 from_touchpoint, to_touchpoint, seconds). The first leads from `(start)`, at position 0; the last to \
-                 `(exit)` when the path ends within its first `limit` touchpoints, to `(rest)` when it goes on. \
-                 `seconds` is the time between the first touches of two runs; null from `(start)` and into `(exit)`. \
-                 Null when an argument is null.",
-                "path_edges(touchpoints, times, limit)",
-                "select unnest(path_edges(['home', 'product'], \
-                 [timestamp '2026-01-01T10:00:00', timestamp '2026-01-01T10:00:09'], 8));",
-                &[
-                    ("touchpoints", "A list of text, in journey order."),
-                    ("times", "A list of timestamps, one per touchpoint."),
-                    ("limit", "How many touchpoints of a path are nodes, from 1."),
+            Manual {
+                section: Section::Paths,
+                syntax: &["path_edges(touchpoints, times, limit)"],
+                summary: "Returns the edges of a journey's path, equal neighbours made one, from its start to its \
+                          exit.",
+                details: "Over any set of journeys, as many edges lead into a node (position, touchpoint) as out of \
+                          it.",
+                arguments: &[
+                    ("touchpoints", "List of text, in journey order."),
+                    ("times", "List of timestamps of any unit, one per touchpoint."),
+                    (
+                        "limit",
+                        "Whole number from 1: how many touchpoints of the collapsed path are nodes; a constant or a \
+                         column.",
+                    ),
                 ],
-            )
+                example: Example {
+                    query: "
+                        select unnest(path_edges(
+                          ['home', 'home', 'product', 'cart'],
+                          [timestamp '2026-01-05T10:00:00', timestamp '2026-01-05T10:00:04',
+                           timestamp '2026-01-05T10:00:09', timestamp '2026-01-05T10:02:00'], 2)) as edge
+                    ",
+                    rows: &[
+                        "edge",
+                        "{position: 0, from_touchpoint: (start), to_touchpoint: home, seconds: }",
+                        "{position: 1, from_touchpoint: home, to_touchpoint: product, seconds: 9.0}",
+                        "{position: 2, from_touchpoint: product, to_touchpoint: (rest), seconds: 111.0}",
+                    ],
+                },
+                returns: "list of records `(position, from_touchpoint, to_touchpoint, seconds)`, in path order. An \
+                          edge leads from the node at `position` to the one at `position + 1`. The first leads from \
+                          `(start)`, at position 0; the last to `(exit)` when the path ends there, to `(rest)` when \
+                          it goes on. Empty for a journey without touches.",
+                parts: &[(
+                    "Seconds",
+                    "`Float64`, from the first touch of one run of equal touchpoints to the first touch of the next, \
+                     also into `(rest)`; null from `(start)`, into `(exit)`, and where a time is null.",
+                )],
+                nulls: "neighbouring null touchpoints are equal; null when an argument is null.",
+                order: "that of the lists.",
+                ties: "",
+                memory: "24 bytes and two string views per edge.",
+                errors: "a limit below 1, lists of different lengths; other types, at planning.",
+                source: "our own.",
+                differs: &[Unlike {
+                    whom: "PostHog's paths",
+                    by: &[
+                        "a journey is not split after 30 minutes",
+                        "a path has the length given and every edge is returned, where its has the first 5 events and \
+                         the 50 most frequent edges",
+                    ],
+                }],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

@@ -1,21 +1,6 @@
 //! `path_slice`: the part of a journey from one touchpoint to another, before one, or after one.
 //!
-//! Usage: `path_slice([list,] touchpoints, from, to[, occurrence])`
-//! - `list`: list of anything, parallel to `touchpoints`: what to cut; `touchpoints` itself when left out
-//! - `touchpoints`: list of text, in journey order
-//! - `from`, `to`: text, the touchpoints between which to cut, both included; a null one leaves its end open
-//! - `occurrence`: `'first'` (when left out) or `'last'`: which stretch, where there are several
-//!
-//! Returns: list of the type of `list`. `first` is the stretch from the first `from` to the first `to` behind it; `last`
-//!          is the same read backwards: from the last `from` that stands before the last `to`, to that one. With one
-//!          open end that is, for `first`, all up to the first `to` or all from the first `from` on; for `last`, the
-//!          last one. `from` and `to` are two touches, also where they are the same touchpoint. Null when the journey
-//!          has no such stretch, and for a null list.
-//! Nulls:   a null touchpoint is no one's `from` or `to`; null elements of a slice stay.
-//! Memory:  4 bytes per touch, 4 per element kept, and the result; texts are not decoded.
-//! Errors:  lists of different lengths; another occurrence, at planning where it is constant; other types, at planning.
-//! Source:  our own. PostHog's paths know a start point, an end point and both; they cut at the first start and the last
-//!          end, which here is a slice of a slice.
+//! Touchpoints are compared by number; texts are not decoded. A constant is looked up once per batch.
 
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
@@ -29,7 +14,7 @@ use datafusion::logical_expr::{
 };
 
 use super::arguments::{Lists, Texts, coerce_list, coerce_text, coerce_texts, element_type};
-use super::document;
+use super::documentation::{Example, Manual, Section, Unlike};
 use super::elements::{Names, Rows};
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -197,22 +182,57 @@ impl ScalarUDFImpl for PathSlice {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns the part of a journey from one touchpoint to another, both included; a null one leaves its end \
-                 open. Cuts the touchpoints, or a list parallel to them. 'first' takes the stretch from the first from \
-                 to the first to behind it, 'last' the one from the last from before the last to, to that one. Null \
-                 when there is no such stretch.",
-                "path_slice([list,] touchpoints, from, to[, occurrence])",
-                "select path_slice(['home', 'cart', 'help', 'purchase', 'home'], 'cart', 'purchase') as between, \
-                 path_slice([1, 2, 3], ['home', 'cart', 'help'], 'cart', null) as positions_from_cart;",
-                &[
-                    ("list", "List of anything, parallel to the touchpoints, to cut instead of them."),
+            Manual {
+                section: Section::Paths,
+                syntax: &["path_slice([list,] touchpoints, from, to[, occurrence])"],
+                summary: "Returns the part of a journey from one touchpoint to another, both included.",
+                details: "`from` and `to` are two touches, also where they are the same touchpoint.",
+                arguments: &[
+                    (
+                        "list",
+                        "List of anything, parallel to the touchpoints: what to cut; the touchpoints themselves when \
+                         left out.",
+                    ),
                     ("touchpoints", "List of text, in journey order."),
                     ("from", "Text: where to begin; null for the start of the journey."),
                     ("to", "Text: where to end; null for its end."),
-                    ("occurrence", "'first', also when left out, or 'last'."),
+                    (
+                        "occurrence",
+                        "`'first'`, also when left out, or `'last'`: which stretch, where there are several.",
+                    ),
                 ],
-            )
+                example: Example {
+                    query: "
+                        select path_slice(touchpoints, 'cart', 'buy') as between,
+                          path_slice([1, 2, 3, 4, 5], touchpoints, null, 'help') as positions_up_to_help,
+                          path_slice(touchpoints, 'help', 'cart') as never
+                        from (values (['home', 'cart', 'help', 'buy', 'home'])) as journeys(touchpoints)
+                    ",
+                    rows: &["between | positions_up_to_help | never", "[cart, help, buy] | [1, 2, 3] | "],
+                },
+                returns: "list of the type of the list that is cut; null when the journey has no such stretch.",
+                parts: &[(
+                    "Occurrence",
+                    "`first` is the stretch from the first `from` to the first `to` behind it; `last` is the same \
+                     read backwards: from the last `from` that stands before the last `to`, to that one. With one \
+                     open end that is, for `first`, all up to the first `to` or all from the first `from` on; for \
+                     `last`, the last one.",
+                )],
+                nulls: "a null touchpoint is no one's `from` or `to`; null elements of a slice stay; a null `from` or \
+                        `to` leaves its end open; null for a null list or occurrence.",
+                order: "that of the lists.",
+                ties: "",
+                memory: "4 bytes per touch, 4 per element kept, and the result.",
+                errors: "lists of different lengths; another occurrence, at planning where it is constant; other \
+                         types, at planning.",
+                source: "our own.",
+                differs: &[Unlike {
+                    whom: "PostHog's paths with a start and an end point",
+                    by: &["a stretch leads from a touchpoint to the next that fits, where its leads from the first \
+                           start to the last end: here a slice of a slice"],
+                }],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

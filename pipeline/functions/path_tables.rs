@@ -1,23 +1,9 @@
 //! `markov_attribution` and `shapley_attribution`: attribution over a table of paths, as a table.
 //!
-//! Usage: `select … from markov_attribution((query), order)`, `select … from shapley_attribution((query), game)`
-//! - `query`: any query, in parentheses; its columns are, in order, what [`markov_removal`] and [`shapley`] take:
-//!   path, conversions, nulls, and perhaps value
-//! - `order`, `game`: as there
-//!
-//! Returns: a row per channel, in no order: `channel`, `removal_effect` or `shapley_value`, `conversions`, `value`.
-//!          No rows for a table without paths.
-//! Nulls, memory, differences: those of the aggregates.
-//! Errors:  another number of arguments or columns, a table's name in place of a query, lateral, a sample, an ordinality
-//!          and other clauses behind the call, at planning. An alias may name the columns.
-//!
 //! A table function of DataFusion gets constants, not tables. So these are not table functions to it: a planner of
 //! relations, which sees the statement before that rule, turns a call into the aggregate over the query and the rows of
 //! its result. What is planned has no node of its own: it optimises, explains and travels like any other query, and
 //! what it reads stays visible in the statement.
-//!
-//! [`markov_removal`]: super::markov
-//! [`shapley`]: super::shapley
 
 use std::sync::{Arc, LazyLock};
 
@@ -31,9 +17,9 @@ use datafusion::sql::sqlparser::ast::{
     Expr as SqlExpr, FunctionArg, FunctionArgExpr, Query, TableAlias, TableFactor, TableFunctionArgs as SqlArguments,
 };
 
-use super::document;
-use super::markov::MarkovRemoval;
-use super::shapley::Shapley;
+use super::documentation::{Example, Manual};
+use super::markov::{self, MarkovRemoval};
+use super::shapley::{self, Shapley};
 
 /// A function over a table of paths, called in `from`.
 #[derive(Debug)]
@@ -85,35 +71,82 @@ impl PathTable {
 /// Every function over a table of paths.
 pub fn path_tables() -> &'static [PathTable] {
     static TABLES: LazyLock<Vec<PathTable>> = LazyLock::new(|| {
-        let query = ("query", "A query in parentheses: path, conversions, nulls and perhaps value, in this order.");
         vec![
             PathTable {
                 name: "markov_attribution",
                 parameter: "order",
                 aggregate: Arc::new(MarkovRemoval::default().into()),
                 fields: ["channel", "removal_effect", "conversions", "value"],
-                documentation: document(
-                    "Returns a row per channel of a table of paths: channel, removal_effect, conversions, value, as \
-                     markov_removal does. The table is a query in parentheses.",
-                    "markov_attribution((query), order)",
-                    "select * from markov_attribution((select * from (values (['web', 'store'], 3, 1), (['web'], 1, 5)) \
-                     as paths(path, conversions, nulls)), 1) order by channel;",
-                    &[query, ("order", "A whole number from 1 to 4: the touches that say where a walk goes next.")],
-                ),
+                documentation: Manual {
+                    syntax: &["markov_attribution((query), order)"],
+                    summary: "Returns a row per channel of a table of paths: its exact Markov removal effect and its \
+                              share of the conversions, as `markov_removal` computes them.",
+                    arguments: &[
+                        (
+                            "query",
+                            "A query in parentheses; its columns are, in order, path, conversions, nulls and perhaps \
+                             value.",
+                        ),
+                        ("order", "Whole number from 1 to 4, a constant: how many touches say where a walk goes next."),
+                    ],
+                    example: Example {
+                        query: "
+                            select channel, removal_effect, conversions
+                            from markov_attribution((
+                              select * from (values (['web', 'store'], 3, 3), (['web'], 3, 3))
+                                as paths(path, conversions, nulls)
+                            ), 1)
+                            order by channel
+                        ",
+                        rows: &["channel | removal_effect | conversions", "store | 0.5 | 2.0", "web | 1.0 | 4.0"],
+                    },
+                    returns: "table of `channel`, `removal_effect`, `conversions`, `value`, a row per channel; no \
+                              rows for a table without paths.",
+                    order: "none: neither the order of the paths matters nor has the result one.",
+                    errors: "another number of arguments or columns, a table's name in place of a query, `lateral`, a \
+                             sample, an ordinality and other clauses behind the call, at planning; and what \
+                             `markov_removal` refuses.",
+                    ..markov::MANUAL
+                }
+                .document(),
             },
             PathTable {
                 name: "shapley_attribution",
                 parameter: "game",
                 aggregate: Arc::new(Shapley::default().into()),
                 fields: ["channel", "shapley_value", "conversions", "value"],
-                documentation: document(
-                    "Returns a row per channel of a table of paths: channel, shapley_value, conversions, value, as \
-                     shapley does. The table is a query in parentheses.",
-                    "shapley_attribution((query), game)",
-                    "select * from shapley_attribution((select * from (values (['web', 'store'], 3, 1), \
-                     (['web'], 1, 5)) as paths(path, conversions, nulls)), 'rate') order by channel;",
-                    &[query, ("game", "What a coalition is worth: 'conversions' or 'rate'.")],
-                ),
+                documentation: Manual {
+                    syntax: &["shapley_attribution((query), game)"],
+                    summary: "Returns a row per channel of a table of paths: its Shapley value and what it is \
+                              credited with, as `shapley` computes them.",
+                    arguments: &[
+                        (
+                            "query",
+                            "A query in parentheses; its columns are, in order, path, conversions, nulls and perhaps \
+                             value.",
+                        ),
+                        ("game", "Text, a constant: what a coalition is worth, `'conversions'` or `'rate'`."),
+                    ],
+                    example: Example {
+                        query: "
+                            select channel, shapley_value, conversions
+                            from shapley_attribution((
+                              select * from (values (['web', 'store'], 3, 1), (['web'], 1, 3))
+                                as paths(path, conversions, nulls)
+                            ), 'rate')
+                            order by channel
+                        ",
+                        rows: &["channel | shapley_value | conversions", "store | 0.125 | 1.0", "web | 0.375 | 3.0"],
+                    },
+                    returns: "table of `channel`, `shapley_value`, `conversions`, `value`, a row per channel; no rows \
+                              for a table without paths.",
+                    order: "none: neither the order of the paths matters nor has the result one.",
+                    errors: "another number of arguments or columns, a table's name in place of a query, `lateral`, a \
+                             sample, an ordinality and other clauses behind the call, at planning; and what `shapley` \
+                             refuses.",
+                    ..shapley::MANUAL
+                }
+                .document(),
             },
         ]
     });
@@ -378,16 +411,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_examples_run_and_the_functions_are_listed() {
+    async fn the_functions_are_listed() {
         let ctx =
             SessionContext::new_with_config(datafusion::prelude::SessionConfig::new().with_information_schema(true));
         super::super::register_all(&ctx);
         for table in path_tables() {
-            let documentation = table.documentation();
-            assert!(documentation.syntax_example.starts_with(&format!("{}(", table.name())));
-            let example = documentation.sql_example.clone().unwrap();
-            assert!(example.contains(table.name()), "{example}");
-            assert_eq!(rows_of(&example).await.len(), 2);
             let listed = format!("select * from information_schema.routines where routine_name = '{}'", table.name());
             assert_eq!(ctx.sql(&listed).await.unwrap().count().await.unwrap(), 1);
         }

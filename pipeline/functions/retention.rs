@@ -1,16 +1,6 @@
 //! `retention`: which of several things those who did the first one did too.
 //!
-//! Usage: `retention(cond1, cond2, …, condN)`
-//! - `cond1…condN`: booleans, 2 to 32; null counts as false
-//!
-//! Returns: list of N booleans: the first says whether a row of the group meets `cond1`; each other whether one meets
-//!          `cond1` and one, the same or another, its own condition. All false for a group without rows; never null.
-//! Order:   none: neither the order of the rows nor their times matter. Put the period into the conditions:
-//!          `retention(day = 0, day = 1, day = 7)`.
-//! Memory:  4 bytes per group.
-//! Errors:  fewer than 2 or more than 32 conditions, or one that is not boolean, at planning.
-//! Source:  ClickHouse `retention` (`AggregateFunctionRetention.cpp`), whose answer is a list of 0 and 1. It passes over a
-//!          row in which any condition is null, as its aggregates do, and takes at most 8 arguments that may be null.
+//! A group is a bit per condition, so phases merge by `or`.
 
 use std::sync::{Arc, LazyLock};
 
@@ -27,7 +17,7 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 
 use super::arguments::{item_field, list_type};
-use super::{NULL_ARGUMENTS, NULL_CONDITIONS, document, unlike_clickhouse};
+use super::documentation::{Example, Manual, NULL_ARGUMENTS, NULL_CONDITIONS, Section, Unlike};
 
 const MOST_CONDITIONS: usize = 32;
 
@@ -253,21 +243,43 @@ impl AggregateUDFImpl for Retention {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                &format!(
-                    "Returns a list of booleans, one per condition: whether a row of the group meets the first \
-                     condition, then for each other condition whether rows of the group meet both the first and that \
-                     one. Neither order nor time matter; null counts as false.{}",
-                    unlike_clickhouse("retention", &[NULL_CONDITIONS, NULL_ARGUMENTS])
-                ),
-                "retention(cond1, cond2[, ..., cond32])",
-                "select customer_id, retention(channel = 'web', channel = 'store') as went_on from events \
-                 group by customer_id;",
-                &[
+            Manual {
+                section: Section::Funnels,
+                syntax: &["retention(cond1, cond2, …, condN)"],
+                summary: "Tells which of several things those who did the first one did too.",
+                details: "Put the period into the conditions, as `retention(day = 0, day = 1, day = 7)`.",
+                arguments: &[
                     ("cond1", "Boolean: who counts at all."),
-                    ("cond2", "Boolean: what they did too; up to 31 of these."),
+                    ("cond2, …, condN", "1 to 31 booleans: what they did too."),
                 ],
-            )
+                example: Example {
+                    query: "
+                        select customer, retention(week = 0, week = 1, week = 2) as came_back
+                        from (values ('ann', 0), ('ann', 2), ('bob', 1), ('bob', 2)) as visits(customer, week)
+                        group by customer order by customer
+                    ",
+                    rows: &["customer | came_back", "ann | [true, false, true]", "bob | [false, false, false]"],
+                },
+                returns: "list of as many booleans as conditions: the first says whether a row of the group meets \
+                          `cond1`; each other whether one meets `cond1` and one, the same or another, its own \
+                          condition. All false for a group without rows; never null.",
+                parts: &[],
+                nulls: "a null condition counts as false.",
+                order: "none: neither the order of rows nor their times matter.",
+                ties: "",
+                memory: "4 bytes per group.",
+                errors: "fewer than 2 or more than 32 conditions, or one that is not boolean, at planning.",
+                source: "ClickHouse `retention` (src/AggregateFunctions/AggregateFunctionRetention.cpp), whose answer \
+                         is a list of 0 and 1.",
+                differs: &[
+                    Unlike { whom: "ClickHouse's `retention`", by: &[NULL_CONDITIONS, NULL_ARGUMENTS] },
+                    Unlike {
+                        whom: "PostHog's retention",
+                        by: &["periods, first or recurring starts and a return on or after a period are conditions"],
+                    },
+                ],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

@@ -1,15 +1,6 @@
 //! `run_ids`: for each element of a list, the id of the run that it belongs to.
 //!
-//! Usage: `run_ids(kind, event_ids, starts)`
-//! - `kind`: text, what a run is (`'session'`)
-//! - `event_ids`: list of text, in order
-//! - `starts`: list of booleans, parallel to `event_ids`, as `gap_starts` and `journey_starts` give them; the first
-//!   element starts a run in any case, null counts as false
-//!
-//! Returns: list of `Dictionary(Int32, Utf8)`, parallel to `event_ids`: `content_id(kind, event id of the first element
-//!          of the run)`; null elements where that event id is null. Null when any argument is null.
-//! Memory:  4 bytes per element, 32 bytes per run.
-//! Errors:  lists of different lengths; other types, at planning.
+//! The ids of a batch are one dictionary with an entry per run, so that an id is hashed and kept once.
 
 use std::sync::{Arc, LazyLock};
 
@@ -26,7 +17,7 @@ use super::arguments::{
     list_type, to_booleans,
 };
 use super::content_id::ContentIds;
-use super::document;
+use super::documentation::{Example, Manual, Section};
 
 /// The function `run_ids`.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -74,17 +65,45 @@ impl ScalarUDFImpl for RunIds {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns, for each element of a list, the id of its run: content_id(kind, event id of the run's first \
-                 element).",
-                "run_ids(kind, event_ids, starts)",
-                "select run_ids('session', ['e-1', 'e-2', 'e-3'], [true, false, true]);",
-                &[
-                    ("kind", "What a run is, such as 'session'."),
-                    ("event_ids", "List of event ids, in order."),
-                    ("starts", "List of booleans, parallel to the event ids: whether the element starts a run."),
+            Manual {
+                section: Section::Journeys,
+                syntax: &["run_ids(kind, event_ids, starts)"],
+                summary: "Returns, for each element of a list, the id of the run that it belongs to: \
+                          `content_id(kind, event id of the run's first element)`.",
+                details: "",
+                arguments: &[
+                    ("kind", "Text: what a run is, such as 'session'."),
+                    ("event_ids", "List of text, in order."),
+                    (
+                        "starts",
+                        "List of booleans, parallel to the event ids, as `gap_starts` and `journey_starts` give them. \
+                         The first element starts a run in any case.",
+                    ),
                 ],
-            )
+                example: Example {
+                    query: "
+                        select unnest(['e-1', 'e-2', 'e-3']) as event_id,
+                          unnest(run_ids('session', ['e-1', 'e-2', 'e-3'], [true, false, true])) as session_id
+                    ",
+                    rows: &[
+                        "event_id | session_id",
+                        "e-1 | e19ae48e5db5d64f7a95b617e6afb082",
+                        "e-2 | e19ae48e5db5d64f7a95b617e6afb082",
+                        "e-3 | 2475d8c108f6643ef736b98d6c930e11",
+                    ],
+                },
+                returns: "list of `Dictionary(Int32, Utf8)`, parallel to the event ids.",
+                parts: &[],
+                nulls: "a null start counts as false; where the event id of a run's first element is null, so are the \
+                        ids of its elements; null when an argument is null.",
+                order: "that of the lists.",
+                ties: "",
+                memory: "4 bytes per element, 32 bytes per run.",
+                errors: "lists of different lengths; other types, at planning.",
+                source: "our own.",
+                differs: &[],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

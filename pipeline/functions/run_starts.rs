@@ -1,13 +1,4 @@
-//! `run_starts`: the times at which runs start.
-//!
-//! Usage: `run_starts(times, gap)`
-//! - `times`: list of timestamps of any unit, ascending (not checked)
-//! - `gap`: interval, duration or whole microseconds; constant or column
-//!
-//! Returns: list of timestamps (µs, time zone of the input): the first of `times` and each that comes more than `gap`
-//!          (strictly) after the one before it; as many as there are runs. Null when either argument is null.
-//! Memory:  one bit per element and 8 bytes per run.
-//! Errors:  a null among the times, a negative gap, an interval of months; other types, at planning.
+//! `run_starts`: the times at which runs start; the rule is that of [`Starts`].
 
 use std::sync::{Arc, LazyLock};
 
@@ -20,7 +11,7 @@ use datafusion::logical_expr::{
 };
 
 use super::arguments::{coerce_span, coerce_times, element_type, expect_count, item_field, list_type};
-use super::document;
+use super::documentation::{Example, Manual, Section};
 use super::starts::Starts;
 
 /// The function `run_starts`.
@@ -65,17 +56,41 @@ impl ScalarUDFImpl for RunStarts {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns the times of an ascending list at which runs start: the first one and each that comes more \
-                 than the gap after the one before it.",
-                "run_starts(times, gap)",
-                "select run_starts([timestamp '2026-01-01T10:00:00', timestamp '2026-03-01T10:00:00'], \
-                 interval '30 days');",
-                &[
-                    ("times", "List of timestamps, ascending."),
-                    ("gap", "Interval or whole microseconds; a gap of exactly this length does not cut."),
+            Manual {
+                section: Section::Journeys,
+                syntax: &["run_starts(times, gap)"],
+                summary: "Returns the times of an ascending list at which runs start: the first, and each that comes \
+                          more than a gap after the one before it.",
+                details: "",
+                arguments: &[
+                    ("times", "List of timestamps of any unit, ascending; that is not checked."),
+                    (
+                        "gap",
+                        "How long a run may rest, an interval, a duration, text such as `'30 minutes'` or whole \
+                         microseconds; a constant or a column. A rest of exactly this length does not end it.",
+                    ),
                 ],
-            )
+                example: Example {
+                    query: "
+                        select run_starts(
+                          [timestamp '2026-01-05T10:00:00', timestamp '2026-01-05T10:30:00',
+                           timestamp '2026-01-05T11:00:01'],
+                          interval '30 minutes') as started_at
+                    ",
+                    rows: &["started_at", "[2026-01-05T10:00:00, 2026-01-05T11:00:01]"],
+                },
+                returns: "list of timestamps in microseconds, with the time zone of the input, as many as there are \
+                          runs; empty for an empty list.",
+                parts: &[],
+                nulls: "null when either argument is; a null among the times is an error.",
+                order: "that of the list.",
+                ties: "elements of equal time belong to one run.",
+                memory: "a bit per element and 8 bytes per run.",
+                errors: "a null among the times, a negative gap, an interval of months; other types, at planning.",
+                source: "our own; the rule of `sessionize` of DuckDB's `behavioral`, over a list.",
+                differs: &[],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

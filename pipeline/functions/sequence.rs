@@ -1,35 +1,8 @@
 //! `sequence_match`, `sequence_count` and `sequence_match_events`: patterns over the rows of a group in time.
 //!
-//! Usage: `sequence_match(pattern, ts, cond1, …, condN)`, `sequence_count(…)` and `sequence_match_events(…)` alike
-//! - `pattern`: text, a constant: items one after another, with blanks as one likes
-//!   - `(?N)` takes one row that meets `condN`; `.` takes one row; `.*` takes any run of rows, also none
-//!   - `(?t op n)` takes any run of rows up to, and without, one at the right distance in time from the row taken last.
-//!     Directly after `.*`, and at the beginning, it counts from the first row behind that run. At the end, where no row
-//!     is left, `<=`, `<` and `>=0` hold. `op` is one of `<=`, `<`, `>`, `>=`, `==`, `!=`
-//!   - `n` is an interval (`30 minutes`), or a whole number as in ClickHouse: of seconds with timestamps, of days with
-//!     dates (`Date32`), of the unit of `ts` with integers.
-//! - `ts`: timestamp of any unit and zone, date or integer; rows with a null `ts` are skipped
-//! - `cond1…condN`: booleans, 1 to 32; null counts as false. Rows that meet none do not exist: what is next to each
-//!   other is so among the rows of these conditions. A condition that the pattern does not name makes its rows count
-//!
-//! Returns: `sequence_match`: whether a match exists, anywhere in the group.
-//!          `sequence_count`: `Int64`, how many matches follow one another; each begins behind the one before it.
-//!          `sequence_match_events`: list of times (timestamps in µs, UTC; dates and integers as they are), of the rows
-//!          that the `(?N)` take in the first match; where there is none, in the longest chain that matches a beginning
-//!          of the pattern, and of such the first. Empty if there is none.
-//!          First is what leaves each run, from left to right, as soon as it can.
-//!          Without rows: false, 0 and an empty list; a pattern that needs no row matches.
-//! Ties:    rows of equal `ts` are taken in the order of what they meet, as a number whose lowest bit is `cond1`.
-//! Memory:  16 bytes per row that meets a condition. While a group is matched against a pattern with time terms, or for
-//!          its events, 8 bytes per row of it, and for the events a bit per row and item.
-//! Time:    rows × items of the pattern, whatever the pattern: there is no budget that a group could exceed. Without time
-//!          terms all items of up to 63 rows move at once.
-//! Errors:  a pattern that is wrong (the message says where, and the remedy), has more than 256 items or is no constant; a
-//!          `distinct` call; other types: all at planning.
-//! Source:  ClickHouse `sequenceMatch`, `sequenceCount`, `sequenceMatchEvents`
-//!          (src/AggregateFunctions/AggregateFunctionSequenceMatch.cpp). What differs stands in `Question::differences`.
-//!          DuckDB's `behavioral` counts seconds alike but rounds distances down to seconds, keeps counting from the row
-//!          taken last after `.*`, and refuses the empty pattern.
+//! A pattern is read once per call ([`pattern`]). Without time terms all the ways to match move at once, as the bits of
+//! a word, over up to 63 items that take a row ([`automaton`]); with them, and for events, item by item over the rows
+//! of the group ([`matcher`], [`backward`]). Either way the time is rows × items: there is nothing to give up on.
 
 mod answers;
 mod automaton;
@@ -53,11 +26,11 @@ use datafusion::scalar::ScalarValue;
 use self::answers::{Answers, Question};
 use self::pattern::{Pattern, Span};
 use super::arguments::{coerce_text, empty_list, list_type};
+use super::documentation::{Example, Manual, NULL_ARGUMENTS, NULL_CONDITIONS, Section, TIMES, Unlike};
 use super::occurrences::{
     MOST_CONDITIONS, Occurrences, SingleOccurrences, coerce_rows, constant, constant_span, constant_text, counted_unit,
     logical_constant, returned_time_type, state_fields,
 };
-use super::{NULL_ARGUMENTS, NULL_CONDITIONS, TIMES, document, unlike_clickhouse};
 
 // ---------------------------------------------------------------------------------------------------------------
 // The functions
@@ -213,83 +186,198 @@ impl AggregateUDFImpl for Sequence {
     }
 }
 
+/// What the three functions have in common.
+const SEQUENCE: Manual = Manual {
+    section: Section::Sequences,
+    syntax: &[],
+    summary: "",
+    details: "Rows that meet no condition do not exist: what is next to each other is so among the rows of these \
+              conditions. A condition that the pattern does not name makes its rows count.",
+    arguments: &[
+        ("pattern", "Text, a constant: items one after another, with blanks as one likes; see Pattern."),
+        ("ts", "Timestamp of any unit and zone, date or integer."),
+        ("cond1, …, condN", "1 to 32 booleans: `(?1)` is a row that meets the first."),
+    ],
+    example: Example { query: "", rows: &[] },
+    returns: "",
+    parts: &[
+        (
+            "Pattern",
+            "made of\n\
+             - `(?N)`: one row that meets `condN`;\n\
+             - `.`: one row; `.*`: any run of rows, also none;\n\
+             - `(?t op n)`: any run of rows up to, and without, one at the right distance in time from the row taken \
+             last. Directly after `.*`, and at the beginning, it counts from the first row behind that run. At the \
+             end, where no row is left, `<=`, `<` and `>=0` hold. `op` is one of `<=`, `<`, `>`, `>=`, `==`, `!=`; \
+             `n` is an interval (`30 minutes`), or a whole number as in ClickHouse: of seconds with timestamps, of \
+             days with dates, of the unit of `ts` with integers.",
+        ),
+        ("Time", "rows × items of the pattern, whatever the pattern: there is no budget that a group could exceed."),
+    ],
+    nulls: "rows with a null `ts` are skipped; a null condition counts as false.",
+    order: "rows may come in any order and from any partitions; they are taken in the order of time.",
+    ties: "rows of equal `ts` are taken in the order of what they meet, as a number whose lowest bit is `cond1`.",
+    memory: "16 bytes per row that meets a condition. While a group is matched against a pattern with time terms, or \
+             for its events, 8 bytes per row of it, and for the events a bit per row and item.",
+    errors: "a pattern that is wrong (the message says where, and the remedy), has more than 256 items or is no \
+             constant; more than 32 conditions or one that is not boolean; a `distinct` call; other types: all at \
+             planning.",
+    source: "ClickHouse `sequenceMatch`, `sequenceCount` and `sequenceMatchEvents` \
+             (src/AggregateFunctions/AggregateFunctionSequenceMatch.cpp).",
+    differs: &[],
+};
+
+// Differences from ClickHouse that the three functions share.
+const TIES: &str = "rows of equal time are taken in the order of their conditions, where its order is open";
+const SYNTAX: &str = "`!=`, intervals and blanks in patterns are ours";
+const NEVER: &str = "`(?t<0)`, which cannot hold, is refused";
+const BUDGET: &str = "no search is too long, where it gives up after a million steps";
+const LAST_ROW: &str = "a match that takes the last row is found, which it may miss where the last items of a pattern with time \
+                        terms may take none (its issue 120729)";
+
+const UNLIKE_BEHAVIORAL: Unlike = Unlike {
+    whom: "DuckDB's `behavioral`",
+    by: &[
+        "distances are exact, where it rounds them down to seconds",
+        "after `.*` a time term counts from the first row behind it, where its counts from the row taken last",
+        "the empty pattern matches, where it is refused",
+    ],
+};
+
 impl Question {
-    /// ClickHouse's function of the same name.
-    fn of_clickhouse(self) -> &'static str {
-        match self {
-            Self::Match => "sequenceMatch",
-            Self::Count => "sequenceCount",
-            Self::Events => "sequenceMatchEvents",
-        }
-    }
-
-    /// What differs from it.
-    fn differences(self) -> Vec<&'static str> {
-        let mut differences = vec![NULL_CONDITIONS, NULL_ARGUMENTS, TIMES];
-        differences.extend(match self {
-            Self::Match => Some("a group whose rows all lack a time has the answer false, where its is null"),
-            Self::Count => Some("a group whose rows all lack a time has the answer 0, where its is null"),
-            Self::Events => None,
-        });
-        differences.extend([
-            "rows of equal time are taken in the order of their conditions, where its order is open",
-            "`!=`, intervals and blanks in patterns are ours",
-            "`(?t<0)`, which cannot hold, is refused",
-            "no search is too long, where it gives up after a million steps",
-            if self == Self::Count {
-                "a match that takes the last row is found, which it may miss where the last items of a pattern may take \
-                 none (its issue 120729)"
-            } else {
-                "a match that takes the last row is found, which it may miss where the last items of a pattern with time \
-                 terms may take none (its issue 120729)"
-            },
-        ]);
-        if self == Self::Events {
-            differences.push(
-                "where a pattern with time terms ends in something else than `(?N)`, the events are those of a match if \
-                 one exists, where its may be those of a chain that fails there",
-            );
-        }
-        differences
-    }
-
     fn documentation(self) -> Documentation {
-        let returns = match self {
-            Self::Match => "Returns whether the rows of a group, in the order of time, match a pattern somewhere.",
-            Self::Count => {
-                "Returns how many matches of a pattern follow one another in the rows of a group, in the order of time: \
-                 each begins behind the one before it."
-            }
-            Self::Events => {
-                "Returns the times of the rows that the (?N) of a pattern take in its first match in a group; where it \
-                 does not match, in the longest chain that matches a beginning of it. Empty if there is none."
-            }
+        let manual = match self {
+            Self::Match => Manual {
+                syntax: &["sequence_match(pattern, ts, cond1, …, condN)"],
+                summary: "Tells whether the rows of a group, in the order of time, match a pattern somewhere.",
+                example: Example {
+                    query: "
+                        select customer,
+                          sequence_match('(?1)(?t<=30 minutes)(?2)', at, touch = 'view', touch = 'buy') as bought_soon
+                        from (values
+                          ('ann', timestamp '2026-01-05T10:00:00', 'view'),
+                          ('ann', timestamp '2026-01-05T10:10:00', 'buy'),
+                          ('ann', timestamp '2026-01-06T09:00:00', 'view'),
+                          ('ann', timestamp '2026-01-06T09:05:00', 'buy'),
+                          ('bob', timestamp '2026-01-05T11:00:00', 'view'),
+                          ('bob', timestamp '2026-01-05T13:00:00', 'buy')
+                        ) as events(customer, at, touch)
+                        group by customer order by customer
+                    ",
+                    rows: &["customer | bought_soon", "ann | true", "bob | false"],
+                },
+                returns: "boolean, never null. Without rows false, unless the pattern needs no row.",
+                differs: &[
+                    Unlike {
+                        whom: "ClickHouse's `sequenceMatch`",
+                        by: &[
+                            NULL_CONDITIONS,
+                            NULL_ARGUMENTS,
+                            TIMES,
+                            "a group whose rows all lack a time has the answer false, where its is null",
+                            TIES,
+                            SYNTAX,
+                            NEVER,
+                            BUDGET,
+                            LAST_ROW,
+                        ],
+                    },
+                    UNLIKE_BEHAVIORAL,
+                ],
+                ..SEQUENCE
+            },
+            Self::Count => Manual {
+                syntax: &["sequence_count(pattern, ts, cond1, …, condN)"],
+                summary: "Counts the matches of a pattern in the rows of a group that follow one another in time, \
+                          each behind the one before it.",
+                example: Example {
+                    query: "
+                        select customer,
+                          sequence_count('(?1)(?t<=30 minutes)(?2)', at, touch = 'view', touch = 'buy') as purchases
+                        from (values
+                          ('ann', timestamp '2026-01-05T10:00:00', 'view'),
+                          ('ann', timestamp '2026-01-05T10:10:00', 'buy'),
+                          ('ann', timestamp '2026-01-06T09:00:00', 'view'),
+                          ('ann', timestamp '2026-01-06T09:05:00', 'buy'),
+                          ('bob', timestamp '2026-01-05T11:00:00', 'view'),
+                          ('bob', timestamp '2026-01-05T13:00:00', 'buy')
+                        ) as events(customer, at, touch)
+                        group by customer order by customer
+                    ",
+                    rows: &["customer | purchases", "ann | 2", "bob | 0"],
+                },
+                returns: "`Int64` from 0; a match is the first from where the one before it ended. First is what \
+                          leaves each run, from left to right, as soon as it can.",
+                differs: &[
+                    Unlike {
+                        whom: "ClickHouse's `sequenceCount`",
+                        by: &[
+                            NULL_CONDITIONS,
+                            NULL_ARGUMENTS,
+                            TIMES,
+                            "a group whose rows all lack a time has the answer 0, where its is null",
+                            TIES,
+                            SYNTAX,
+                            NEVER,
+                            BUDGET,
+                            "a match that takes the last row is found, which it may miss where the last items of a \
+                             pattern may take none (its issue 120729)",
+                        ],
+                    },
+                    UNLIKE_BEHAVIORAL,
+                ],
+                ..SEQUENCE
+            },
+            Self::Events => Manual {
+                syntax: &["sequence_match_events(pattern, ts, cond1, …, condN)"],
+                summary: "Returns the times of the rows that the `(?N)` of a pattern take in its first match in a \
+                          group.",
+                example: Example {
+                    query: "
+                        select customer,
+                          sequence_match_events('(?1)(?t<=30 minutes)(?2)', at, touch = 'view', touch = 'buy') as at
+                        from (values
+                          ('ann', timestamp '2026-01-05T10:00:00', 'view'),
+                          ('ann', timestamp '2026-01-05T10:10:00', 'buy'),
+                          ('ann', timestamp '2026-01-06T09:00:00', 'view'),
+                          ('ann', timestamp '2026-01-06T09:05:00', 'buy'),
+                          ('bob', timestamp '2026-01-05T11:00:00', 'view'),
+                          ('bob', timestamp '2026-01-05T13:00:00', 'buy')
+                        ) as events(customer, at, touch)
+                        group by customer order by customer
+                    ",
+                    rows: &[
+                        "customer | at",
+                        "ann | [2026-01-05T10:00:00Z, 2026-01-05T10:10:00Z]",
+                        "bob | [2026-01-05T11:00:00Z]",
+                    ],
+                },
+                returns: "list of times: timestamps in microseconds, UTC; dates and integers as they are. Where there \
+                          is no match, those of the longest chain that matches a beginning of the pattern, and of \
+                          such the first; empty if there is none. First is what leaves each run, from left to right, \
+                          as soon as it can.",
+                differs: &[
+                    Unlike {
+                        whom: "ClickHouse's `sequenceMatchEvents`",
+                        by: &[
+                            NULL_CONDITIONS,
+                            NULL_ARGUMENTS,
+                            TIMES,
+                            TIES,
+                            SYNTAX,
+                            NEVER,
+                            BUDGET,
+                            LAST_ROW,
+                            "where a pattern with time terms ends in something else than `(?N)`, the events are those \
+                             of a match if one exists, where its may be those of a chain that fails there",
+                        ],
+                    },
+                    UNLIKE_BEHAVIORAL,
+                ],
+                ..SEQUENCE
+            },
         };
-        let name = self.name();
-        document(
-            &format!(
-                "{returns} Rows that meet no condition do not exist for the pattern; rows of equal time are taken in the \
-                 order of their conditions; null conditions are false, rows without time are skipped. Time is rows x \
-                 items, memory 16 bytes per row.{}",
-                unlike_clickhouse(self.of_clickhouse(), &self.differences())
-            ),
-            &format!("{name}(pattern, ts, cond1, ..., condN)"),
-            &format!(
-                "select customer_id, {name}('(?1).*(?2)(?t<=30 minutes)(?1)', occurred_at, channel = 'web', \
-                 channel = 'store') as found from events group by customer_id;"
-            ),
-            &[
-                (
-                    "pattern",
-                    "Text of items: (?N) a row that meets condition N, . any row, .* any run of rows, (?t op n) any run of \
-                     rows up to one at that distance in time from the row taken last, with op one of <=, <, >, >=, ==, != \
-                     and n an interval (30 minutes) or a whole number: of seconds with timestamps, of days with dates, of \
-                     the time's own unit with integers.",
-                ),
-                ("ts", "Timestamp, date or integer."),
-                ("cond", "1 to 32 booleans."),
-            ],
-        )
+        manual.document()
     }
 }
 

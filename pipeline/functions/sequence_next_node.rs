@@ -1,26 +1,7 @@
 //! `sequence_next_node`: the value of the row that comes after, or before, a chain of rows.
 //!
-//! Usage: `sequence_next_node(direction, base, ts, value, base_cond, cond1, …, condN)`
-//! - `direction`: `'forward'` or `'backward'` in time; a constant
-//! - `base`: where the chain begins; a constant. `'head'` is the very first row of the group and `'tail'` its very last:
-//!   if that row does not meet `base_cond`, nothing is found. `'first_match'` and `'last_match'` are the first and last
-//!   row that meets `base_cond` and `cond1`: if the chain fails there, no other row is tried
-//! - `ts`: timestamp of any unit and zone, date or integer
-//! - `value`: text of any encoding
-//! - `base_cond`, `cond1…condN`: booleans, N up to 32; with `head` and `tail` there may be none after `base_cond`. The
-//!   base must meet `cond1`, the row next to it `cond2`, …, with nothing between; null counts as false
-//!
-//! Returns: `Utf8View`, the value of the row next to the chain; without `cond1` that of the base itself. Null where the
-//!          base or the chain is not found, where the chain is the end, and for an empty group.
-//! Nulls:   rows whose `ts` or `value` is null do not exist: their neighbours are next to each other.
-//! Ties:    rows of equal `ts` are taken in the order of their values, by bytes; those of equal values by what they meet
-//!          (as a number whose lowest bit is `cond1` and whose highest is `base_cond`).
-//! Memory:  16 bytes per row, and each distinct value once for each set of conditions met with it. A partial state holds
-//!          12 bytes per row, and the values of a group once in it.
-//! Errors:  an unknown direction or base, `head` with `backward`, `tail` with `forward`, a match without `cond1`, a
-//!          `distinct` call, other types: all at planning; more than 2 billion distinct values.
-//! Source:  ClickHouse `sequenceNextNode` (src/AggregateFunctions/AggregateFunctionSequenceNextNode.cpp), which must be
-//!          allowed by a setting. What differs in the answers stands in [`DIFFERENCES`].
+//! A row is 16 bytes: its time, and a number that stands for its kind, a value and what is met with it, which is kept once.
+//! A partial state holds 12 bytes per row, and the values of a group once in it.
 
 mod accumulate;
 mod nodes;
@@ -43,8 +24,8 @@ use self::question::Question;
 #[cfg(test)]
 pub(super) use self::question::tests::{FORMS, naive};
 use super::arguments::{coerce_text, list_type};
+use super::documentation::{Example, Manual, NULL_ARGUMENTS, NULL_CONDITIONS, Section, TIMES, Unlike};
 use super::occurrences::{MOST_CONDITIONS, coerce_rows, constant, constant_text, logical_constant};
-use super::{NULL_ARGUMENTS, NULL_CONDITIONS, TIMES, document, unlike_clickhouse};
 
 const NAME: &str = "sequence_next_node";
 
@@ -166,41 +147,78 @@ impl AggregateUDFImpl for SequenceNextNode {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                &format!(
-                    "Returns the value of the row that comes next to a chain of rows: the base meets base_cond and cond1, \
-                     its neighbour cond2, and so on, with nothing between, forward or backward in time. The base is the \
-                     very first row ('head'), the very last ('tail'), or the first or last that meets base_cond and cond1 \
-                     ('first_match', 'last_match'); where the chain fails there, no other is tried and the result is null. \
-                     Rows without time or value do not exist; rows of equal time are taken in the order of their values. \
-                     Memory: 16 bytes per row and the distinct values.{}",
-                    unlike_clickhouse("sequenceNextNode", &DIFFERENCES)
-                ),
-                "sequence_next_node(direction, base, ts, value, base_cond, cond1, ..., condN)",
-                "select customer_id, sequence_next_node('forward', 'first_match', occurred_at, channel, true, \
-                 channel = 'web') as next_channel from events group by customer_id;",
-                &[
-                    ("direction", "'forward' or 'backward'."),
-                    ("base", "'head' or 'tail', 'first_match' or 'last_match'; not 'head' backward or 'tail' forward."),
-                    ("ts", "Timestamp, date or integer."),
-                    ("value", "Text."),
+            Manual {
+                section: Section::Sequences,
+                syntax: &["sequence_next_node(direction, base, ts, value, base_cond, cond1, …, condN)"],
+                summary: "Returns the value of the row that comes next to a chain of rows, forward or backward in \
+                          time.",
+                details: "The base must meet `base_cond` and `cond1`, the row next to it `cond2`, and so on, with \
+                          nothing between.",
+                arguments: &[
+                    ("direction", "Text, a constant: `'forward'` or `'backward'` in time."),
+                    ("base", "Text, a constant: where the chain begins; see Base."),
+                    ("ts", "Timestamp of any unit and zone, date or integer."),
+                    ("value", "Text of any encoding."),
                     ("base_cond", "Boolean: whether the row may be the base."),
-                    ("cond", "Up to 32 booleans: what the rows of the chain meet, one after another."),
+                    (
+                        "cond1, …, condN",
+                        "Up to 32 booleans: what the rows of the chain meet, one after another; with `'head'` and \
+                         `'tail'` there may be none.",
+                    ),
                 ],
-            )
+                example: Example {
+                    query: "
+                        select customer,
+                          sequence_next_node('forward', 'first_match', at, touch, true, touch = 'cart') as next_touch
+                        from (values
+                          ('ann', 1, 'view'), ('ann', 2, 'cart'), ('ann', 3, 'help'), ('ann', 4, 'cart'),
+                          ('bob', 1, 'view'), ('bob', 2, 'cart')
+                        ) as events(customer, at, touch)
+                        group by customer order by customer
+                    ",
+                    rows: &["customer | next_touch", "ann | help", "bob | "],
+                },
+                returns: "`Utf8View`, the value of the row next to the chain; without `cond1` that of the base \
+                          itself. Null where the base or the chain is not found, where the chain is the end, and for \
+                          an empty group.",
+                parts: &[(
+                    "Base",
+                    "one of\n\
+                     - `'head'`, the very first row of the group, and `'tail'`, its very last: if that row is no \
+                     base, nothing is found;\n\
+                     - `'first_match'` and `'last_match'`, the first and the last row that meets `base_cond` and \
+                     `cond1`: if the chain fails there, no other row is tried.",
+                )],
+                nulls: "rows whose `ts` or `value` is null do not exist: their neighbours are next to each other; a \
+                        null condition counts as false.",
+                order: "rows may come in any order and from any partitions; they are taken in the order of time.",
+                ties: "rows of equal `ts` are taken in the order of their values, by bytes; those of equal values by \
+                       what they meet, as a number whose lowest bit is `cond1` and whose highest is `base_cond`.",
+                memory: "16 bytes per row, and each distinct value once for each set of conditions met with it. A \
+                         partial state holds 12 bytes per row, and the values of a group once in it.",
+                errors: "an unknown direction or base, `'head'` with `'backward'`, `'tail'` with `'forward'`, a match \
+                         without `cond1`, a `distinct` call, other types: all at planning; more than 2 billion \
+                         distinct values.",
+                source: "ClickHouse `sequenceNextNode` \
+                         (src/AggregateFunctions/AggregateFunctionSequenceNextNode.cpp), which must be allowed by a \
+                         setting there.",
+                differs: &[Unlike {
+                    whom: "ClickHouse's `sequenceNextNode`",
+                    by: &[
+                        NULL_CONDITIONS,
+                        NULL_ARGUMENTS,
+                        TIMES,
+                        "rows of equal time and value are taken in the order of their conditions, where it takes them \
+                         in that of their arrival",
+                        "at most 32 conditions, where it takes up to 64",
+                    ],
+                }],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }
 }
-
-/// What differs from ClickHouse's `sequenceNextNode`.
-const DIFFERENCES: [&str; 5] = [
-    NULL_CONDITIONS,
-    NULL_ARGUMENTS,
-    TIMES,
-    "rows of equal time and value are taken in the order of their conditions, where it takes them in that of their arrival",
-    "at most 32 conditions, where it takes up to 64",
-];
 
 #[cfg(test)]
 mod tests {

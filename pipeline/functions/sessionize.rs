@@ -1,18 +1,7 @@
 //! `sessionize`: the number of the session that a row belongs to.
 //!
-//! Usage: `sessionize(ts, gap) over (partition by … order by ts)`
-//! - `ts`: timestamp of any unit and zone, date or whole number
-//! - `gap`: constant: interval, duration or text such as `'30 minutes'`; for whole-number times a
-//!   whole number in their unit. How long a session may rest: a gap that equals it does not end the session
-//!
-//! Returns: `Int64` from 1 within each partition; null where `ts` is null, and such a row does not take part.
-//! Order:   that of `ts`, always: the rows of a partition are put in order here, at no cost where they are, so that the
-//!          answer holds on engines that lose or mistake a declared order. A window without `order by` is refused, as
-//!          elsewhere it would mean another thing. What else stands in the `order by`, and the frame, change nothing.
-//! Ties:    rows of equal `ts` belong to one session.
-//! Memory:  8 bytes per row of a partition; 24 more where the partition is not in order.
-//! Errors:  at planning: a gap that is not constant, null, negative or of months; other types; no `order by`.
-//! Source:  `sessionize` of DuckDB's `behavioral` extension, which leaves the order to the window.
+//! A partition is numbered at once: a bounded evaluation would have to trust the declared order, which some engines
+//! lose or mistake. Rows that are not in the order of their times are put so here; where they are, it costs nothing.
 
 use std::sync::{Arc, LazyLock};
 
@@ -27,7 +16,7 @@ use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::PhysicalExpr;
 
 use super::arguments::{Spans, expect_count};
-use super::document;
+use super::documentation::{Example, Manual, Section, Unlike};
 use super::moments::{coerce_moment, coerce_span_between, to_moments};
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -165,18 +154,61 @@ impl WindowUDFImpl for Sessionize {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns the number of a row's session within its partition, from 1: a new one begins when the time \
-                 since the row before is longer than the gap. Rows of equal time share their session; null where ts is \
-                 null.",
-                "sessionize(ts, gap)",
-                "select customer_id, occurred_at, sessionize(occurred_at, interval '30 minutes') \
-                 over (partition by customer_id order by occurred_at) as session_number from events;",
-                &[
-                    ("ts", "Timestamp, date or whole number."),
-                    ("gap", "Constant: an interval; a whole number, in the unit of ts, where ts is one."),
+            Manual {
+                section: Section::Journeys,
+                syntax: &["sessionize(ts, gap) over (partition by … order by ts)"],
+                summary: "Returns the number of a row's session within its partition: a new one begins when the time \
+                          since the row before is longer than a gap.",
+                details: "",
+                arguments: &[
+                    ("ts", "Timestamp of any unit and zone, date or whole number."),
+                    (
+                        "gap",
+                        "Constant: how long a session may rest: an interval, a duration or text such as `'30 \
+                         minutes'`; for whole-number times a whole number in their unit. A rest of exactly this \
+                         length does not end it.",
+                    ),
                 ],
-            )
+                example: Example {
+                    query: "
+                        select customer, at,
+                          sessionize(at, interval '30 minutes') over (partition by customer order by at) as session
+                        from (values
+                          ('ann', timestamp '2026-01-05T10:00:00'),
+                          ('ann', timestamp '2026-01-05T10:30:00'),
+                          ('ann', timestamp '2026-01-05T11:00:01'),
+                          ('bob', timestamp '2026-01-05T10:10:00')
+                        ) as events(customer, at)
+                        order by customer, at
+                    ",
+                    rows: &[
+                        "customer | at | session",
+                        "ann | 2026-01-05T10:00:00 | 1",
+                        "ann | 2026-01-05T10:30:00 | 1",
+                        "ann | 2026-01-05T11:00:01 | 2",
+                        "bob | 2026-01-05T10:10:00 | 1",
+                    ],
+                },
+                returns: "`Int64` from 1 within each partition.",
+                parts: &[],
+                nulls: "null where `ts` is null, and such a row does not take part.",
+                order: "that of `ts`, always, so that the answer holds on engines that lose or mistake a declared \
+                        order. A window without `order by` is refused, as elsewhere it would mean another thing. What \
+                        else stands in the `order by`, and the frame, change nothing.",
+                ties: "rows of equal `ts` belong to one session.",
+                memory: "8 bytes per row of a partition; 24 more where the partition is not in order.",
+                errors: "a gap that is not constant, null, negative or of months; no `order by`; other types: all at \
+                         planning.",
+                source: "`sessionize` of DuckDB's `behavioral` extension.",
+                differs: &[
+                    Unlike {
+                        whom: "`sessionize` of DuckDB's `behavioral`",
+                        by: &["rows are taken in the order of their times, where it leaves that to the window"],
+                    },
+                    Unlike { whom: "Google's sessions", by: &["new campaign data do not end a session"] },
+                ],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

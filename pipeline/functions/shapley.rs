@@ -1,34 +1,9 @@
 //! `shapley`: the Shapley value of each channel, by the sets of channels that journeys touch.
 //!
-//! Usage: `shapley(game, path, conversions, nulls [, value])`
-//! - `game`: text, what a coalition of channels is worth, looking only at the journeys whose channels all lie inside it
-//!   (a journey without touches lies inside every coalition, also the empty one):
-//!   - `'conversions'`: their conversions
-//!   - `'rate'`: the share of them that converts; 0 without journeys
-//! - `path`: list of text, the channels of a journey; order and repetition do not matter
-//! - `conversions`, `nulls`: whole numbers or booleans, how many journeys took this path and converted, and did not
-//! - `value`: decimal or whole number, the value of the conversions of this row
+//! Sets are counted as whole numbers ([`path_counts`]) and shared out in the order of the channels' names ([`game`]),
+//! so the same rows give the same bits, whatever their order and partitions.
 //!
-//! Returns: list of `(channel, shapley_value, conversions, value)`, a record per channel, by name.
-//!          In the game of conversions the Shapley value is exactly each journey's conversions divided by the number of
-//!          its distinct channels; `nulls` play no part; `conversions` is the same number, and `value` is shared in
-//!          the same way. They add up to the conversions and value of the journeys with a touch.
-//!          In the game of rates a value is a difference of rates and may be negative: a channel may be found most
-//!          where customers do not convert. Values add up to the rate of all journeys less that of those without a
-//!          touch. `conversions` is the Shapley value times the number of journeys, `value` that times the mean value
-//!          of a conversion; without journeys that have no touch they add up to all conversions and all value.
-//! Nulls:   a row without path is skipped, a null count or value is 0; a null in a path is a channel of its own, whose
-//!          record has a null `channel` and comes last. Without `value`, the values are null. A row whose counts are
-//!          both 0 is skipped. A group without rows has no records.
-//! Order:   none: rows may come in any order and from any partitions. The same rows give the same bits.
-//! Memory:  per group and distinct set of channels some 60 bytes, and 4 for each of its channels; for the result of
-//!          the game of rates, 40 bytes for each of 2^n coalitions of n channels.
-//! Errors:  another game, a count or value of another type, a `distinct` call, at planning; a negative count, sums of
-//!          more than 64 bits; more than 20 channels in the game of rates, which asks for every coalition.
-//! Source:  Shapley 1953, "A value for n-person games"; the game of conversions decomposes into unanimity games.
-//! Differs: from fractribution's "Shapley", which is none: it drops one place of a path, takes the difference to the
-//!          rate of exactly the path that remains (0 if nobody took it), floors it at 0 and shares within the path.
-//!          From Adobe's "algorithmic", which shares the surplus of coalitions recursively.
+//! [`path_counts`]: super::path_counts
 
 mod game;
 
@@ -44,7 +19,7 @@ use datafusion::logical_expr::{
 
 use self::game::MOST_CHANNELS;
 use super::arguments::{empty_list, is_text};
-use super::document;
+use super::documentation::{Example, Manual, Section, Unlike};
 use super::path_counts::{
     Credit, Entries, Keys, Model, SinglePathCounts, accumulator_of, check_parameter, coerce_arguments, result_type,
     state_fields,
@@ -101,6 +76,72 @@ impl Model for Game {
         Ok(credits.into_iter().map(credit).collect())
     }
 }
+
+/// The contract, which `shapley_attribution` shares.
+pub(super) const MANUAL: Manual = Manual {
+    section: Section::Attribution,
+    syntax: &["shapley(game, path, conversions, nulls[, value])"],
+    summary: "Returns the Shapley value of each channel of a group of paths, and what it is credited with.",
+    details: "",
+    arguments: &[
+        ("game", "Text, a constant: what a coalition is worth, `'conversions'` or `'rate'`."),
+        ("path", "List of text: the channels of a journey; order and repetition do not matter."),
+        ("conversions", "Whole number or boolean: how many journeys took this path and converted."),
+        ("nulls", "Whole number or boolean: how many took it and did not convert."),
+        ("value", "Decimal or whole number: the value of the conversions of this row; may be left out."),
+    ],
+    example: Example {
+        query: "
+            select unnest(shapley('conversions', path, conversions, nulls)) as credit
+            from (values (['web', 'store'], 3, 3), (['web'], 3, 3)) as paths(path, conversions, nulls)
+        ",
+        rows: &[
+            "credit",
+            "{channel: store, shapley_value: 1.5, conversions: 1.5, value: }",
+            "{channel: web, shapley_value: 4.5, conversions: 4.5, value: }",
+        ],
+    },
+    returns: "list of records `(channel, shapley_value, conversions, value)`, one per channel, by name. A group \
+              without rows has no records.",
+    parts: &[(
+        "Games",
+        "what a coalition of channels is worth, looking only at the journeys whose channels all lie inside it (a \
+         journey without touches lies inside every coalition, also the empty one).\n\
+         - `'conversions'`: their conversions. A channel's Shapley value is then exactly each journey's conversions \
+         divided by the number of its distinct channels; `nulls` play no part. `conversions` is the same number, and \
+         `value` is shared alike: they add up to the conversions and value of the journeys with a touch.\n\
+         - `'rate'`: the share of them that converts; 0 without journeys. A Shapley value is then a difference of \
+         rates and may be negative: a channel may be found most where customers do not convert. Values add up to the \
+         rate of all journeys less that of those without a touch. `conversions` is the Shapley value times the number \
+         of journeys, `value` that times the mean value of a conversion; without journeys that have no touch they add \
+         up to all conversions and all value.",
+    )],
+    nulls: "a row without path is skipped, a null count or value is 0, and a row whose counts are both 0 is skipped; \
+            a null in a path is a channel of its own, whose record has a null `channel` and comes last. Without \
+            `value` the values are null.",
+    order: "none: rows may come in any order and from any partitions, and the same rows give the same bits.",
+    ties: "",
+    memory: "per group and distinct set of channels some 60 bytes, and 4 for each of its channels; for the result of \
+             the game of rates, 40 bytes for each of 2^n coalitions of n channels.",
+    errors: "another game, a count or value of another type, a `distinct` call, at planning; a negative count; sums \
+             of more than 64 bits (of value: 38 digits); more than 20 channels in the game of rates, which asks for \
+             every coalition.",
+    source: "Shapley, A value for n-person games, 1953; the game of conversions decomposes into unanimity games.",
+    differs: &[
+        Unlike {
+            whom: "fractribution's Shapley, which is none",
+            by: &[
+                "values are those of a game, where it drops one place of a path, takes the difference to the rate of \
+                 exactly the path that remains (0 if nobody took it), floors it at 0 and shares within the path",
+            ],
+        },
+        Unlike {
+            whom: "Adobe's algorithmic attribution",
+            by: &["each channel is averaged over all orders of joining, where it shares the surplus of coalitions \
+                   recursively"],
+        },
+    ],
+};
 
 /// The function `shapley`.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -160,28 +201,7 @@ impl AggregateUDFImpl for Shapley {
     }
 
     fn documentation(&self) -> Option<&Documentation> {
-        static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns the Shapley value of each channel of a group of paths: a list of records (channel, \
-                 shapley_value, conversions, value), by name. In the game 'conversions' a coalition of channels is \
-                 worth the conversions of the journeys that touch no other channel: each journey's credit divided by \
-                 the number of its distinct channels. In the game 'rate' it is worth the share of those journeys that \
-                 converts: needs journeys that do not, takes at most 20 channels, and may be negative. Rows may come \
-                 in any order. A row without path is skipped, a null count is 0. Neither is what fractribution calls \
-                 Shapley.",
-                "shapley(game, path, conversions, nulls [, value])",
-                "select unnest(shapley('conversions', path, conversions, nulls)) as credit from (values \
-                 (['web', 'store'], 3, 1), (['web'], 1, 5), (['email', 'web'], 0, 2)) \
-                 as paths(path, conversions, nulls);",
-                &[
-                    ("game", "What a coalition is worth: 'conversions' or 'rate'."),
-                    ("path", "A list of text: the channels of a journey; order and repetition do not matter."),
-                    ("conversions", "How many journeys took this path and converted: a whole number or boolean."),
-                    ("nulls", "How many took it and did not convert."),
-                    ("value", "The value of the conversions of this row: decimal or whole number."),
-                ],
-            )
-        });
+        static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| MANUAL.document());
         Some(&DOCUMENTATION)
     }
 }

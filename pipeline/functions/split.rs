@@ -1,14 +1,6 @@
 //! `split_at`: cuts a struct of parallel lists into runs.
 //!
-//! Usage: `split_at(timeline, starts)`
-//! - `timeline`: struct whose fields are parallel lists, as the aggregate `timeline` gives it
-//! - `starts`: list of booleans, parallel to them, as `gap_starts` and `journey_starts` give it; the first element
-//!   starts a run in any case, null counts as false
-//!
-//! Returns: list of structs with the fields of `timeline`, one per run, each field cut to the run; empty for an empty
-//!          timeline, null when either argument is null. A field that is a null list counts as empty.
-//! Memory:  8 bytes per run; the elements are shared with `timeline`, not copied.
-//! Errors:  lists of different lengths; other types, at planning.
+//! Elements are shared with the timeline, not copied: a cut is an offset.
 
 use std::sync::{Arc, LazyLock};
 
@@ -22,7 +14,7 @@ use datafusion::logical_expr::{
 };
 
 use super::arguments::{Lists, coerce_booleans, expect_count, item_field, list_type, to_booleans};
-use super::document;
+use super::documentation::{Example, Manual, Section};
 
 /// The function `split_at`.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -77,16 +69,40 @@ impl ScalarUDFImpl for SplitAt {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Cuts a struct of parallel lists into runs: a list of structs with the same fields, each cut to its \
-                 run. Unnest it to get a row per run.",
-                "split_at(timeline, starts)",
-                "select unnest(split_at(named_struct('touchpoints', ['home', 'cart', 'home']), [true, false, true]));",
-                &[
-                    ("timeline", "Struct whose fields are parallel lists, such as the result of timeline."),
-                    ("starts", "List of booleans, parallel to them: whether the element starts a run."),
+            Manual {
+                section: Section::Journeys,
+                syntax: &["split_at(timeline, starts)"],
+                summary: "Cuts a struct of parallel lists into runs: a list of structs with the same fields, each cut \
+                          to its run.",
+                details: "Unnest it to get a row per run.",
+                arguments: &[
+                    ("timeline", "Struct whose fields are parallel lists, such as the result of `timeline`."),
+                    (
+                        "starts",
+                        "List of booleans, parallel to them, as `gap_starts` and `journey_starts` give it. The first \
+                         element starts a run in any case.",
+                    ),
                 ],
-            )
+                example: Example {
+                    query: "
+                        select unnest(split_at(
+                          named_struct('touchpoints', ['view', 'cart', 'view']), [true, false, true])) as run
+                    ",
+                    rows: &["run", "{touchpoints: [view, cart]}", "{touchpoints: [view]}"],
+                },
+                returns: "list of structs with the fields of the timeline, one per run; empty for an empty timeline.",
+                parts: &[],
+                nulls: "a null start counts as false; a field that is null counts as an empty list; null when either \
+                        argument is null.",
+                order: "that of the lists.",
+                ties: "",
+                memory: "8 bytes per run; the elements are shared with the timeline, and copied only where null rows \
+                         hide some.",
+                errors: "lists of different lengths; other types, at planning.",
+                source: "our own.",
+                differs: &[],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

@@ -1,18 +1,6 @@
 //! `channel_switches`: where a journey changes its channel, and how.
 //!
-//! Usage: `channel_switches(channels, times[, touchpoints, session_ids])`
-//! - `channels`: list of text, in journey order; two neighbouring nulls are equal
-//! - `times`: list of timestamps of any unit, one per channel
-//! - `touchpoints`, `session_ids`: lists of text, one element per channel; both or neither
-//!
-//! Returns: list with one record per switch, that is per touch on another channel than the touch before:
-//!          `(position Int64, from_channel, to_channel, switched_at, seconds Float64, is_last Boolean)`. `position` is
-//!          the second touch's, from 1; `switched_at` its time; `seconds` the gap between the two, with fraction, null
-//!          where a time is null; `is_last` whether it is the journey's last touch. With the other two lists, also
-//!          `(from_touchpoint, to_touchpoint, is_repeat Boolean, scope)`: whether the second touchpoint equals the
-//!          first, and `within` when both touches are of one session, else `between`. Null when an argument is null.
-//! Memory:  42 bytes and three to five string views per switch.
-//! Errors:  an argument of another type, at planning; lists that differ in length.
+//! Channels and touchpoints are compared by number and go out as string views.
 
 use std::sync::LazyLock;
 
@@ -24,7 +12,7 @@ use datafusion::logical_expr::{
 
 use super::arguments::{Lists, coerce_texts, coerce_times, time_type, to_times};
 use super::changes::{Changes, Runs};
-use super::document;
+use super::documentation::{Example, Manual, Section};
 use super::elements::{
     Names, Optionals, Rows, booleans, integers, record_fields, records_type, seconds, seconds_between, time_at, times,
 };
@@ -154,22 +142,54 @@ impl ScalarUDFImpl for ChannelSwitches {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns one record per switch of a journey, that is per touch on another channel than the touch \
-                 before: (position, from_channel, to_channel, switched_at, seconds, is_last), and with touchpoints and \
-                 session_ids also (from_touchpoint, to_touchpoint, is_repeat, scope). `position` counts touches from 1 \
-                 and is the second touch's, `seconds` is the gap between the two, `scope` is `within` one session or \
-                 `between` two. Null when an argument is null.",
-                "channel_switches(channels, times[, touchpoints, session_ids])",
-                "select unnest(channel_switches(['web', 'store'], \
-                 [timestamp '2026-01-01T10:00:00', timestamp '2026-01-01T12:30:00']));",
-                &[
-                    ("channels", "A list of text, in journey order."),
-                    ("times", "A list of timestamps, one per channel."),
-                    ("touchpoints", "A list of text, one per channel."),
-                    ("session_ids", "A list of text, one per channel."),
+            Manual {
+                section: Section::Paths,
+                syntax: &[
+                    "channel_switches(channels, times)",
+                    "channel_switches(channels, times, touchpoints, session_ids)",
                 ],
-            )
+                summary: "Returns the channel switches of a journey: one record per touch on another channel than the \
+                          touch before.",
+                details: "",
+                arguments: &[
+                    ("channels", "List of text, in journey order."),
+                    ("times", "List of timestamps of any unit, one per channel."),
+                    ("touchpoints", "List of text, one per channel; with `session_ids` or not at all."),
+                    ("session_ids", "List of text, one per channel; with `touchpoints` or not at all."),
+                ],
+                example: Example {
+                    query: "
+                        select unnest(channel_switches(
+                          ['web', 'web', 'store', 'web'],
+                          [timestamp '2026-01-05T10:00:00', timestamp '2026-01-05T10:05:00',
+                           timestamp '2026-01-05T12:00:00', timestamp '2026-01-05T12:00:30'])) as switch
+                    ",
+                    rows: &[
+                        "switch",
+                        "{position: 3, from_channel: web, to_channel: store, switched_at: 2026-01-05T12:00:00Z, \
+                         seconds: 6900.0, is_last: false}",
+                        "{position: 4, from_channel: store, to_channel: web, switched_at: 2026-01-05T12:00:30Z, \
+                         seconds: 30.0, is_last: true}",
+                    ],
+                },
+                returns: "list of records `(position, from_channel, to_channel, switched_at, seconds, is_last)`. \
+                          `position` is the second touch's, from 1, and `switched_at` its time; `seconds` is the time \
+                          between the two, with fraction; `is_last` tells whether it is the journey's last touch. \
+                          With the other two lists also `(from_touchpoint, to_touchpoint, is_repeat, scope)`: whether \
+                          the second touchpoint equals the first, and `within` when both touches are of one session, \
+                          else `between`.",
+                parts: &[],
+                nulls: "two neighbouring null channels, touchpoints or sessions are equal; a null time makes \
+                        `seconds` null; null when an argument is null.",
+                order: "that of the lists.",
+                ties: "",
+                memory: "42 bytes and three to five string views per switch.",
+                errors: "lists of different lengths; one of `touchpoints` and `session_ids` without the other, and \
+                         other types, at planning.",
+                source: "our own.",
+                differs: &[],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

@@ -1,20 +1,7 @@
 //! `timeline`: the events of a group in order, as parallel lists.
 //!
-//! Usage: `timeline(occurred_at, event_id, values)`
-//! - `occurred_at`: timestamp of any unit
-//! - `event_id`: text
-//! - `values`: struct, as `named_struct('channel', channel, …)` makes it; its fields may be text, `Decimal128`, boolean,
-//!   whole or floating-point numbers, dates and timestamps
-//!
-//! Returns: struct of lists of one length: `times` (µs, UTC), `event_ids` (`Utf8`), then a list per field of `values`
-//!          under its name: text as `Dictionary(Int32, Utf8)`, whole numbers as `Int64`, floating-point numbers as
-//!          `Float64`, timestamps in µs, the rest as it came. Null values stay as null elements. Rows whose
-//!          `occurred_at` or `event_id` is null are skipped; a group without rows has empty lists.
-//! Order:   (`occurred_at`, `event_id` by bytes); events that share both are ordered by their values. The order of the
-//!          input, its batches and partitions do not matter.
-//! Memory:  per event 16 bytes, the bytes of its id, and its values: 4 bytes for a text (distinct texts are kept once),
-//!          1 for a boolean, 4, 8 or 16 for the others.
-//! Errors:  a `distinct` call, more than 2 GiB of event ids in one partition; other types, at planning.
+//! Events of all groups lie in flat columns ([`columns`], [`events`]), distinct texts once, and are put in order when
+//! groups go out ([`accumulate`]). `path` is the same with one value and no id.
 
 mod accumulate;
 mod columns;
@@ -36,7 +23,7 @@ use self::accumulate::{Shape, SingleTimeline, Timelines};
 use self::columns::stored_type;
 pub use self::path::Path;
 use super::arguments::{empty_list, expect_count, is_text, list_type, time_type};
-use super::document;
+use super::documentation::{Example, Manual, Section, Unlike};
 
 const TIMES: &str = "times";
 const EVENT_IDS: &str = "event_ids";
@@ -137,19 +124,56 @@ impl AggregateUDFImpl for Timeline {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns the events of a group, ordered by (occurred_at, event_id), as a struct of parallel lists: \
-                 times, event_ids, then one list per field of values. Rows without occurred_at or event_id are \
-                 skipped; null values stay as null elements.",
-                "timeline(occurred_at, event_id, values)",
-                "select customer_id, timeline(occurred_at, event_id, named_struct('channels', channel)) as events \
-                 from events group by customer_id;",
-                &[
-                    ("occurred_at", "Timestamp."),
-                    ("event_id", "Text; breaks ties of time, by its bytes."),
-                    ("values", "Struct of text, decimals, booleans, numbers, dates and timestamps."),
+            Manual {
+                section: Section::Journeys,
+                syntax: &["timeline(occurred_at, event_id, values)"],
+                summary: "Returns the events of a group, ordered by time and id, as a struct of parallel lists.",
+                details: "",
+                arguments: &[
+                    ("occurred_at", "Timestamp of any unit and zone."),
+                    ("event_id", "Text."),
+                    (
+                        "values",
+                        "Struct, as `named_struct('channel', channel, …)` makes it; its fields may be text, \
+                         `Decimal128`, boolean, whole or floating-point numbers, dates and timestamps.",
+                    ),
                 ],
-            )
+                example: Example {
+                    query: "
+                        select customer, timeline(at, id, named_struct('touchpoints', touch)) as events
+                        from (values
+                          ('ann', timestamp '2026-01-05T10:00:00', 'e-2', 'cart'),
+                          ('ann', timestamp '2026-01-05T10:00:00', 'e-1', 'view')
+                        ) as events(customer, at, id, touch)
+                        group by customer order by customer
+                    ",
+                    rows: &[
+                        "customer | events",
+                        "ann | {times: [2026-01-05T10:00:00Z, 2026-01-05T10:00:00Z], event_ids: [e-1, e-2], \
+                         touchpoints: [view, cart]}",
+                    ],
+                },
+                returns: "struct of lists of one length: `times` (microseconds, UTC), `event_ids` (`Utf8`), then a \
+                          list per field of the values under its name: text as `Dictionary(Int32, Utf8)`, whole \
+                          numbers as `Int64`, floating-point numbers as `Float64`, timestamps in microseconds, the \
+                          rest as it came. A group without rows has empty lists.",
+                parts: &[],
+                nulls: "rows whose `occurred_at` or `event_id` is null are skipped; null values stay as null \
+                        elements.",
+                order: "(`occurred_at`, `event_id` by bytes). The order of the rows, their batches and partitions do \
+                        not matter.",
+                ties: "events that share time and id are ordered by their values.",
+                memory: "per event 16 bytes, the bytes of its id, and its values: 4 bytes for a text (distinct texts \
+                         are kept once), 1 for a boolean, 4, 8 or 16 for the others.",
+                errors: "a `distinct` call; other types, at planning; more than 2 GiB of event ids in one partition.",
+                source: "our own.",
+                differs: &[Unlike {
+                    whom: "`array_agg(… order by …)`",
+                    by: &["all lists of a group are ordered at once and by one order, where each call sorts for \
+                           itself"],
+                }],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

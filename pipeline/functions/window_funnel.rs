@@ -1,49 +1,9 @@
 //! `window_funnel` and `window_funnel_events`: the furthest step reached, in order, within a window; and when.
 //!
-//! Usage: `window_funnel(window, [mode, …] ts, cond1, …, condN)`, `window_funnel_events(…)` alike
-//! - `window`: a constant, from step 1 of a chain to its last, its end included. For timestamps and dates an interval,
-//!   a duration, text such as `'7 days'`, or a whole number as in ClickHouse: of seconds with timestamps, of days with
-//!   dates; for integers a number in their unit. Not of months, which have no fixed length
-//! - `mode`: constant texts, each of one or more words joined by commas, bars or spaces; see below
-//! - `ts`: timestamp of any unit and zone (compared in whole µs), date, or integer; rows in any order; those with a null
-//!   `ts` are skipped
-//! - `cond1…condN`: booleans, 1 to 32; null counts as false
-//!
-//! Returns: `window_funnel`: `Int32` from 0 to N. `window_funnel_events`: a list of the times at which the steps of one
-//!          chain were met, as many as the level: timestamps in µs, UTC; dates and integers as they are. An empty group
-//!          has 0 and an empty list.
-//! Modes:   none, ClickHouse's default: a row may serve several steps; at each level the newest chain stands, and it is
-//!          the one that the next step extends, if within the window of the chain's step 1.
-//!          - `strict_deduplication`: a step from the second on that is met again, once reached, ends the pass.
-//!          - `strict_order`: after the first step 1, a row that meets no condition ends the pass, and so does a step
-//!            whose predecessor was not reached. Repeats of steps reached are allowed. It does not start again.
-//!          - `allow_reentry`, with `strict_order` only: a step whose predecessor was not reached is passed over instead.
-//!          - `strict_increase`: each step is later than the one before. As in ClickHouse (its issue 93789), a newer
-//!            step 1 replaces the chain even if only the older could go on: A at 1, A and B at 2 reach 1.
-//!          - `strict_once`: a row serves one step of a chain only.
-//! Presets: besides these, which combine, there are three that stand alone:
-//!          - `posthog_ordered`: PostHog's sequential order: the newest entry wins, a row serves one step of a chain.
-//!          - `posthog_strict`: its strict order: a row ends the chains whose last step it does not match, and a later
-//!            step 1 starts again. Among different rows of one instant nothing interrupts.
-//!          - `mixpanel`: one attempt, that of the first entry; each step is the first later match; no two-second grace.
-//! Chain:   of those that reach the furthest level, the one with the latest entry, of those the one that ends last, as in
-//!          DuckDB's `behavioral`, and of those the one whose other steps, from the last back, were met latest. Where the
-//!          last step is reached, only those that reach it first count, since the pass ends there: of A1 B2 A3 B4, steps A
-//!          and B have 1 and 2, steps A, B and C have 3 and 4. With PostHog's presets it is the chain that got there first,
-//!          as in PostHog.
-//! Ties:    rows of one time are taken step by step: whichever meets step 1 first, then step 2, and so on; a row that
-//!          meets no condition comes before them. Rows of one time that meet the same step are tried in the order of their
-//!          sets of conditions, read as binary numbers with `cond1` lowest: this can matter to `strict_once` with
-//!          `strict_deduplication` and to PostHog's presets, where ClickHouse and PostHog go by the order of rows.
-//!          With `mixpanel`, rows of one time do not follow each other.
-//! Time:    one pass over sorted rows in every mode. `strict_once` keeps one chain per level where ClickHouse keeps all.
-//! Memory:  16 bytes per row that meets a condition (per row with `strict_order` and `posthog_strict`), until the group
-//!          is done.
-//! Errors:  a wrong mode, window, time or condition, at planning; a `distinct` call; a time beyond the range of µs.
-//! Source:  ClickHouse `windowFunnel` (src/AggregateFunctions/AggregateFunctionWindowFunnel.cpp, 2026), whose modes give
-//!          the same levels, ties included; what differs stands in [`DIFFERENCES`]. PostHog
-//!          `funnel-udf/src/steps.rs`; Mixpanel, "Funnels: advanced". In DuckDB's `behavioral`, `allow_reentry` starts again
-//!          at step 1: not here.
+//! Rows become (time, conditions), sorted, and one pass takes them through the chains of a group ([`chains`]) by the
+//! rule of the call ([`rule`]): ClickHouse's modes but `strict_once` in [`levels`], that one in [`once`], where one
+//! chain per level is kept and ClickHouse keeps all, and the presets in files of their own. Levels and times come from
+//! the same pass, so they agree.
 
 #[cfg(test)]
 mod any_rows;
@@ -75,11 +35,11 @@ use self::chains::{Chains, Witness};
 use self::once::Servers;
 use self::rule::Rule;
 use super::arguments::{empty_list, is_text, list_type};
+use super::documentation::{Example, Manual, NULL_ARGUMENTS, NULL_CONDITIONS, Section, TIMES, Unlike};
 use super::occurrences::{
     GroupFunction, Occurrence, Occurrences, SingleOccurrences, TimeLists, coerce_constant_span, coerce_rows, constant,
     constant_span, constant_text, logical_constant, returned_time_type, state_fields,
 };
-use super::{NULL_ARGUMENTS, NULL_CONDITIONS, TIMES, document, unlike_clickhouse};
 
 // ---------------------------------------------------------------------------------------------------------------
 // The algorithm
@@ -382,29 +342,70 @@ impl AggregateUDFImpl for WindowFunnel {
 
     fn documentation(&self) -> Option<&Documentation> {
         static LEVEL: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                &format!(
-                    "Returns the furthest step that a group reaches, in order, within a window counted from step 1, its \
-                     end included; 0 for none. Rows come in any order; those of one time are taken in the order of the \
-                     steps. Same levels as ClickHouse windowFunnel in every mode; presets follow PostHog and Mixpanel.{}",
-                    unlike_clickhouse("windowFunnel", &DIFFERENCES)
-                ),
-                "window_funnel(window, [mode,] ts, cond1, …, cond32)",
-                "select customer_id, window_funnel(interval '7 days', occurred_at, channel = 'web', channel = 'store') \
-                 as furthest_step from events group by customer_id;",
-                &ARGUMENTS,
-            )
+            Manual {
+                syntax: &["window_funnel(window, [mode, …] ts, cond1, …, condN)"],
+                summary: "Returns the furthest step that a group reaches, in order, within a window counted from step \
+                          1.",
+                details: "It says how far a group got: those who reached a step are all whose level is at least as \
+                          high.",
+                example: Example {
+                    query: "
+                        select customer,
+                          window_funnel(interval '1 day', at, touch = 'view', touch = 'cart', touch = 'buy') as in_a_day,
+                          window_funnel(interval '7 days', at, touch = 'view', touch = 'cart', touch = 'buy') as in_a_week
+                        from (values
+                          ('ann', timestamp '2026-01-05T10:00:00', 'view'),
+                          ('ann', timestamp '2026-01-05T10:20:00', 'cart'),
+                          ('ann', timestamp '2026-01-07T09:00:00', 'buy'),
+                          ('bob', timestamp '2026-01-05T11:00:00', 'cart'),
+                          ('bob', timestamp '2026-01-05T12:00:00', 'view')
+                        ) as events(customer, at, touch)
+                        group by customer order by customer
+                    ",
+                    rows: &["customer | in_a_day | in_a_week", "ann | 2 | 3", "bob | 1 | 1"],
+                },
+                returns: "`Int32` from 0 (no row meets step 1, or there are no rows) to the number of conditions.",
+                ..FUNNEL
+            }
+            .document()
         });
         static EVENTS: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns the times at which a group met the steps that window_funnel counts, one per step reached: of the \
-                 chains that reach the furthest step, the one with the latest entry, and of those the one that ends \
-                 last; with PostHog's presets the one that got there first. Empty when no row meets step 1.",
-                "window_funnel_events(window, [mode,] ts, cond1, …, cond32)",
-                "select customer_id, window_funnel_events(interval '7 days', 'strict_once', occurred_at, \
-                 channel = 'web', channel = 'store') as reached_at from events group by customer_id;",
-                &ARGUMENTS,
-            )
+            Manual {
+                syntax: &["window_funnel_events(window, [mode, …] ts, cond1, …, condN)"],
+                summary: "Returns the times at which a group met the steps that `window_funnel` counts, one per step \
+                          reached.",
+                details: "Of the chains that reach the furthest level it is the one with the latest entry, of those \
+                          the one that ends last, as in DuckDB's `behavioral`, and of those the one whose other \
+                          steps, from the last back, were met latest. Where the last step is reached, only those that \
+                          reach it first count, since the pass ends there: of A1 B2 A3 B4, steps A and B have 1 and \
+                          2, steps A, B and C have 3 and 4. With the presets of PostHog it is the chain that got \
+                          there first, as in PostHog.",
+                example: Example {
+                    query: "
+                        select customer,
+                          window_funnel_events(interval '1 day', at,
+                            touch = 'view', touch = 'cart', touch = 'buy') as reached_at
+                        from (values
+                          ('ann', timestamp '2026-01-05T10:00:00', 'view'),
+                          ('ann', timestamp '2026-01-05T10:20:00', 'cart'),
+                          ('ann', timestamp '2026-01-07T09:00:00', 'buy'),
+                          ('bob', timestamp '2026-01-05T11:00:00', 'cart'),
+                          ('bob', timestamp '2026-01-05T12:00:00', 'view')
+                        ) as events(customer, at, touch)
+                        group by customer order by customer
+                    ",
+                    rows: &[
+                        "customer | reached_at",
+                        "ann | [2026-01-05T10:00:00Z, 2026-01-05T10:20:00Z]",
+                        "bob | [2026-01-05T12:00:00Z]",
+                    ],
+                },
+                returns: "list of times, as many as the level: timestamps in microseconds, UTC; dates and integers as \
+                          they are; empty where no row meets step 1.",
+                differs: &[UNLIKE_BEHAVIORAL, UNLIKE_POSTHOG, UNLIKE_MIXPANEL],
+                ..FUNNEL
+            }
+            .document()
         });
         Some(match self.returns {
             Returns::Level => &LEVEL,
@@ -413,32 +414,104 @@ impl AggregateUDFImpl for WindowFunnel {
     }
 }
 
-/// What differs from ClickHouse's `windowFunnel`.
-const DIFFERENCES: [&str; 6] = [
-    NULL_CONDITIONS,
-    NULL_ARGUMENTS,
-    TIMES,
-    "a group whose rows all lack a time has the answer 0, where its is null",
-    "intervals as window, several modes in one text and the presets are ours",
-    "rows of one time that meet the same step go by their conditions, where with `strict_once` and \
-     `strict_deduplication` it goes by their arrival",
-];
+const UNLIKE_BEHAVIORAL: Unlike = Unlike {
+    whom: "DuckDB's `behavioral`",
+    by: &["`allow_reentry` passes over a step before its turn, where it starts again at step 1"],
+};
+const UNLIKE_POSTHOG: Unlike = Unlike {
+    whom: "PostHog",
+    by: &[
+        "there are no exclusions, no optional steps and no steps in any order",
+        "rows of one time that meet the same step go by their conditions, where it goes by their order",
+    ],
+};
+const UNLIKE_MIXPANEL: Unlike = Unlike {
+    whom: "Mixpanel",
+    by: &["there are no exclusions, no totals, no property held constant and no two-second grace"],
+};
 
-const ARGUMENTS: [(&str, &str); 4] = [
-    (
-        "window",
-        "Constant, from step 1 to the last step: an interval, duration, text or whole number: of seconds with \
-         timestamps, of days with dates, in the unit of integer times.",
-    ),
-    (
-        "mode",
-        "Optional constant text, or several: strict_deduplication, strict_order, strict_increase, strict_once, \
-         allow_reentry (with strict_order) joined by commas, bars or spaces; or posthog_ordered, posthog_strict or \
-         mixpanel alone.",
-    ),
-    ("ts", "Timestamp, date or integer; rows without are skipped."),
-    ("cond1, …, cond32", "Booleans, one per step; null counts as false."),
-];
+/// What the two functions have in common.
+const FUNNEL: Manual = Manual {
+    section: Section::Funnels,
+    syntax: &[],
+    summary: "",
+    details: "",
+    arguments: &[
+        (
+            "window",
+            "Constant, from step 1 of a chain to its last, its end included. For timestamps and dates an interval, a \
+             duration, text such as `'7 days'`, or a whole number as in ClickHouse: of seconds with timestamps, of \
+             days with dates; for integers a number in their unit. Not of months, which have no fixed length.",
+        ),
+        (
+            "mode",
+            "Constant texts, perhaps none, each of one or more words joined by commas, bars or spaces: see Modes and \
+             Presets.",
+        ),
+        ("ts", "Timestamp of any unit and zone, compared in whole microseconds; date or integer."),
+        ("cond1, …, condN", "1 to 32 booleans, one per step."),
+    ],
+    example: Example { query: "", rows: &[] },
+    returns: "",
+    parts: &[
+        (
+            "Modes",
+            "none is ClickHouse's default: a row may serve several steps; at each level the newest chain stands, and \
+             it is the one that the next step extends, if within the window of the chain's step 1. The modes combine:\n\
+             - `strict_deduplication`: a step from the second on that is met again, once reached, ends the pass;\n\
+             - `strict_order`: after the first step 1, a row that meets no condition ends the pass, and so does a \
+             step whose predecessor was not reached; repeats of steps reached are allowed; it does not start again;\n\
+             - `allow_reentry`, with `strict_order` only: a step whose predecessor was not reached is passed over \
+             instead;\n\
+             - `strict_increase`: each step is later than the one before; as in ClickHouse (its issue 93789), a newer \
+             step 1 replaces the chain even if only the older could go on: A at 1, A and B at 2 reach 1;\n\
+             - `strict_once`: a row serves one step of a chain only.",
+        ),
+        (
+            "Presets",
+            "stand alone:\n\
+             - `posthog_ordered`: PostHog's sequential order: the newest entry wins, a row serves one step of a \
+             chain;\n\
+             - `posthog_strict`: its strict order: a row ends the chains whose last step it does not match, and a \
+             later step 1 starts again; among different rows of one instant nothing interrupts;\n\
+             - `mixpanel`: one attempt, that of the first entry; each step is the first later match; no two-second \
+             grace.",
+        ),
+        ("Time", "one pass over sorted rows in every mode."),
+    ],
+    nulls: "rows with a null `ts` are skipped; a null condition counts as false, and its row still counts for its \
+            other conditions.",
+    order: "rows may come in any order and from any partitions; they are taken in the order of time.",
+    ties: "rows of one time are taken step by step: whichever meets step 1 first, then step 2, and so on; a row that \
+           meets no condition comes before them. Rows of one time that meet the same step are tried in the order of \
+           their sets of conditions, read as binary numbers with `cond1` lowest: this can matter to `strict_once` \
+           with `strict_deduplication` and to the presets of PostHog, where ClickHouse and PostHog go by the order of \
+           rows. With `mixpanel`, rows of one time do not follow each other.",
+    memory: "16 bytes per row that meets a condition (per row with `strict_order` and `posthog_strict`), until the \
+             group is done.",
+    errors: "an unknown mode, or modes that do not go together; a wrong window, time or condition; a `distinct` call: \
+             all at planning; a time beyond the range of microseconds.",
+    source: "ClickHouse `windowFunnel` (src/AggregateFunctions/AggregateFunctionWindowFunnel.cpp, 2026), whose modes \
+             give the same levels, ties included, where nothing is null; PostHog `funnel-udf/src/steps.rs`; Mixpanel, \
+             Funnels: advanced.",
+    differs: &[
+        Unlike {
+            whom: "ClickHouse's `windowFunnel`",
+            by: &[
+                NULL_CONDITIONS,
+                NULL_ARGUMENTS,
+                TIMES,
+                "a group whose rows all lack a time has the answer 0, where its is null",
+                "intervals as window, several modes in one text and the presets are ours",
+                "rows of one time that meet the same step go by their conditions, where with `strict_once` and \
+                 `strict_deduplication` it goes by their arrival",
+            ],
+        },
+        UNLIKE_BEHAVIORAL,
+        UNLIKE_POSTHOG,
+        UNLIKE_MIXPANEL,
+    ],
+};
 
 #[cfg(test)]
 mod tests {

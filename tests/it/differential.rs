@@ -64,11 +64,11 @@ fn every_known_difference_from_clickhouse_is_documented_and_no_other() {
     for (name, Listed { theirs, differences }) in listed() {
         let function = functions.iter().find(|function| function.name() == name).unwrap();
         let description = &function.documentation().unwrap().description;
-        let (_, documented) = description.split_once(&format!(" Unlike ClickHouse's {theirs}: ")).unwrap();
-        assert_eq!(documented, format!("{}.", differences.join("; ")), "{name}");
+        let (_, documented) = description.split_once(&format!("\n- Unlike ClickHouse's `{theirs}`: ")).unwrap();
+        assert_eq!(documented.lines().next().unwrap(), format!("{}.", differences.join("; ")), "{name}");
     }
     let of_clickhouse = functions
         .iter()
-        .filter(|function| function.documentation().unwrap().description.contains(" Unlike ClickHouse's "));
+        .filter(|function| function.documentation().unwrap().description.contains("\n- Unlike ClickHouse's "));
     assert_eq!(of_clickhouse.count(), listed().len());
 }

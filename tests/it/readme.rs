@@ -47,34 +47,70 @@ fn the_configuration_of_the_readme_is_read() {
 
 /// Every function with what it does, from the documentation in the engine.
 fn functions() -> String {
-    let mut functions: Vec<(&str, datafusion::logical_expr::Documentation)> = Vec::new();
-    let mut add = |kind, documentation: Option<&datafusion::logical_expr::Documentation>| {
-        functions.extend(documentation.map(|documentation| (kind, documentation.clone())));
-    };
-    wayline::functions::scalar_functions().iter().for_each(|function| add("scalar", function.documentation()));
-    wayline::functions::aggregate_functions().iter().for_each(|function| add("aggregate", function.documentation()));
-    wayline::functions::window_functions().iter().for_each(|function| add("window", function.documentation()));
-    wayline::functions::path_tables().iter().for_each(|table| add("table", Some(table.documentation())));
-    functions.sort_by(|(_, a), (_, b)| a.syntax_example.cmp(&b.syntax_example));
-    let rows = functions.iter().map(|(kind, documentation)| {
-        let sentence = documentation.description.split(". ").next().unwrap_or_default().trim_end_matches('.');
-        let sentence = sentence.split(';').next().unwrap_or_default().replace('|', "\\|");
-        let sentence = sentence.strip_prefix("Returns ").unwrap_or(&sentence);
-        format!("| `{}` | {kind} | {sentence} |\n", documentation.syntax_example)
+    let mut functions = wayline::functions::documented();
+    functions.sort_by(|a, b| a.name.cmp(&b.name));
+    let rows = functions.iter().map(|function| {
+        let cell = |text: &str| text.replace('|', "\\|");
+        let syntax = cell(&function.documentation.syntax_example);
+        let summary = cell(function.summary().trim_end_matches('.'));
+        format!("| [`{syntax}`](pipeline/docs/functions.md#{}) | {} | {summary} |\n", function.name, function.kind)
     });
     format!("| function | kind | what it does |\n| --- | --- | --- |\n{}", rows.collect::<String>())
+}
+
+/// All that is known of every function, by family.
+fn reference() -> String {
+    let mut text = String::from(
+        "# Functions\n\n\
+         What this library adds to SQL. `show functions like '…'` tells the same in a query, \
+         `wayline sql -c '.help NAME'` in a shell.\n\n\
+         Written by the tests from the documentation in the engine: change it there, then \
+         `UPDATE_README=1 cargo test --release readme`.\n",
+    );
+    let mut section = "";
+    let functions = wayline::functions::documented();
+    for function in &functions {
+        if function.section() != section {
+            section = function.section();
+            text.push_str(&format!("\n## {section}\n"));
+        }
+        let kind = if function.kind == "clause" { "" } else { " function" };
+        text.push_str(&format!("\n### {}\n\n*{}{kind}*\n\n", function.name, function.kind));
+        let syntax: Vec<&str> = function.syntax().map(String::as_str).collect();
+        text.push_str(&format!("```sql\n{}\n```\n\n", syntax.join("\n")));
+        let (plain, parts): (Vec<_>, Vec<_>) = function.paragraphs().partition(|paragraph| paragraph.head.is_none());
+        plain.iter().for_each(|paragraph| text.push_str(&format!("{}\n\n", paragraph.text)));
+        for (name, meaning) in function.arguments() {
+            text.push_str(&format!("- `{name}`: {meaning}\n"));
+        }
+        text.push_str(&format!("\n```sql\n{}\n```\n", function.example()));
+        for part in parts {
+            text.push_str(&format!("\n**{}:** {}\n", part.head.unwrap(), part.text));
+        }
+    }
+    text
+}
+
+/// Writes what a file is to hold, or compares.
+fn update_or_compare(path: &str, expected: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var_os("UPDATE_README").is_some() {
+        std::fs::write(&path, expected).unwrap();
+    }
+    let stands = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(stands == expected, "{} is stale: UPDATE_README=1 cargo test --release readme", path.display());
 }
 
 #[test]
 fn the_readme_lists_every_function_as_the_engine_documents_it() {
     let (begin, end) = ("<!-- functions: written by the tests with UPDATE_README=1 -->\n", "<!-- end of functions -->");
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = std::fs::read_to_string(&path).unwrap();
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
     let (head, rest) = readme.split_once(begin).unwrap();
-    let (listed, tail) = rest.split_once(end).unwrap();
-    if std::env::var_os("UPDATE_README").is_some() {
-        std::fs::write(&path, format!("{head}{begin}{}{end}{tail}", functions())).unwrap();
-    } else {
-        assert_eq!(listed, functions());
-    }
+    let (_, tail) = rest.split_once(end).unwrap();
+    update_or_compare("README.md", &format!("{head}{begin}{}{end}{tail}", functions()));
+}
+
+#[test]
+fn the_reference_tells_all_that_the_engine_knows_of_every_function() {
+    update_or_compare("pipeline/docs/functions.md", &reference());
 }

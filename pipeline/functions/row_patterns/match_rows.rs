@@ -32,7 +32,7 @@ use datafusion::physical_expr::expressions::Literal;
 use datafusion::scalar::ScalarValue;
 
 use super::super::arguments::{Lists, is_text, item_field, list_type};
-use super::super::document;
+use super::super::documentation::internal;
 use super::conditions::Condition;
 use super::outputs::Outputs;
 use super::partition::{Partition, Task};
@@ -136,20 +136,10 @@ impl AggregateUDFImpl for MatchRows {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
+            internal(
                 "A part of the plans of match_recognize, which finds rows of a partition that follow a pattern; not \
                  meant to be called by hand.",
                 "match_rows(task, position, time, values, …)",
-                "select * from events match_recognize ( -- planned with match_rows\n\
-                 partition by customer_id order by occurred_at, event_id\n\
-                 measures first(occurred_at) as started_at, count(*) as touches\n\
-                 pattern (visit+) define visit as channel = 'web');",
-                &[
-                    ("task", "What to look for, as match_recognize writes it."),
-                    ("position", "The place of the row in its partition."),
-                    ("time", "What the span of a match is measured by, or null."),
-                    ("values", "Struct of what the result is made of."),
-                ],
             )
         });
         Some(&DOCUMENTATION)

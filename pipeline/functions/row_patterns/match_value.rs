@@ -17,7 +17,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
-use super::super::document;
+use super::super::documentation::internal;
 
 /// The name of the function.
 pub(super) const NAME: &str = "match_value";
@@ -57,12 +57,10 @@ impl ScalarUDFImpl for MatchValue {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "A part of the plans of match_recognize: the place of a value that is known while rows are matched. \
-                 Null anywhere else.",
+            internal(
+                "A part of the plans of match_recognize: the place of a value that is known while rows are matched; \
+                 null anywhere else.",
                 "match_value(number, type)",
-                "select match_value(0, 1);",
-                &[("number", "Which of the values."), ("type", "Anything of the type of the value.")],
             )
         });
         Some(&DOCUMENTATION)

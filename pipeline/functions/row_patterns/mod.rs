@@ -12,36 +12,7 @@
 //! )
 //! ```
 //!
-//! What is there: `partition by`, `order by` (any expressions, directions and nulls), `measures` and `define` with
-//! `first`, `last`, `prev`, `next` (offsets, nested; `lag` and `lead` are other names of the last two), `classifier`,
-//! `match_number`, `match_sequence_number`, `running` and `final`, the aggregates `count`, `sum`, `avg`, `min`, `max` and
-//! `array_agg`, and any scalar function around and inside them; `one row per match`, `all rows per match` with its three
-//! modes; all forms of `after match skip`; concatenation, alternation, groups, greedy and reluctant quantifiers, anchors,
-//! `permute`, exclusion, the empty pattern; `subset`. Before a dot the name of a variable hides that of a table.
-//!
-//! Two things are ours. `within` bounds the span of a match: the first key of the order at its last row lies at most so
-//! far from that at its first, the end included (Flink excludes it). `with partial matches` shows attempts too: where no
-//! match starts at a row, the rows of the attempt that came furthest, which `match_complete()` tells from a match. They
-//! change neither the matches nor where these are looked for; they are numbered along with them.
-//!
-//! Result:  the columns of `partition by`; in `all rows per match` those of `order by`; the measures; the other columns.
-//! Ties:    rows with equal keys are ordered by the columns that the clause uses, in the order of the table; rows that are
-//!          equal in all of these are interchangeable. (Columns of types without an order, such as maps, do not count.)
-//! Nulls:   a condition that is null does not hold. A row without a time lies in no span but its own.
-//! Memory:  the rows of one partition, with the columns that the clause uses. The sort before it may spill.
-//! Errors:  what is not supported is named at planning. At execution: a match that resumes at its own first row or at a
-//!          variable that it lacks, and a search that goes beyond its budget (see `matcher.rs`).
-//! Source:  ISO/IEC 9075-2:2016 as documented by Trino, Snowflake and Oracle; vectors of the first two are in `tests/`.
-//!
-//! Differences:
-//! - `classifier()` shows a variable as the pattern writes it; Trino and Snowflake show unquoted names in upper case.
-//! - `running first(x, n)` is null until the match has n + 1 rows, as the standard says; Trino looks ahead.
-//! - In `all rows per match` Snowflake puts the measures after all columns; ours is the order of the standard.
-//! - Conditions that look at their row alone are computed for every row, also for rows at which the pattern never asks,
-//!   so that an error such as a division by zero is one even there.
-//! - Not supported, each with an error that says so: window functions with `over`, subqueries and columns of an outer query
-//!   in `measures` and `define`; other aggregates; `distinct`, `filter` and `order by` in aggregates; `avg` of decimals;
-//!   `array_agg` in `define`; `classifier()` inside an expression that is aggregated; more than 64 variables.
+//! What users may expect of it stands in [`documentation()`]; vectors of Trino and Snowflake are in `tests/`.
 //!
 //! # Why not a plan node of its own?
 //!
@@ -63,6 +34,7 @@
 mod aggregate;
 mod clause;
 mod conditions;
+mod documentation;
 mod expressions;
 mod leaves;
 mod match_rows;
@@ -86,7 +58,11 @@ use std::sync::Arc;
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
+pub(super) use documentation::documentation;
 pub use spelling::standard_sql;
+
+/// The name of the clause.
+pub(super) const NAME: &str = "match_recognize";
 
 /// Makes a session understand `match_recognize`.
 pub(super) fn register(ctx: &SessionContext) {

@@ -1,17 +1,4 @@
 //! `difference_interval`: the differences between two rates that the data leave plausible.
-//!
-//! Usage: `difference_interval(successes_a, trials_a, successes_b, trials_b[, confidence])`
-//! - the first four: numbers, from 0; no more successes than trials
-//! - `confidence`: number between 0 and 1; 0.95 when left out
-//!
-//! Returns: struct of `difference` (rate a minus rate b), `lower` and `upper` (`Float64`), from -1 to 1; null when an
-//!          argument is null or one side has no trials.
-//! Errors:  successes below 0 or above the trials; a confidence that is not between 0 and 1, at planning where it is
-//!          constant; other types, at planning.
-//! Source:  R. G. Newcombe, Interval estimation for the difference between independent proportions: comparison of
-//!          eleven methods, Stat. Med. 17 (1998), method 10: the hybrid of two score intervals. Not the Wald interval
-//!          (difference ± z standard errors), which that comparison finds too narrow, which leaves the range from -1 to
-//!          1, and which has no width at all where nobody or everybody succeeded.
 
 use std::sync::LazyLock;
 
@@ -21,7 +8,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::super::document;
+use super::super::documentation::{Example, Manual, Section, Unlike};
 use super::formulas::difference_interval;
 use super::{CriticalValue, Numbers, Records, check_confidence, coerce_numbers, record_field};
 
@@ -83,20 +70,44 @@ impl ScalarUDFImpl for DifferenceInterval {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns the difference of two rates (a minus b) and the differences that the data leave plausible, as \
-                 a struct of difference, lower and upper: the hybrid score interval of Newcombe. Null when an argument \
-                 is null or one side has no trials.",
-                "difference_interval(successes_a, trials_a, successes_b, trials_b[, confidence])",
-                "select difference_interval(56, 70, 48, 80) as lift;",
-                &[
-                    ("successes_a", "How many of a succeeded."),
-                    ("trials_a", "How many a there were."),
-                    ("successes_b", "How many of b succeeded."),
-                    ("trials_b", "How many b there were."),
-                    ("confidence", "How sure the interval is, between 0 and 1; 0.95 when left out."),
+            Manual {
+                section: Section::Statistics,
+                syntax: &["difference_interval(successes_a, trials_a, successes_b, trials_b[, confidence])"],
+                summary: "Returns the difference of two rates and the differences that the data leave plausible: \
+                          Newcombe's hybrid score interval.",
+                details: "",
+                arguments: &[
+                    ("successes_a", "Number: how many of a succeeded, from 0 to trials_a."),
+                    ("trials_a", "Number: how many of a there were."),
+                    ("successes_b", "Number: how many of b succeeded, from 0 to trials_b."),
+                    ("trials_b", "Number: how many of b there were."),
+                    ("confidence", "Number between 0 and 1: how sure the interval is; 0.95 when left out."),
                 ],
-            )
+                example: Example {
+                    query: "
+                        select round(lift['difference'], 4) as difference,
+                          round(lift['lower'], 4) as lower, round(lift['upper'], 4) as upper
+                        from (select difference_interval(56, 70, 48, 80) as lift)
+                    ",
+                    rows: &["difference | lower | upper", "0.2 | 0.0524 | 0.3339"],
+                },
+                returns: "struct of `difference` (rate a minus rate b), `lower` and `upper`, `Float64` from -1 to 1.",
+                parts: &[],
+                nulls: "null when an argument is, and where one side has no trials.",
+                order: "none: a row is answered by itself.",
+                ties: "",
+                memory: "24 bytes per row.",
+                errors: "successes below 0 or above the trials; a confidence that is not between 0 and 1, at planning \
+                         where it is constant; other types, at planning.",
+                source: "R. G. Newcombe, Interval estimation for the difference between independent proportions: \
+                         comparison of eleven methods, Stat. Med. 17 (1998), method 10.",
+                differs: &[Unlike {
+                    whom: "the Wald interval (difference ± z standard errors)",
+                    by: &["the interval lies between -1 and 1 and has a width where nobody or everybody succeeded, \
+                           where that one leaves the range, has none, and is too narrow in that comparison"],
+                }],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

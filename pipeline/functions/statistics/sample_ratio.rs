@@ -1,18 +1,4 @@
 //! `sample_ratio_p`: whether an experiment's variants got their shares of the customers.
-//!
-//! Usage: `sample_ratio_p(counts, shares)`
-//! - `counts`: list of numbers from 0, one per variant
-//! - `shares`: list of numbers above 0, parallel to the counts; only their proportions matter, so `[1, 1]` says what
-//!   `[0.5, 0.5]` does
-//!
-//! Returns: `Float64`: the probability of counts at least as far from the shares by chance alone. A small one (below
-//!          0.001, say) means that the assignment or the measurement is broken, and the experiment's other figures with
-//!          it. Null when an argument is null, with fewer than two variants, and where all counts are 0.
-//! Errors:  lists of different lengths, null elements, counts below 0, shares that are not above 0; other types, at
-//!          planning.
-//! Source:  Pearson's chi-square test with one degree of freedom less than there are variants, as
-//!          `scipy.stats.chisquare(counts, expected)`; its use in A. Fabijan and others, Diagnosing sample ratio
-//!          mismatch in online controlled experiments, KDD 2019. Wants about five expected per variant.
 
 use std::sync::LazyLock;
 
@@ -25,7 +11,7 @@ use datafusion::logical_expr::{
 };
 
 use super::super::arguments::{Lists, coerce_list, expect_count};
-use super::super::document;
+use super::super::documentation::{Example, Manual, Section};
 use super::formulas::{chi_square, chi_square_p};
 
 /// The function `sample_ratio_p`.
@@ -97,17 +83,40 @@ impl ScalarUDFImpl for SampleRatioP {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Checks the sample ratio of an experiment: the probability, by Pearson's chi-square test, of counts at \
-                 least as far from their shares by chance alone. A small one means a broken assignment or measurement. \
-                 Null with fewer than two variants, without counts, or when an argument is null.",
-                "sample_ratio_p(counts, shares)",
-                "select sample_ratio_p([821588, 815482], [0.5, 0.5]);",
-                &[
-                    ("counts", "List of numbers: how many each variant got."),
-                    ("shares", "List of numbers, parallel to the counts; only their proportions matter."),
+            Manual {
+                section: Section::Statistics,
+                syntax: &["sample_ratio_p(counts, shares)"],
+                summary: "Checks the sample ratio of an experiment: how likely chance alone makes counts at least as \
+                          far from their shares.",
+                details: "A small probability (below 0.001, say) means that the assignment or the measurement is \
+                          broken, and the experiment's other figures with it. Wants about five expected per variant.",
+                arguments: &[
+                    ("counts", "List of numbers from 0: how many each variant got."),
+                    (
+                        "shares",
+                        "List of numbers above 0, parallel to the counts; only their proportions matter, so `[1, 1]` \
+                         says what `[0.5, 0.5]` does.",
+                    ),
                 ],
-            )
+                example: Example {
+                    query: "select round(sample_ratio_p([821588, 815482], [0.5, 0.5]), 8) as p",
+                    rows: &["p", "1.82e-6"],
+                },
+                returns: "`Float64` from 0 to 1.",
+                parts: &[],
+                nulls: "null when an argument is, with fewer than two variants, and where all counts are 0. Null \
+                        elements are errors.",
+                order: "that of the variants does not matter, but for rounding.",
+                ties: "",
+                memory: "8 bytes per row, and per element where lists are not of `Float64`.",
+                errors: "lists of different lengths, null elements, counts below 0, shares that are not above 0; \
+                         other types, at planning.",
+                source: "Pearson's chi-square test with one degree of freedom less than there are variants, as \
+                         `scipy.stats.chisquare(counts, expected)`; its use in A. Fabijan and others, Diagnosing \
+                         sample ratio mismatch in online controlled experiments, KDD 2019.",
+                differs: &[],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

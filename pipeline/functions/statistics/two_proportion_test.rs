@@ -1,14 +1,4 @@
 //! `two_proportion_test`: whether two rates differ by more than chance.
-//!
-//! Usage: `two_proportion_test(successes_a, trials_a, successes_b, trials_b)`
-//! - all: numbers, from 0; no more successes than trials
-//!
-//! Returns: struct of `difference` (rate a minus rate b), `z` and the two-sided `p` (`Float64`); null when an argument
-//!          is null or one side has no trials. Where nobody or everybody succeeded, `z` is 0 and `p` is 1.
-//! Errors:  successes below 0 or above the trials; other types, at planning.
-//! Source:  the z test with the pooled rate, without continuity correction: `z²` and `p` are those of
-//!          `prop.test(…, correct = FALSE)` of R and of Pearson's chi-square over the two by two table. Like any normal
-//!          approximation it wants about five expected successes and failures on each side.
 
 use std::sync::LazyLock;
 
@@ -18,7 +8,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::super::document;
+use super::super::documentation::{Example, Manual, Section, Unlike};
 use super::formulas::two_proportion_test;
 use super::{Numbers, Records, coerce_numbers, record_field};
 
@@ -72,19 +62,43 @@ impl ScalarUDFImpl for TwoProportionTest {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Tests whether two rates differ: a struct of difference (rate a minus rate b), z and the two-sided p \
-                 of the z test with the pooled rate, without continuity correction. Null when an argument is null or \
-                 one side has no trials.",
-                "two_proportion_test(successes_a, trials_a, successes_b, trials_b)",
-                "select two_proportion_test(1200, 24000, 1100, 23900) as test;",
-                &[
-                    ("successes_a", "How many of a succeeded."),
-                    ("trials_a", "How many a there were."),
-                    ("successes_b", "How many of b succeeded."),
-                    ("trials_b", "How many b there were."),
+            Manual {
+                section: Section::Statistics,
+                syntax: &["two_proportion_test(successes_a, trials_a, successes_b, trials_b)"],
+                summary: "Tests whether two rates differ by more than chance: the z test with the pooled rate.",
+                details: "Like any normal approximation it wants about five expected successes and failures on each \
+                          side.",
+                arguments: &[
+                    ("successes_a", "Number: how many of a succeeded, from 0 to trials_a."),
+                    ("trials_a", "Number: how many of a there were."),
+                    ("successes_b", "Number: how many of b succeeded, from 0 to trials_b."),
+                    ("trials_b", "Number: how many of b there were."),
                 ],
-            )
+                example: Example {
+                    query: "
+                        select round(test['difference'], 4) as difference,
+                          round(test['z'], 4) as z, round(test['p'], 4) as p
+                        from (select two_proportion_test(1200, 24000, 1100, 23900) as test)
+                    ",
+                    rows: &["difference | z | p", "0.004 | 2.0345 | 0.0419"],
+                },
+                returns: "struct of `difference` (rate a minus rate b), `z` and the two-sided `p`, `Float64`. Where \
+                          nobody or everybody succeeded, `z` is 0 and `p` is 1.",
+                parts: &[],
+                nulls: "null when an argument is, and where one side has no trials.",
+                order: "none: a row is answered by itself.",
+                ties: "",
+                memory: "24 bytes per row.",
+                errors: "successes below 0 or above the trials; other types, at planning.",
+                source: "the z test without continuity correction: `z²` and `p` are those of `prop.test(…, correct = \
+                         FALSE)` of R and of Pearson's chi-square over the two by two table.",
+                differs: &[Unlike {
+                    whom: "Mixpanel's segment significance",
+                    by: &["two groups are compared by a z test, where it compares a segment with all by a \
+                           hypergeometric test, hidden below 30 samples"],
+                }],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

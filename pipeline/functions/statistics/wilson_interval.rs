@@ -1,16 +1,4 @@
 //! `wilson_interval`: the rates that a number of successes leaves plausible.
-//!
-//! Usage: `wilson_interval(successes, trials[, confidence])`
-//! - `successes`, `trials`: numbers, from 0; no more successes than trials
-//! - `confidence`: number between 0 and 1; 0.95 when left out
-//!
-//! Returns: struct of `lower` and `upper` (`Float64`), from 0 to 1; null when an argument is null or there are no
-//!          trials.
-//! Errors:  successes below 0 or above the trials; a confidence that is not between 0 and 1, at planning where it is
-//!          constant; other types, at planning.
-//! Source:  E. B. Wilson, Probable inference, the law of succession, and statistical inference, J. Am. Stat. Assoc. 22
-//!          (1927), without continuity correction, as `binomtest(…).proportion_ci('wilson')` of SciPy and
-//!          `prop.test(…, correct = FALSE)` of R.
 
 use std::sync::LazyLock;
 
@@ -20,7 +8,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::super::document;
+use super::super::documentation::{Example, Manual, Section};
 use super::formulas::wilson_interval;
 use super::{CriticalValue, Numbers, Records, check_confidence, coerce_numbers, record_field};
 
@@ -79,18 +67,38 @@ impl ScalarUDFImpl for WilsonInterval {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns the rates that a number of successes leaves plausible, as a struct of lower and upper: the \
-                 score interval of Wilson, without continuity correction. Null when an argument is null or there are \
-                 no trials.",
-                "wilson_interval(successes, trials[, confidence])",
-                "select wilson_interval(81, 263) as rate, wilson_interval(81, 263, 0.99)['lower'] as at_least;",
-                &[
-                    ("successes", "How many succeeded, from 0 to the trials."),
-                    ("trials", "How many there were."),
-                    ("confidence", "How sure the interval is, between 0 and 1; 0.95 when left out."),
+            Manual {
+                section: Section::Statistics,
+                syntax: &["wilson_interval(successes, trials[, confidence])"],
+                summary: "Returns the rates that a number of successes leaves plausible: Wilson's score interval.",
+                details: "",
+                arguments: &[
+                    ("successes", "Number: how many succeeded, from 0 to the trials."),
+                    ("trials", "Number: how many there were."),
+                    ("confidence", "Number between 0 and 1: how sure the interval is; 0.95 when left out."),
                 ],
-            )
+                example: Example {
+                    query: "
+                        select round(rate['lower'], 4) as lower, round(rate['upper'], 4) as upper
+                        from (select wilson_interval(81, 263) as rate)
+                    ",
+                    rows: &["lower | upper", "0.2553 | 0.3662"],
+                },
+                returns: "struct of `lower` and `upper`, `Float64` from 0 to 1.",
+                parts: &[],
+                nulls: "null when an argument is, and without trials.",
+                order: "none: a row is answered by itself.",
+                ties: "",
+                memory: "16 bytes per row.",
+                errors: "successes below 0 or above the trials; a confidence that is not between 0 and 1, at planning \
+                         where it is constant; other types, at planning.",
+                source: "E. B. Wilson, Probable inference, the law of succession, and statistical inference, J. Am. \
+                         Stat. Assoc. 22 (1927), without continuity correction, as \
+                         `binomtest(…).proportion_ci(method='wilson')` of SciPy and `prop.test(…, correct = FALSE)` \
+                         of R.",
+                differs: &[],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

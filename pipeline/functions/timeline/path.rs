@@ -1,20 +1,4 @@
-//! `path`: the values of a group in the order of their times, as one list.
-//!
-//! Usage: `path(ts, value)`
-//! - `ts`: timestamp of any unit and zone, told apart to the microsecond; date or whole number
-//! - `value`: text, `Decimal128`, boolean, whole or floating-point number, date or timestamp
-//!
-//! Returns: list of the values: text as `Dictionary(Int32, Utf8)`, whole numbers as `Int64`, floating-point numbers as
-//!          `Float64`, timestamps in µs, the rest as it came. Rows whose `ts` is null are skipped; a group without rows
-//!          has an empty list.
-//! Nulls:   a null value stays, as a null element; `filter (where value is not null)` leaves it out.
-//! Order:   (`ts`, `value`), null values first and text by its bytes. The order of the input, its batches and
-//!          partitions do not matter, and an `order by` in the call is not needed. Two paths of one group may order
-//!          events of equal time differently: `timeline` keeps several values of an event together.
-//! Memory:  per event 12 bytes and its value: 4 bytes for a text (distinct texts are kept once), 1 for a boolean, 4, 8 or
-//!          16 for the others.
-//! Errors:  a `distinct` call; other types, at planning.
-//! Source:  our own; ClickHouse writes `groupArray` over sorted rows, which skips nulls and takes them as they come.
+//! `path`: the values of a group in the order of their times, as one list: a timeline of one value, without ids.
 
 use std::sync::{Arc, LazyLock};
 
@@ -27,7 +11,7 @@ use datafusion::logical_expr::{
 };
 
 use super::super::arguments::{empty_list, expect_count, list_type};
-use super::super::document;
+use super::super::documentation::{Example, Manual, Section, Unlike};
 use super::super::moments::coerce_moment;
 use super::accumulate::{Shape, SingleTimeline, Timelines};
 use super::columns::stored_type;
@@ -103,17 +87,49 @@ impl AggregateUDFImpl for Path {
 
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            document(
-                "Returns the values of a group as a list, ordered by (ts, value) whatever the order of the rows. Null \
-                 values stay as null elements, first among those of their time; rows without ts are skipped.",
-                "path(ts, value)",
-                "select customer_id, path_text(path(occurred_at, channel), 8) as channels from events \
-                 group by customer_id;",
-                &[
-                    ("ts", "Timestamp, date or whole number."),
-                    ("value", "Text, decimal, boolean, number, date or timestamp."),
+            Manual {
+                section: Section::Paths,
+                syntax: &["path(ts, value)"],
+                summary: "Returns the values of a group as one list, in the order of their times.",
+                details: "",
+                arguments: &[
+                    ("ts", "Timestamp of any unit and zone, told apart to the microsecond; date or whole number."),
+                    ("value", "Text, `Decimal128`, boolean, whole or floating-point number, date or timestamp."),
                 ],
-            )
+                example: Example {
+                    query: "
+                        select customer, path(at, touch) as touches
+                        from (values
+                          ('ann', 3, 'buy'), ('ann', 1, 'view'), ('ann', 2, null), ('bob', 1, 'view')
+                        ) as events(customer, at, touch)
+                        group by customer order by customer
+                    ",
+                    rows: &["customer | touches", "ann | [view, , buy]", "bob | [view]"],
+                },
+                returns: "list of the values: text as `Dictionary(Int32, Utf8)`, whole numbers as `Int64`, \
+                          floating-point numbers as `Float64`, timestamps in microseconds, the rest as it came. A \
+                          group without rows has an empty list.",
+                parts: &[],
+                nulls: "rows whose `ts` is null are skipped; a null value stays, as a null element: `filter (where \
+                        value is not null)` leaves it out.",
+                order: "(`ts`, `value`). The order of the rows, their batches and partitions do not matter, and an \
+                        `order by` in the call is not needed.",
+                ties: "values of equal `ts` are ordered by themselves, null first and text by its bytes. Two paths of \
+                       one group may so order events of equal time differently: `timeline` keeps several values of an \
+                       event together.",
+                memory: "per event 12 bytes and its value: 4 bytes for a text (distinct texts are kept once), 1 for a \
+                         boolean, 4, 8 or 16 for the others.",
+                errors: "a `distinct` call; other types, at planning.",
+                source: "our own.",
+                differs: &[Unlike {
+                    whom: "`groupArray` of ClickHouse over sorted rows",
+                    by: &[
+                        "nulls stay, where it skips them",
+                        "values are in the order of time whatever the order of rows, where it takes rows as they come",
+                    ],
+                }],
+            }
+            .document()
         });
         Some(&DOCUMENTATION)
     }

@@ -350,17 +350,3 @@ async fn conditions_on_other_rows_are_computed_ahead() {
         .collect();
     check(sql, &expected.join(";")).await;
 }
-
-#[tokio::test]
-async fn the_documented_examples_run() {
-    let ctx = session(2, 10);
-    let events = "create table events as select 'c-1' as customer_id, 'e-1' as event_id, 'web' as channel, \
-                  timestamp '2026-01-01T10:00:00Z' as occurred_at";
-    ctx.sql(events).await.unwrap().collect().await.unwrap();
-    let state = ctx.state();
-    let scalar = state.scalar_functions()["match_value"].documentation().unwrap();
-    let aggregate = state.aggregate_functions()["match_rows"].documentation().unwrap();
-    for example in [scalar, aggregate].map(|documentation| documentation.sql_example.clone().unwrap()) {
-        assert_eq!(ctx.sql(&example).await.unwrap().count().await.unwrap(), 1, "{example}");
-    }
-}
