@@ -38,8 +38,12 @@ pub fn session(lake: &Lake, settings: &config::Engine) -> Result<SessionContext>
     Ok(ctx)
 }
 
-/// Plans one query, read-only: SQL as DataFusion knows it, and `match_recognize` as the standard spells it.
+/// Plans one query, read-only: SQL as DataFusion knows it, `match_recognize` as the standard spells it, and
+/// `show functions` with ours.
 pub async fn query(ctx: &SessionContext, sql: &str) -> Result<DataFrame> {
+    if let Some(functions) = functions::show_functions(ctx, sql)? {
+        return Ok(functions);
+    }
     let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     Ok(ctx.sql_with_options(&functions::standard_sql(sql), options).await?)
 }

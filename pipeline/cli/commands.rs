@@ -9,7 +9,7 @@ use serde_json::json;
 use super::messages::Messages;
 use super::output::Output;
 use super::progress::Shown;
-use super::{Command, GenerateArgs, Global, sql, summary};
+use super::{Command, GenerateArgs, Global, help, sql, summary};
 use crate::config::Project;
 use crate::error::{Context, Error, Result};
 use crate::generate;
@@ -159,6 +159,10 @@ async fn check(global: &Global) -> Result<ExitCode> {
 async fn query_project(global: &Global, query: &str, format: Option<sql::Format>) -> Result<ExitCode> {
     if global.json {
         return Err(Error::invalid("a query has no report").hint("--format json gives its rows as JSON"));
+    }
+    if let Some(answer) = help::answer(query) {
+        write!(Output::stdout(), "{}", answer?)?;
+        return Ok(ExitCode::SUCCESS);
     }
     let workspace = Workspace::open_to_read(project(global)?)?;
     run::register_everything(&workspace, global.as_of).await?;

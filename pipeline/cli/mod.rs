@@ -9,6 +9,7 @@
 //! | 130, 143 | stopped by SIGINT, SIGTERM |
 
 mod commands;
+mod help;
 mod messages;
 mod output;
 mod progress;
@@ -82,7 +83,8 @@ enum Command {
     Check,
     /// Query all tables and marts, read-only
     Sql {
-        /// The query; read from stdin when neither -c nor -f is given
+        /// The query; read from stdin when neither -c nor -f is given. `.help` lists the functions, `.help NAME` tells
+        /// all about one
         #[arg(short, long, value_name = "QUERY", conflicts_with = "file")]
         command: Option<String>,
         /// A file with the query

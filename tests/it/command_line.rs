@@ -1,6 +1,6 @@
 //! What the commands print and how they exit, as snapshots with times and places filtered.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
 use insta::assert_snapshot;
@@ -377,4 +377,70 @@ fn row_patterns_are_found_in_models_and_queries_as_the_standard_spells_them() {
     let carts = house.sql("select carts from carts");
     assert_ne!(carts, ["0"]);
     assert_eq!(house.sql(query), carts);
+}
+
+#[test]
+fn functions_are_shown_with_their_syntax_and_what_they_do() {
+    let house = House::of_sample("odd-cases");
+    let out = house.succeed(&["sql", "-c", "show functions like 'window_funnel%'", "--format", "json"]);
+    let rows: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let shown: Vec<[&str; 4]> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            ["function_name", "function_type", "syntax_example", "description"].map(|key| row[key].as_str().unwrap())
+        })
+        .collect();
+    assert_eq!(shown.iter().map(|row| row[0]).collect::<Vec<_>>(), ["window_funnel", "window_funnel_events"]);
+    for [name, kind, syntax, description] in shown {
+        assert_eq!(kind, "AGGREGATE");
+        assert_eq!(syntax, format!("{name}(window, [mode, …] ts, cond1, …, condN)"));
+        assert!(description.contains("\n\nNulls: rows with a null `ts` are skipped"), "{description}");
+    }
+    let tables = house.sql("show functions like 'markov_attribution'");
+    assert!(tables[0].starts_with("markov_attribution,TABLE,\"markov_attribution((query), order)\","), "{tables:?}");
+    assert!(house.sql("show functions").len() > 300, "those of the engine are shown too");
+}
+
+/// What `wayline sql` says where there is no project.
+fn sql_without_a_project(arguments: &[&str], input: &str) -> std::process::Output {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("help.sql"), ".help retention;\n").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wayline"));
+    let command = command.arg("sql").args(arguments).current_dir(folder.path());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // What is not read is no error: -c and -f read nothing.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn help_tells_all_about_a_function_and_needs_no_project() {
+    let told = |arguments: &[&str], input: &str| {
+        let output = sql_without_a_project(arguments, input);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let retention = told(&["-c", ".help retention"], "");
+    assert_snapshot!(retention);
+    assert_eq!(told(&["-f", "help.sql"], ""), retention);
+    assert_eq!(told(&[], "  .help RETENTION\n"), retention);
+    for name in ["match_recognize", "markov_attribution", "shapley_attribution", "row_number"] {
+        let help = told(&["-c", &format!(".help {name}")], "");
+        assert!(help.contains(name) && help.contains("Example"), "{help}");
+    }
+    let list = told(&["-c", ".help"], "");
+    let lines = list.lines().filter(|line| line.trim_start().starts_with("match_recognize "));
+    assert_eq!(lines.count(), 1, "{list}");
+}
+
+#[test]
+fn help_about_an_unknown_function_names_the_nearest() {
+    let output = sql_without_a_project(&["-c", ".help window_funel"], "");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("no function is called window_funel"), "{stderr}");
+    assert!(stderr.contains("did you mean `window_funnel`?"), "{stderr}");
+    assert_eq!(sql_without_a_project(&["-c", ".quit"], "").status.code(), Some(2));
 }

@@ -1,0 +1,192 @@
+//! `.help` in place of a query: the functions, a line each; `.help NAME`: all about one of them.
+
+use datafusion::prelude::SessionContext;
+
+use crate::error::{Error, Result};
+use crate::functions::{self, Documented};
+
+/// Where lines of text end.
+const WIDTH: usize = 100;
+/// How far text stands in from its headline.
+const INDENT: &str = "  ";
+
+/// Answers what begins with a dot; `None` for a query.
+pub fn answer(input: &str) -> Option<Result<String>> {
+    let command = input.trim().trim_end_matches(';').trim_end();
+    let words: Vec<&str> = command.strip_prefix('.')?.split_whitespace().collect();
+    Some(match words.as_slice() {
+        ["help"] => Ok(list()),
+        ["help", name] => find(&name.to_lowercase()).map(|documented| in_full(&documented)),
+        _ => Err(Error::invalid(format!("unknown command {command}"))
+            .hint(".help lists the functions, .help NAME tells all about one")),
+    })
+}
+
+/// Our functions, a line each, by family.
+fn list() -> String {
+    let documented = functions::documented();
+    let width = documented.iter().map(|documented| documented.name.len()).max().unwrap_or_default();
+    let mut text = String::from(
+        ".help NAME tells all about a function; show functions lists those of the engine too, with what they do.\n",
+    );
+    let mut section = "";
+    for documented in &documented {
+        if documented.section() != section {
+            section = documented.section();
+            text.push_str(&format!("\n{section}\n"));
+        }
+        text.push_str(&format!("{INDENT}{:<width$}  {}\n", documented.name, documented.summary()));
+    }
+    text
+}
+
+/// A function of ours or of the engine.
+fn find(name: &str) -> Result<Documented> {
+    let ctx = SessionContext::new();
+    functions::register_all(&ctx);
+    let mut known = functions::known_to(&ctx.state());
+    match known.iter().position(|documented| documented.name == name) {
+        Some(position) => Ok(known.swap_remove(position)),
+        None => Err(Error::invalid(format!("no function is called {name}"))
+            .hint(".help lists the functions")
+            .hint_nearest(name, known.iter().map(|documented| documented.name.as_str()))),
+    }
+}
+
+/// Syntax, arguments, example, and every part of the description.
+fn in_full(documented: &Documented) -> String {
+    let mut text = String::new();
+    for syntax in documented.syntax() {
+        write_wrapped(syntax, "", &mut text);
+    }
+    text.push_str(&format!("\n{} ({})\n\n", documented.kind, documented.section()));
+    let (plain, parts): (Vec<_>, Vec<_>) = documented.paragraphs().partition(|paragraph| paragraph.head.is_none());
+    for paragraph in plain {
+        write_wrapped(paragraph.text, "", &mut text);
+        text.push('\n');
+    }
+    if !documented.arguments().is_empty() {
+        text.push_str("Arguments\n");
+        for (name, meaning) in documented.arguments() {
+            write_wrapped(&format!("- {name}: {meaning}"), INDENT, &mut text);
+        }
+        text.push('\n');
+    }
+    if !documented.example().is_empty() {
+        text.push_str("Example\n");
+        for line in documented.example().lines() {
+            text.push_str(&format!("{INDENT}{line}\n"));
+        }
+        text.push('\n');
+    }
+    for paragraph in parts {
+        text.push_str(&format!("{}\n", paragraph.head.unwrap_or_default()));
+        write_wrapped(paragraph.text, INDENT, &mut text);
+        text.push('\n');
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
+}
+
+/// Writes text in lines of at most [`WIDTH`], but for longer words; a point of a list hangs.
+fn write_wrapped(text: &str, indent: &str, out: &mut String) {
+    for line in text.lines() {
+        let hanging = if line.starts_with("- ") { "  " } else { "" };
+        let mut length = 0;
+        for word in line.split(' ') {
+            let word_length = word.chars().count();
+            if length == 0 {
+                out.push_str(indent);
+                length = indent.len();
+            } else if length + 1 + word_length > WIDTH {
+                out.push('\n');
+                out.push_str(indent);
+                out.push_str(hanging);
+                length = indent.len() + hanging.len();
+            } else {
+                out.push(' ');
+                length += 1;
+            }
+            out.push_str(word);
+            length += word_length;
+        }
+        out.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(input: &str) -> String {
+        answer(input).unwrap().unwrap()
+    }
+
+    #[test]
+    fn help_lists_every_function_in_a_line_of_its_own() {
+        let text = answered(" .help;\n");
+        for documented in functions::documented() {
+            let start = format!("  {} ", documented.name);
+            let lines: Vec<&str> = text.lines().filter(|line| line.starts_with(&start)).collect();
+            assert_eq!(lines.len(), 1, "{}", documented.name);
+            assert!(lines[0].ends_with(documented.summary()));
+        }
+    }
+
+    #[test]
+    fn help_of_a_function_shows_all_that_is_known_of_it() {
+        for documented in functions::documented() {
+            let text = answered(&format!(".help {}", documented.name.to_uppercase()));
+            let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+            let shown = words(&text);
+            for paragraph in documented.paragraphs() {
+                assert!(shown.contains(&words(paragraph.text)), "{}: {}", documented.name, paragraph.text);
+            }
+            for (argument, meaning) in documented.arguments() {
+                assert!(shown.contains(&words(&format!("- {argument}: {meaning}"))), "{}", documented.name);
+            }
+            for line in documented.syntax().map(String::as_str).chain(documented.example().lines()) {
+                assert!(shown.contains(&words(line)), "{}: {line}", documented.name);
+            }
+        }
+    }
+
+    #[test]
+    fn functions_of_the_engine_have_help_too() {
+        let text = answered(".help array_distinct");
+        assert!(text.starts_with("array_distinct(array)\n\nscalar (Array Functions)\n"), "{text}");
+    }
+
+    #[test]
+    fn an_unknown_name_is_an_error_that_names_a_near_one() {
+        let error = answer(".help windowfunnel").unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "no function is called windowfunnel");
+        assert_eq!(error.remedy(), Some("did you mean `window_funnel`?"));
+        let error = answer(".help zzzzzz").unwrap().unwrap_err();
+        assert_eq!(error.remedy(), Some(".help lists the functions"));
+        assert!(answer(".tables").unwrap().is_err());
+        assert!(answer(".help two words").unwrap().is_err());
+    }
+
+    #[test]
+    fn a_query_is_not_answered() {
+        for query in ["select 1", "-- .help\nselect 1", ""] {
+            assert!(answer(query).is_none(), "{query}");
+        }
+    }
+
+    #[test]
+    fn long_lines_are_wrapped_and_points_hang() {
+        let mut out = String::new();
+        write_wrapped(
+            &format!("{} end\n- {} end", "word ".repeat(19).trim_end(), "word ".repeat(19).trim_end()),
+            "  ",
+            &mut out,
+        );
+        let lines: Vec<&str> = out.lines().collect();
+        assert_eq!(lines.len(), 3, "{out}");
+        assert_eq!((lines[0].len(), lines[1].len()), (100, 98));
+        assert_eq!(lines[2], "    end");
+    }
+}
