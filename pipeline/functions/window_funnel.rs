@@ -9,7 +9,7 @@
 mod any_rows;
 mod chains;
 #[cfg(test)]
-mod golden;
+pub(super) mod golden;
 mod levels;
 mod mixpanel;
 mod once;
@@ -33,7 +33,7 @@ use datafusion::scalar::ScalarValue;
 
 use self::chains::{Chains, Witness};
 use self::once::Servers;
-use self::rule::Rule;
+pub(super) use self::rule::Rule;
 use super::arguments::{empty_list, is_text, list_type};
 use super::documentation::{Example, Manual, NULL_ARGUMENTS, NULL_CONDITIONS, Section, TIMES, Unlike};
 use super::occurrences::{
@@ -47,23 +47,23 @@ use super::occurrences::{
 
 /// A funnel: how many steps, within which window, by which rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Funnel {
-    rule: Rule,
-    window: i64,
-    step_count: usize,
+pub(super) struct Funnel {
+    pub rule: Rule,
+    pub window: i64,
+    pub step_count: usize,
 }
 
 /// Takes groups through a funnel, one after another.
 #[derive(Debug)]
-struct Walk {
-    funnel: Funnel,
+pub(super) struct Walk {
+    pub funnel: Funnel,
     chains: Chains,
     servers: Servers,
 }
 
 impl Walk {
     /// Before the first group; the times of steps are kept if `keeps_times`.
-    fn new(funnel: Funnel, keeps_times: bool) -> Self {
+    pub(super) fn new(funnel: Funnel, keeps_times: bool) -> Self {
         let witness = match funnel.rule {
             _ if !keeps_times => Witness::None,
             Rule::PostHog { .. } => Witness::First,
@@ -73,7 +73,7 @@ impl Walk {
     }
 
     /// Takes a group, sorted by (time, conditions).
-    fn group(&mut self, rows: &[Occurrence]) {
+    pub(super) fn group(&mut self, rows: &[Occurrence]) {
         let Self { funnel, chains, servers } = self;
         let Funnel { rule, window, step_count } = *funnel;
         match rule {
@@ -85,12 +85,12 @@ impl Walk {
     }
 
     /// The furthest step that the group reached, from 1; 0 for none.
-    fn level(&self) -> usize {
+    pub(super) fn level(&self) -> usize {
         self.chains.furthest()
     }
 
     /// The times of the steps of its chain, one per level.
-    fn times(&self) -> &[i64] {
+    pub(super) fn times(&self) -> &[i64] {
         self.chains.witness()
     }
 

@@ -33,7 +33,7 @@ pub(super) fn run(mode: &str, window: i64, step_count: usize, rows: &[Occurrence
     (walk.level(), walk.times().to_vec())
 }
 
-const MODES: [&str; 10] = [
+pub(in super::super) const MODES: [&str; 10] = [
     "",
     "strict_increase",
     "strict_once",
@@ -46,7 +46,7 @@ const MODES: [&str; 10] = [
     "mixpanel",
 ];
 
-const STREAMS: [(&str, [usize; 10]); 13] = [
+pub(in super::super) const STREAMS: [(&str, [usize; 10]); 13] = [
     ("A1 B2 C3", [3, 3, 3, 3, 3, 3, 3, 3, 3, 3]),
     ("A1 X2 B3 C4", [3, 3, 3, 3, 3, 1, 1, 3, 1, 3]),
     ("A1 C2 B3 C4", [3, 3, 3, 3, 3, 1, 3, 3, 1, 3]),
@@ -64,7 +64,7 @@ const STREAMS: [(&str, [usize; 10]); 13] = [
 
 /// Where rows of one instant could share out the steps, `strict_once` finds how; PostHog gives the first row to step 1
 /// (of this pair the second, if they come in the other order: its answer would be 2).
-const SHARED: (&str, [usize; 10]) = ("AB1 AC1", [3, 1, 2, 1, 3, 3, 3, 1, 1, 1]);
+pub(in super::super) const SHARED: (&str, [usize; 10]) = ("AB1 AC1", [3, 1, 2, 1, 3, 3, 3, 1, 1, 1]);
 
 #[test]
 fn each_rule_answers_as_its_engine() {

@@ -2,7 +2,7 @@
 
 /// A rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rule {
+pub(in super::super) enum Rule {
     ClickHouse(Modes),
     PostHog { is_strict: bool },
     Mixpanel,
@@ -10,7 +10,7 @@ pub(super) enum Rule {
 
 /// ClickHouse's modes; none of them is its default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Modes {
+pub(in super::super) struct Modes {
     /// `strict_deduplication`: a step from the second on that comes again ends the pass.
     pub deduplication: bool,
     /// `strict_order`: after the first step 1, a row that matches no step, or a step before its turn, ends the pass.
@@ -25,7 +25,7 @@ pub(super) struct Modes {
 
 impl Rule {
     /// Reads words joined by commas, bars or spaces; no words are ClickHouse's default. The error says what is wrong.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(in super::super) fn parse(text: &str) -> Result<Self, String> {
         let mut modes = Modes::default();
         let mut preset = None;
         let mut words = 0;
@@ -62,7 +62,7 @@ impl Rule {
     }
 
     /// Whether rows that match no step matter.
-    pub(super) fn keeps_unmatched(self) -> bool {
+    pub(in super::super) fn keeps_unmatched(self) -> bool {
         match self {
             Self::ClickHouse(modes) => modes.order,
             Self::PostHog { is_strict } => is_strict,
