@@ -11,7 +11,9 @@
 //! successor: the depth is exact (the argument of ClickHouse's `windowFunnel`, default mode). The one thing that could
 //! spoil it, a time that falls, does not occur: touches come in journey order.
 //!
-//! Memory: 8 bytes per served step, used again for the next journey.
+//! Memory: 8 bytes per served step if touches are kept, used again for the next journey.
+
+use super::outcome::Outcome;
 
 /// The most steps that a funnel can have: one bit of a [`u32`] each.
 pub(super) const MOST_STEPS: usize = 32;
@@ -39,15 +41,19 @@ pub(super) struct Chains {
     /// `newest[i]` is the newest chain of level `i + 1`, if bit `i` of `open` is set.
     newest: [Chain; MOST_STEPS],
     open: u32,
+    /// Whether the touches of chains are kept.
+    keeps_links: bool,
     links: Vec<Link>,
+    /// 0 when no touch matched step 1.
     furthest: usize,
     /// The last link of the chain that first reached the furthest level.
     witness: u32,
 }
 
 impl Chains {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(keeps_links: bool) -> Self {
         Self {
+            keeps_links,
             step_count: 0,
             window: 0,
             newest: [Chain::default(); MOST_STEPS],
@@ -96,7 +102,9 @@ impl Chains {
             }
         };
         let last = self.links.len() as u32;
-        self.links.push(Link { touch: number, before });
+        if self.keeps_links {
+            self.links.push(Link { touch: number, before });
+        }
         self.newest[step] = Chain { started_at, last };
         self.open |= 1 << step;
         if step == self.furthest {
@@ -105,13 +113,20 @@ impl Chains {
         }
     }
 
-    /// The furthest step reached; 0 when no touch matched step 1.
-    pub(super) fn furthest(&self) -> usize {
-        self.furthest
+    /// Writes what became of the journey.
+    pub(super) fn write(&self, outcome: &mut Outcome) {
+        if !self.keeps_links {
+            return outcome.set_furthest(self.furthest);
+        }
+        outcome.clear();
+        if let Some(last_entry) = self.last_entry() {
+            outcome.set_served(self.witness().map(Some));
+            outcome.end_attempt(self.furthest, last_entry);
+        }
     }
 
     /// The numbers of the touches of the witness: the chain as it stood when the furthest level was first reached.
-    pub(super) fn witness(&self) -> impl Iterator<Item = u32> {
+    fn witness(&self) -> impl Iterator<Item = u32> {
         let mut touches = [0; MOST_STEPS];
         let mut link = self.witness as usize;
         for step in (0..self.furthest).rev() {
@@ -122,7 +137,7 @@ impl Chains {
     }
 
     /// The number of the newest touch that opened a chain: none that is under way began later.
-    pub(super) fn last_entry(&self) -> Option<u32> {
+    fn last_entry(&self) -> Option<u32> {
         (self.open & 1 == 1).then(|| self.links[self.newest[0].last as usize].touch)
     }
 }
@@ -145,14 +160,14 @@ mod tests {
 
     /// Furthest step and the numbers (from 1) of the witness's touches.
     fn run(touches: &[(u32, i64)], step_count: usize, window: i64) -> (usize, Vec<u32>) {
-        let mut chains = Chains::new();
+        let mut chains = Chains::new(true);
         chains.begin(step_count, window);
         for (number, (steps, time)) in touches.iter().enumerate() {
             if chains.touch(number as u32 + 1, *time, *steps) {
                 break;
             }
         }
-        (chains.furthest(), chains.witness().collect())
+        (chains.furthest, chains.witness().collect())
     }
 
     /// The funnel A→B→C within ten seconds.
@@ -217,7 +232,7 @@ mod tests {
     #[test]
     fn the_last_entry_is_the_newest_touch_of_step_one() {
         let last_entry = |stream: &str| {
-            let mut chains = Chains::new();
+            let mut chains = Chains::new(true);
             chains.begin(3, 10);
             for (number, (steps, time)) in parse(stream).into_iter().enumerate() {
                 chains.touch(number as u32 + 1, time, steps);
@@ -231,7 +246,7 @@ mod tests {
 
     #[test]
     fn the_last_step_ends_the_pass() {
-        let mut chains = Chains::new();
+        let mut chains = Chains::new(true);
         chains.begin(2, 10);
         assert!(!chains.touch(1, 1, 0b01));
         assert!(chains.touch(2, 2, 0b10));

@@ -2,8 +2,9 @@
 //!
 //! A step is one or more alternatives joined by `|`. An alternative is `*` (any touch), a `touchpoint`, or a
 //! `channel:touchpoint`. A touchpoint's own name may hold a `:`; so an alternative matches a touch when it equals the
-//! touchpoint, or the touch's channel, a `:` and the touchpoint put together. Blanks around an alternative do not count,
-//! case does. A touch without a touchpoint matches `*` only; one without a channel matches no `channel:touchpoint`.
+//! touchpoint, or the touch's channel, a `:` and the touchpoint put together. Blanks around an alternative do not
+//! count, case does. A touch without a touchpoint matches `*` only; one without a channel matches no
+//! `channel:touchpoint`.
 
 use super::chain::MOST_STEPS;
 
@@ -20,7 +21,7 @@ pub(super) struct Steps<'a> {
 impl<'a> Steps<'a> {
     /// Reads the steps in their order. The error says what is wrong with which step.
     pub(super) fn parse(texts: impl IntoIterator<Item = Option<&'a str>>) -> Result<Self, String> {
-        let mut steps = Self { count: 0, any: 0, alternatives: Vec::new() };
+        let mut steps = Self::none();
         for text in texts {
             if steps.count == MOST_STEPS {
                 return Err(format!("expected at most {MOST_STEPS} steps"));
@@ -28,13 +29,7 @@ impl<'a> Steps<'a> {
             let bit = 1 << steps.count;
             steps.count += 1;
             let text = text.ok_or_else(|| format!("step {} is null", steps.count))?;
-            for alternative in text.split('|').map(str::trim) {
-                match alternative {
-                    "" => return Err(format!("step {} ('{text}') has an empty alternative", steps.count)),
-                    "*" => steps.any |= bit,
-                    name => steps.alternatives.push((name, bit)),
-                }
-            }
+            steps.add(text, bit).map_err(|what| format!("step {} {what}", steps.count))?;
         }
         if steps.count == 0 {
             return Err("expected at least one step".to_owned());
@@ -42,56 +37,100 @@ impl<'a> Steps<'a> {
         Ok(steps)
     }
 
+    /// Reads texts in the syntax of steps, each with the bit of what matches it.
+    pub(super) fn marks(marks: impl IntoIterator<Item = (&'a str, u32)>) -> Result<Self, String> {
+        let mut steps = Self::none();
+        for (text, bit) in marks {
+            steps.add(text, bit)?;
+        }
+        Ok(steps)
+    }
+
+    fn none() -> Self {
+        Self { count: 0, any: 0, alternatives: Vec::new() }
+    }
+
+    fn add(&mut self, text: &'a str, bit: u32) -> Result<(), String> {
+        for alternative in text.split('|').map(str::trim) {
+            match alternative {
+                "" => return Err(format!("('{text}') has an empty alternative")),
+                "*" => self.any |= bit,
+                name => self.alternatives.push((name, bit)),
+            }
+        }
+        Ok(())
+    }
+
     /// How many steps there are.
     pub(super) fn count(&self) -> usize {
         self.count
+    }
+
+    /// Whether every touch that matches a step of `others` matches ours too, as far as the texts can tell.
+    pub(super) fn covers(&self, step: usize, others: &Steps<'_>, other: usize) -> bool {
+        let (bit, other_bit) = (1 << step, 1 << other);
+        if self.any & bit != 0 {
+            return true;
+        }
+        let ours = || self.alternatives.iter().filter(|(_, of)| *of == bit).map(|(name, _)| *name);
+        let is_covered = |wanted: &str| ours().any(|name| name == wanted || channel_before(wanted, name).is_some());
+        others.any & other_bit == 0
+            && others.alternatives.iter().filter(|(_, of)| *of == other_bit).all(|(wanted, _)| is_covered(wanted))
     }
 }
 
 /// The steps that touches match, by the numbers that stand for touchpoints and channels.
 #[derive(Debug)]
 pub(super) struct Matcher {
-    touchpoints: Vec<Matched>,
+    /// What each touchpoint matches on any channel.
+    on_any_channel: Vec<u32>,
+    /// Where what a touchpoint matches on each channel begins in `on_channel`; [`NO_CHANNEL`] if it asks for none.
+    /// Empty if no touchpoint does.
+    channels_of: Vec<u32>,
+    on_channel: Vec<u32>,
 }
 
-/// The steps that a touchpoint matches.
-#[derive(Debug, Clone, Default)]
-struct Matched {
-    on_any_channel: u32,
-    /// The channels on which it matches more.
-    on_channel: Vec<(u32, u32)>,
-}
+const NO_CHANNEL: u32 = u32::MAX;
 
 impl Matcher {
     /// Works out once what each touchpoint and channel of a batch matches. The number of a name is its index.
     pub(super) fn new(steps: &Steps<'_>, touchpoints: &[Option<&str>], channels: &[Option<&str>]) -> Self {
-        let matched = |touchpoint: &Option<&str>| {
-            let mut matched = Matched { on_any_channel: steps.any, on_channel: Vec::new() };
-            let Some(touchpoint) = touchpoint else { return matched };
+        let mut on_any_channel = vec![steps.any; touchpoints.len()];
+        let mut channels_of = vec![NO_CHANNEL; touchpoints.len()];
+        let mut on_channel = vec![];
+        for (number, touchpoint) in touchpoints.iter().enumerate() {
+            let Some(touchpoint) = touchpoint else { continue };
             for (alternative, bit) in &steps.alternatives {
                 if alternative == touchpoint {
-                    matched.on_any_channel |= bit;
-                } else if let Some(wanted) = channel_before(alternative, touchpoint) {
-                    let number = channels.iter().position(|channel| *channel == Some(wanted));
-                    matched.on_channel.extend(number.map(|number| (number as u32, *bit)));
+                    on_any_channel[number] |= bit;
+                    continue;
                 }
-            }
-            matched
-        };
-        Self { touchpoints: touchpoints.iter().map(matched).collect() }
-    }
-
-    /// The steps that a touch matches: bit `i` is step `i + 1`.
-    #[inline]
-    pub(super) fn matched(&self, touchpoint: u32, channel: u32) -> u32 {
-        let matched = &self.touchpoints[touchpoint as usize];
-        let mut steps = matched.on_any_channel;
-        for (on, more) in &matched.on_channel {
-            if *on == channel {
-                steps |= more;
+                let wanted = channel_before(alternative, touchpoint);
+                let Some(channel) = wanted.and_then(|wanted| channels.iter().position(|name| *name == Some(wanted)))
+                else {
+                    continue;
+                };
+                if channels_of[number] == NO_CHANNEL {
+                    channels_of[number] = on_channel.len() as u32;
+                    on_channel.resize(on_channel.len() + channels.len(), 0);
+                }
+                on_channel[channels_of[number] as usize + channel] |= bit;
             }
         }
-        steps
+        if on_channel.is_empty() {
+            channels_of.clear();
+        }
+        Self { on_any_channel, channels_of, on_channel }
+    }
+
+    /// The steps that a touch matches: bit `i` is step `i + 1`. Its channel is read only if it matters.
+    #[inline]
+    pub(super) fn matched(&self, touchpoint: u32, channel: impl FnOnce() -> u32) -> u32 {
+        let steps = self.on_any_channel[touchpoint as usize];
+        match self.channels_of.get(touchpoint as usize) {
+            None | Some(&NO_CHANNEL) => steps,
+            Some(channels) => steps | self.on_channel[(channels + channel()) as usize],
+        }
     }
 }
 
@@ -109,7 +148,7 @@ mod tests {
     /// The steps (from 1) that a touch matches.
     fn matched(steps: &[&str], touchpoint: Option<&str>, channel: Option<&str>) -> Vec<usize> {
         let steps = Steps::parse(steps.iter().copied().map(Some)).unwrap();
-        let bits = Matcher::new(&steps, &[None, touchpoint], &[None, channel]).matched(1, 1);
+        let bits = Matcher::new(&steps, &[None, touchpoint], &[None, channel]).matched(1, || 1);
         (1..=steps.count()).filter(|step| bits >> (step - 1) & 1 == 1).collect()
     }
 
@@ -149,6 +188,24 @@ mod tests {
         assert_eq!(matched(&["web:form:sent"], Some("form:sent"), Some("web")), [1]);
         assert_eq!(matched(&["web:form:sent"], Some("sent"), Some("web:form")), [1]);
         assert!(matched(&["web:form:sent"], Some("sent"), Some("web")).is_empty());
+    }
+
+    #[test]
+    fn a_step_covers_what_it_matches_whatever_else_there_is() {
+        for (ours, other, covers) in [
+            ("a", "a", true),
+            ("a|b", "b", true),
+            ("a", "a|b", false),
+            ("a", "web:a", true),
+            ("web:a", "a", false),
+            ("*", "a", true),
+            ("*", "*", true),
+            ("a", "*", false),
+            ("a", "ba", false),
+        ] {
+            let read = |text| Steps::parse([Some("x"), Some(text)]).unwrap();
+            assert_eq!(read(ours).covers(1, &read(other), 1), covers, "{ours}, {other}");
+        }
     }
 
     #[test]

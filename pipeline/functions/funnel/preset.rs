@@ -1,0 +1,135 @@
+//! The rules of `window_funnel` over the touches of a journey: same level and same times as over the touches as rows.
+//!
+//! The rules say at which times the steps of a chain were served. Its touches are those of these times: of several that
+//! could serve, the first in journey order, each once where the rule says so. (They need not be in journey order then:
+//! the rules take touches of one time step by step.)
+
+use std::ops::Range;
+
+use super::super::occurrences::Occurrence;
+use super::super::window_funnel::{Funnel, Rule, Walk};
+use super::outcome::Outcome;
+use super::touches::{Touch, Touches};
+
+/// Takes journeys through one funnel.
+#[derive(Debug)]
+pub(super) struct Preset {
+    walk: Walk,
+    keeps_steps: bool,
+    rows: Vec<Occurrence>,
+    steps: Vec<Option<u32>>,
+}
+
+impl Preset {
+    /// Before the first journey; the touches of the steps are found if `keeps_steps`.
+    pub(super) fn new(rule: Rule, step_count: usize, keeps_steps: bool) -> Self {
+        let walk = Walk::new(Funnel { rule, window: 0, step_count }, keeps_steps);
+        Self { walk, keeps_steps, rows: vec![], steps: vec![] }
+    }
+
+    /// Finds what becomes of a journey. The touches come out in the order of the rule.
+    pub(super) fn journey(&mut self, touches: &mut Touches, window: i64, outcome: &mut Outcome) {
+        let touches = &mut touches.touches;
+        let order = |touch: &Touch| (touch.time, touch.steps, touch.position);
+        if !touches.is_sorted_by_key(order) {
+            touches.sort_unstable_by_key(order);
+        }
+        self.rows.clear();
+        self.rows.extend(touches.iter().map(|touch| Occurrence::new(touch.time, touch.steps, 0)));
+        self.walk.funnel.window = window;
+        self.walk.group(&self.rows);
+
+        if self.keeps_steps {
+            self.find_steps(touches, outcome);
+        } else {
+            outcome.set_furthest(self.walk.level());
+        }
+    }
+
+    fn find_steps(&mut self, touches: &[Touch], outcome: &mut Outcome) {
+        outcome.clear();
+        let times = self.walk.times();
+        let (Some(entered_at), Some(reached_at)) = (times.first(), times.last()) else {
+            return;
+        };
+        let is_once = match self.walk.funnel.rule {
+            Rule::ClickHouse(modes) => modes.once,
+            Rule::PostHog { .. } | Rule::Mixpanel => true,
+        };
+        self.steps.clear();
+        while let Some(time) = times.get(self.steps.len()) {
+            let from = self.steps.len();
+            let to = from + times[from..].iter().take_while(|other| *other == time).count();
+            let later = &touches[touches.partition_point(|touch| touch.time < *time)..];
+            let instant = &later[..later.partition_point(|touch| touch.time == *time)];
+            if is_once && to - from > 1 {
+                self.steps.extend(shared_out(instant, from..to).into_iter().map(Some));
+            } else {
+                self.steps.extend((from..to).map(|step| able(instant, step).min()));
+            }
+        }
+        // With Mixpanel no later entry counts, and once the last step is reached none does.
+        let until = match self.walk.funnel.rule {
+            Rule::Mixpanel => *entered_at,
+            _ if times.len() == self.walk.funnel.step_count => *reached_at,
+            _ => i64::MAX,
+        };
+        let entries = touches.iter().filter(|touch| touch.steps & 1 == 1 && touch.time <= until);
+        let last_entry = entries.map(|touch| touch.position).max().expect("a chain has an entry");
+        outcome.set_served(self.steps.iter().copied());
+        outcome.end_attempt(times.len(), last_entry);
+    }
+}
+
+/// The positions of the touches of an instant that match a step.
+fn able(instant: &[Touch], step: usize) -> impl Iterator<Item = u32> {
+    instant.iter().filter(move |touch| touch.steps >> step & 1 == 1).map(|touch| touch.position)
+}
+
+/// The positions of touches of one instant that serve a run of steps, each once: the first that can for the first step,
+/// and so on.
+fn shared_out(instant: &[Touch], steps: Range<usize>) -> Vec<u32> {
+    let count = steps.len();
+    let able: Vec<Vec<u32>> = steps
+        .map(|step| {
+            let mut positions: Vec<u32> = able(instant, step).collect();
+            positions.sort_unstable();
+            // As many as there are steps always leave one.
+            positions.truncate(count);
+            positions
+        })
+        .collect();
+    let mut chosen: Vec<u32> = vec![];
+    for step in 0..count {
+        let is_possible = |position: &u32| {
+            let taken: Vec<u32> = chosen.iter().copied().chain([*position]).collect();
+            !chosen.contains(position) && can_share(&able[step + 1..], &taken)
+        };
+        let first = able[step].iter().copied().find(is_possible);
+        chosen.push(first.expect("the rule found touches that share out the steps"));
+    }
+    chosen
+}
+
+/// Whether each step can have a touch of its own, none of them `taken`.
+fn can_share(able: &[Vec<u32>], taken: &[u32]) -> bool {
+    let mut holders: Vec<Option<u32>> = vec![None; able.len()];
+    (0..able.len()).all(|step| assign(able, taken, step, &mut holders, &mut vec![false; able.len()]))
+}
+
+/// Finds a touch for a step; other steps give way to it where they can. `asked`: those that were asked to.
+fn assign(able: &[Vec<u32>], taken: &[u32], step: usize, holders: &mut [Option<u32>], asked: &mut [bool]) -> bool {
+    asked[step] = true;
+    for position in able[step].iter().filter(|position| !taken.contains(position)) {
+        let holder = holders.iter().position(|held| *held == Some(*position));
+        let is_free = match holder {
+            None => true,
+            Some(holder) => !asked[holder] && assign(able, taken, holder, holders, asked),
+        };
+        if is_free {
+            holders[step] = Some(*position);
+            return true;
+        }
+    }
+    false
+}
