@@ -181,9 +181,9 @@ async fn query_project(global: &Global, query: &str, format: Option<sql::Format>
 
 async fn status(global: &Global) -> Result<ExitCode> {
     let workspace = Workspace::open_to_read(project(global)?)?;
-    let tables = run::register_everything(&workspace, global.as_of).await?;
+    let (tables, graph) = run::register_everything(&workspace, global.as_of).await?;
     let mut out = Output::stdout();
-    summary::status(&workspace, tables.as_of, global.json, &mut out).await?;
+    summary::status(&workspace, &graph, tables.as_of, global.json, &mut out).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -156,8 +156,14 @@ struct MartStatus {
 }
 
 /// Prints freshness, batches, dead letters by reason with an example, and the sizes of tables.
-pub async fn status(workspace: &Workspace, as_of: Option<i64>, as_json: bool, out: &mut impl Write) -> Result<()> {
-    let status = lake_status(workspace, as_of).await?;
+pub async fn status(
+    workspace: &Workspace,
+    graph: &Graph,
+    as_of: Option<i64>,
+    as_json: bool,
+    out: &mut impl Write,
+) -> Result<()> {
+    let status = lake_status(workspace, graph, as_of).await?;
     if as_json {
         writeln!(out, "{}", serde_json::to_string(&status)?)?;
         return Ok(());
@@ -188,7 +194,7 @@ pub async fn status(workspace: &Workspace, as_of: Option<i64>, as_json: bool, ou
     Ok(())
 }
 
-async fn lake_status(workspace: &Workspace, as_of: Option<i64>) -> Result<LakeStatus> {
+async fn lake_status(workspace: &Workspace, graph: &Graph, as_of: Option<i64>) -> Result<LakeStatus> {
     let entries = Entry::load_all(&workspace.lake, landing::last_batch(workspace).await?).await?;
     let mut sources: BTreeMap<String, SourceStatus> = BTreeMap::new();
     for (source, counts) in entries.iter().flat_map(|entry| &entry.sources) {
@@ -216,14 +222,13 @@ async fn lake_status(workspace: &Workspace, as_of: Option<i64>) -> Result<LakeSt
         batches: entries.len(),
         sources,
         dead_letters,
-        tables: sizes(workspace).await?,
+        tables: sizes(workspace, graph).await?,
         marts: marts.collect(),
     })
 }
 
 /// The tables that lie in the lake, in the order in which data meets them.
-async fn sizes(workspace: &Workspace) -> Result<Vec<TableSize>> {
-    let graph = Graph::load(&workspace.ctx, &workspace.project.folder.join("queries"))?;
+async fn sizes(workspace: &Workspace, graph: &Graph) -> Result<Vec<TableSize>> {
     let mut places = vec![("events".to_string(), EVENTS.to_string()), ("dead_letters".into(), DEAD_LETTERS.into())];
     places.extend(identity::TABLES.map(|name| (name.to_string(), identity::folder(name))));
     places.extend(graph.models.iter().map(|model| (model.name.clone(), models::folder(&model.name))));

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use self::report::{Job, instant};
 pub use self::report::{Report, RunStatus};
-use self::tables::{LAST_FAILED, models_of_runs, register_run_results, register_tables, with_run_results};
+use self::tables::{LAST_FAILED, load_graph, models_of_runs, register_run_results, register_tables, with_run_results};
 pub use self::tables::{Tables, register_everything};
 use crate::error::Result;
 use crate::identity::stage as identity;
@@ -74,7 +74,7 @@ async fn keep(workspace: &Workspace, report: &Report) -> Result<()> {
 
 async fn stages(workspace: &Workspace, job: &mut Job, progress: &mut dyn Progress) -> Result<()> {
     // What is wrong with models or the selector is told before anything is done.
-    let graph = job.options.build.then(|| load_graph(workspace)).transpose()?;
+    let graph = job.options.build.then(|| load_graph_to_build(workspace)).transpose()?;
     if let (Some(graph), Some(selector)) = (&graph, &job.options.select) {
         graph.select(selector, &BTreeSet::new())?;
     }
@@ -92,8 +92,8 @@ async fn stages(workspace: &Workspace, job: &mut Job, progress: &mut dyn Progres
 }
 
 /// The models and checks of a project; one that reads what is not there is an error.
-fn load_graph(workspace: &Workspace) -> Result<Graph> {
-    let graph = Graph::load(&workspace.ctx, &workspace.project.folder.join("queries"))?;
+fn load_graph_to_build(workspace: &Workspace) -> Result<Graph> {
+    let graph = load_graph(workspace)?;
     graph.expect_reads()?;
     Ok(graph)
 }
@@ -178,7 +178,7 @@ pub async fn dry_run(workspace: &Workspace, options: &Options) -> Result<Vec<(St
         if let Some(reason) = identity::why_stale(workspace, &events).await? {
             steps.push(("resolve".into(), "identity".into(), reason));
         }
-        let graph = load_graph(workspace)?;
+        let graph = load_graph_to_build(workspace)?;
         for step in plan(workspace, &graph, tables, options.select.as_deref()).await?.steps {
             if let Some(reason) = step.reason {
                 steps.push(("build".into(), step.model.name, reason.to_string()));
@@ -190,8 +190,8 @@ pub async fn dry_run(workspace: &Workspace, options: &Options) -> Result<Vec<(St
 
 /// Runs the checks of all models as they are, whatever passed before, and writes nothing. Tables are registered by this.
 pub async fn check(workspace: &Workspace, as_of: Option<i64>) -> Result<(Graph, Checked)> {
-    let tables = register_everything(workspace, as_of).await?;
-    let graph = load_graph(workspace)?;
+    let (tables, graph) = register_everything(workspace, as_of).await?;
+    graph.expect_reads()?;
     let fingerprints = with_run_results(tables, &graph, &models_of_runs(&graph)).fingerprints;
     let as_built = models::as_built(workspace, &graph, &fingerprints).await?;
     let up_to_date = models::up_to_date(&graph, &fingerprints);

@@ -65,17 +65,22 @@ pub async fn register_tables(workspace: &Workspace, as_of: Option<i64>) -> Resul
     Ok(Tables { fingerprints, settings, as_of, last_failed })
 }
 
+/// The models and checks of a project.
+pub(super) fn load_graph(workspace: &Workspace) -> Result<Graph> {
+    Graph::load(&workspace.ctx, &workspace.project.folder.join("queries"))
+}
+
 /// Registers every table and model for reading; models that were never built are left out. The logical time is by
 /// default that of the last run that published.
-pub async fn register_everything(workspace: &Workspace, as_of: Option<i64>) -> Result<Tables> {
+pub async fn register_everything(workspace: &Workspace, as_of: Option<i64>) -> Result<(Tables, Graph)> {
     let as_of = match as_of {
         Some(as_of) => Some(as_of),
         None => Catalog::load(&workspace.lake).await?.as_of.as_deref().and_then(micros),
     };
     let tables = register_tables(workspace, as_of).await?;
-    let graph = Graph::load(&workspace.ctx, &workspace.project.folder.join("queries"))?;
+    let graph = load_graph(workspace)?;
     models::register(workspace, &graph).await?;
-    Ok(tables)
+    Ok((tables, graph))
 }
 
 /// Registers a landed table; returns its id, which is empty when it is not there yet.
