@@ -1,4 +1,4 @@
-//! Arguments shared by the functions: text, lists, times and spans of any encoding, read in place.
+//! Arguments shared by the functions: text, lists and timestamps of any encoding, read in place.
 //!
 //! Results of an aggregate arrive as slices of one large array, so a list column of 8 192 rows may stand on millions
 //! of elements that belong to other rows. [`Lists`] cuts the elements to those of its rows first; whatever casts or
@@ -8,20 +8,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, LargeStringArray, ListArray, StringArray,
-    StringViewArray, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BooleanArray, Int32Array, LargeStringArray, ListArray, StringArray, StringViewArray,
+    TimestampMicrosecondArray,
 };
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{
-    DataType, Field, FieldRef, Int32Type, Int64Type, IntervalDayTimeType, IntervalMonthDayNanoType, IntervalUnit,
-    IntervalYearMonthType, TimeUnit, TimestampMicrosecondType,
-};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int32Type, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::scalar::ScalarValue;
-
-const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
 
 // ---------------------------------------------------------------------------------------------------------------
 // Types, for planning
@@ -118,21 +113,6 @@ pub(crate) fn coerce_text(function: &str, data_type: &DataType) -> Result<DataTy
         return Ok(DataType::Utf8);
     }
     plan_err!("{function}: expected text, got {data_type}")
-}
-
-/// Coerces a span of time: an interval or duration, text such as `'30 minutes'`, or whole microseconds.
-pub(crate) fn coerce_span(function: &str, data_type: &DataType) -> Result<DataType> {
-    if data_type.is_integer() {
-        return Ok(DataType::Int64);
-    }
-    if is_text(data_type) || data_type.is_null() {
-        return Ok(DataType::Interval(IntervalUnit::MonthDayNano));
-    }
-    match data_type {
-        DataType::Interval(_) => Ok(data_type.clone()),
-        DataType::Duration(_) => Ok(DataType::Duration(TimeUnit::Microsecond)),
-        _ => plan_err!("{function}: expected an interval or whole microseconds, got {data_type}"),
-    }
 }
 
 /// The empty list of a list type: what an aggregate of lists returns where there are no rows.
@@ -259,74 +239,6 @@ pub(crate) fn to_booleans(function: &str, array: &ArrayRef) -> Result<BooleanArr
     }
 }
 
-/// A span of time per row in whole microseconds, rounded down; never negative.
-pub(crate) struct Spans {
-    microseconds: Int64Array,
-    is_constant: bool,
-}
-
-impl Spans {
-    /// Reads an interval, a duration or whole microseconds; a constant is read once.
-    ///
-    /// Errors: a negative span, and an interval of months, which has no fixed length.
-    pub(crate) fn of_argument(function: &str, argument: &ColumnarValue) -> Result<Self> {
-        let (array, is_constant) = match argument {
-            ColumnarValue::Array(array) => (Arc::clone(array), false),
-            ColumnarValue::Scalar(scalar) => (scalar.to_array()?, true),
-        };
-        let microseconds = to_microseconds(function, &array)?;
-        if let Some(negative) = microseconds.iter().flatten().find(|span| *span < 0) {
-            return exec_err!("{function}: a span must not be negative, got {negative} microseconds");
-        }
-        Ok(Self { microseconds, is_constant })
-    }
-
-    /// The span of a row in microseconds.
-    pub(crate) fn get(&self, row: usize) -> Option<i64> {
-        let row = if self.is_constant { 0 } else { row };
-        self.microseconds.is_valid(row).then(|| self.microseconds.value(row))
-    }
-}
-
-/// Days and what comes on top of them.
-fn in_microseconds(function: &str, days: i32, microseconds: i64) -> Result<i64> {
-    match i64::from(days).checked_mul(MICROSECONDS_PER_DAY).and_then(|whole| whole.checked_add(microseconds)) {
-        Some(span) => Ok(span),
-        None => exec_err!("{function}: expected a span of at most {} days", i64::MAX / MICROSECONDS_PER_DAY),
-    }
-}
-
-/// Intervals, durations or whole numbers as microseconds, rounded down. A day is 24 hours, as it is in UTC.
-fn to_microseconds(function: &str, array: &ArrayRef) -> Result<Int64Array> {
-    let months_error = || exec_err!("{function}: an interval of months has no fixed length; count it in days");
-    let spans = match array.data_type() {
-        DataType::Interval(IntervalUnit::MonthDayNano) => {
-            array.as_primitive::<IntervalMonthDayNanoType>().try_unary(|interval| {
-                if interval.months != 0 {
-                    return months_error();
-                }
-                in_microseconds(function, interval.days, interval.nanoseconds.div_euclid(1_000))
-            })?
-        }
-        DataType::Interval(IntervalUnit::DayTime) => array
-            .as_primitive::<IntervalDayTimeType>()
-            .try_unary(|interval| in_microseconds(function, interval.days, i64::from(interval.milliseconds) * 1_000))?,
-        DataType::Interval(IntervalUnit::YearMonth) => {
-            array.as_primitive::<IntervalYearMonthType>().try_unary(|months| match months {
-                0 => Ok(0),
-                _ => months_error(),
-            })?
-        }
-        DataType::Duration(_) => {
-            let duration = cast(array, &DataType::Duration(TimeUnit::Microsecond))?;
-            cast(&duration, &DataType::Int64)?.as_primitive::<Int64Type>().clone()
-        }
-        other if other.is_integer() => cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().clone(),
-        other => return exec_err!("{function}: expected an interval or whole microseconds, got {other}"),
-    };
-    Ok(spans)
-}
-
 /// Text of any encoding, read in place.
 pub(crate) struct TextColumn {
     keys: Option<Int32Array>,
@@ -403,55 +315,10 @@ impl Texts {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::array::{
-        DictionaryArray, DurationSecondArray, Int32Array, IntervalDayTimeArray, IntervalMonthDayNanoArray,
-        IntervalYearMonthArray, TimestampNanosecondArray,
-    };
-    use datafusion::arrow::datatypes::{IntervalDayTime, IntervalMonthDayNano};
+    use datafusion::arrow::array::{DictionaryArray, Int32Array, Int64Array, TimestampNanosecondArray};
+    use datafusion::arrow::datatypes::Int64Type;
 
     use super::*;
-
-    fn spans(array: ArrayRef) -> Result<Vec<Option<i64>>> {
-        let rows = array.len();
-        let spans = Spans::of_argument("f", &ColumnarValue::Array(array))?;
-        Ok((0..rows).map(|row| spans.get(row)).collect())
-    }
-
-    #[test]
-    fn spans_of_every_type_become_microseconds() {
-        let minute = IntervalMonthDayNano::new(0, 1, 60_000_000_999);
-        let cases: Vec<(ArrayRef, i64)> = vec![
-            (Arc::new(IntervalMonthDayNanoArray::from(vec![minute])), 86_460_000_000),
-            (Arc::new(IntervalDayTimeArray::from(vec![IntervalDayTime::new(2, 5)])), 172_800_005_000),
-            (Arc::new(IntervalYearMonthArray::from(vec![0])), 0),
-            (Arc::new(DurationSecondArray::from(vec![3])), 3_000_000),
-            (Arc::new(Int32Array::from(vec![7])), 7),
-        ];
-        for (array, expected) in cases {
-            assert_eq!(spans(array).unwrap(), vec![Some(expected)]);
-        }
-    }
-
-    #[test]
-    fn a_constant_span_holds_for_every_row() {
-        let spans = Spans::of_argument("f", &ColumnarValue::Scalar(ScalarValue::Int64(Some(5)))).unwrap();
-        assert_eq!((spans.get(0), spans.get(99)), (Some(5), Some(5)));
-        let nulls = Spans::of_argument("f", &ColumnarValue::Scalar(ScalarValue::Int64(None))).unwrap();
-        assert_eq!(nulls.get(3), None);
-    }
-
-    #[test]
-    fn months_and_negative_spans_are_refused() {
-        let month = IntervalMonthDayNano::new(1, 0, 0);
-        let error = spans(Arc::new(IntervalMonthDayNanoArray::from(vec![month]))).unwrap_err();
-        assert!(error.to_string().contains("months has no fixed length"), "{error}");
-        let error = spans(Arc::new(Int64Array::from(vec![-1]))).unwrap_err();
-        assert!(error.to_string().contains("must not be negative"), "{error}");
-        assert!(spans(Arc::new(IntervalYearMonthArray::from(vec![2]))).is_err());
-        let ages = IntervalMonthDayNano::new(0, 200_000_000, 0);
-        let error = spans(Arc::new(IntervalMonthDayNanoArray::from(vec![ages]))).unwrap_err();
-        assert!(error.to_string().contains("at most 106751991 days"), "{error}");
-    }
 
     #[test]
     fn text_of_every_encoding_reads_alike() {

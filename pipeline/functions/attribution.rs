@@ -16,11 +16,11 @@ use datafusion::logical_expr::{
 
 use self::weights::{Attribution, Model, Touch};
 use super::arguments::{
-    Lists, Spans, Texts, coerce_list, coerce_text, coerce_texts, element_type, item_field, list_type, time_type,
+    Lists, Texts, coerce_list, coerce_text, coerce_texts, element_type, item_field, list_type, time_type,
 };
 use super::documentation::{Example, Manual, Section, Unlike};
 use super::elements::{Names, Rows};
-use super::moments::{coerce_moment, coerce_span_between, is_moment, to_moments};
+use super::moments::{Spans, coerce_moment, coerce_span_between, is_moment, to_moments};
 
 const DEFAULT_HALF_LIFE: i64 = 7 * 86_400_000_000;
 

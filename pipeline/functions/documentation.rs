@@ -98,6 +98,13 @@ pub(super) const NULL_CONDITIONS: &str =
 pub(super) const NULL_ARGUMENTS: &str = "every argument may be null, where it takes at most 8 such";
 pub(super) const TIMES: &str = "signed numbers and times finer than a second are taken, which it refuses";
 
+/// What windows cost with an aggregate that looks at all rows of a group.
+pub(super) const WINDOWS: (&str, &str) = (
+    "Windows",
+    "over a whole partition a call costs what it costs for a group. In a frame that grows or moves the rows of the frame are \
+     gone through anew for each row, which costs rows × frame.",
+);
+
 /// A query and the table that it gives.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Example {

@@ -39,8 +39,9 @@ use datafusion::logical_expr::{
 };
 
 use self::journeys::for_each_journey;
-use super::arguments::{coerce_span, coerce_texts, coerce_times, item_field, list_type};
+use super::arguments::{coerce_texts, coerce_times, item_field, list_type};
 use super::elements::{Rows, record_fields, records_type};
+use super::moments::coerce_span;
 
 /// What a function returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

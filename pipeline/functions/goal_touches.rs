@@ -15,10 +15,10 @@ use datafusion::logical_expr::{
     ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::arguments::{Lists, Spans, coerce_booleans, element_type, expect_count, item_field, list_type, to_booleans};
+use super::arguments::{Lists, coerce_booleans, element_type, expect_count, item_field, list_type, to_booleans};
 use super::documentation::{Example, Manual, Section};
 use super::elements::Rows;
-use super::moments::{coerce_span_between, is_moment, to_moments};
+use super::moments::{Spans, coerce_span_between, is_moment, to_moments};
 
 const TIMES: &str = "times";
 

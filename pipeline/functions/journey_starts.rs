@@ -8,8 +8,9 @@ use datafusion::logical_expr::{
     ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::arguments::{coerce_booleans, coerce_span, coerce_times, expect_count, list_type};
+use super::arguments::{coerce_booleans, coerce_times, expect_count, list_type};
 use super::documentation::{Example, Manual, Section};
+use super::moments::coerce_span;
 use super::starts::Starts;
 
 /// The function `journey_starts`.

@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{Result, ScalarValue, plan_err, resources_err};
-use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
     Accumulator, AggregateUDFImpl, Documentation, GroupsAccumulator, Signature, Volatility,
@@ -22,15 +22,14 @@ use datafusion::logical_expr::{
 use self::chain::Chain;
 use self::solve::removal_effects;
 use super::arguments::empty_list;
-use super::documentation::{Example, Manual, Section, Unlike};
-use super::path_counts::{
-    Credit, Entries, Keys, Model, SinglePathCounts, accumulator_of, check_parameter, coerce_arguments, result_type,
-    state_fields,
-};
+use super::call::{Call, Parameterised};
+use super::documentation::{Example, Manual, Section, Unlike, WINDOWS};
+use super::path_counts::{Credit, Entries, Keys, Model, accumulator_of, coerce_arguments, result_type, state_fields};
+use super::single_group::{MovingFrame, SingleGroup};
 
 /// The chain of an order.
 #[derive(Debug, Clone)]
-struct Markov {
+pub(super) struct Markov {
     order: usize,
 }
 
@@ -119,13 +118,16 @@ pub(super) const MANUAL: Manual = Manual {
               `conversions` and `value` are the channel's part of all conversions and of all value, in proportion to \
               the removal effects, so they add up to them but for rounding; all journeys count towards these, those \
               without a touch as well. A group without rows has no records.",
-    parts: &[(
-        "Model",
-        "a state is the last `order` touches, fewer at the start of a path, so that short paths need no padding. From \
+    parts: &[
+        (
+            "Model",
+            "a state is the last `order` touches, fewer at the start of a path, so that short paths need no padding. From \
          state to state a walk goes as often as the paths do. The removal effect of a channel is the share of the \
          conversions that are lost when every way into it leads to null, from 0 to 1; it is also the share of the \
          converting walks that touch the channel. Without `nulls` every walk converts.",
-    )],
+        ),
+        WINDOWS,
+    ],
     nulls: "a row without path is skipped, a null count or value is 0, and a row whose counts are both 0 is skipped; \
             a null in a path is a channel of its own, whose record has a null `channel` and comes last. Without \
             `value` the values are null; so are removal effects where nothing converts, and credits where no channel \
@@ -167,6 +169,19 @@ impl Default for MarkovRemoval {
     }
 }
 
+impl Parameterised for MarkovRemoval {
+    type Parameters = Markov;
+
+    fn parameters(&self, call: &Call) -> Result<Option<Markov>> {
+        let parameter = call.constant(0, "the order")?;
+        parameter.as_ref().map(Markov::of_parameter).transpose()
+    }
+
+    fn instead_of_distinct(&self) -> &'static str {
+        "each row counts; select distinct rows in a subquery"
+    }
+}
+
 impl AggregateUDFImpl for MarkovRemoval {
     fn name(&self) -> &str {
         Markov::NAME
@@ -193,7 +208,7 @@ impl AggregateUDFImpl for MarkovRemoval {
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(SinglePathCounts::new(accumulator_of::<Markov>(&args)?)))
+        Ok(Box::new(SingleGroup::of(accumulator_of(self.parameters_of(&args)?, &args)?)))
     }
 
     fn groups_accumulator_supported(&self, _args: AccumulatorArgs) -> bool {
@@ -201,11 +216,11 @@ impl AggregateUDFImpl for MarkovRemoval {
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(Box::new(accumulator_of::<Markov>(&args)?))
+        Ok(Box::new(accumulator_of(self.parameters_of(&args)?, &args)?))
     }
 
-    fn simplify(&self) -> Option<AggregateFunctionSimplification> {
-        Some(check_parameter::<Markov>())
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        Ok(Box::new(MovingFrame::of(accumulator_of(self.parameters_of(&args)?, &args)?)))
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {

@@ -7,8 +7,11 @@
 
 mod arguments;
 mod attribution;
+mod call;
 mod cells;
 mod changes;
+mod check_calls;
+mod conditions;
 mod content_id;
 mod content_number;
 mod count;
@@ -17,6 +20,7 @@ mod elements;
 mod funnel;
 mod gap_starts;
 mod goal_touches;
+mod grouped_rows;
 mod journey_starts;
 mod list_any;
 mod list_sum;
@@ -39,6 +43,7 @@ mod sequence_next_node;
 mod sessionize;
 mod shapley;
 mod show_functions;
+mod single_group;
 mod single_phase;
 mod split;
 mod starts;
@@ -113,7 +118,7 @@ pub fn window_functions() -> Vec<Arc<WindowUDF>> {
     vec![Arc::new(sessionize::Sessionize::default().into())]
 }
 
-/// Registers every function with a session, and `match_recognize`.
+/// Registers every function with a session, `match_recognize`, and the rule that refuses wrong calls while planning.
 pub fn register_all(ctx: &SessionContext) {
     for function in scalar_functions() {
         ctx.register_udf(function.as_ref().clone());
@@ -124,6 +129,7 @@ pub fn register_all(ctx: &SessionContext) {
     for function in window_functions() {
         ctx.register_udwf(function.as_ref().clone());
     }
+    check_calls::register(ctx);
     path_tables::register(ctx);
     row_patterns::register(ctx);
 }

@@ -12,15 +12,12 @@ mod tally;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema};
-use datafusion::common::{Result, ScalarValue, not_impl_err, plan_err};
-use datafusion::logical_expr::expr::AggregateFunction;
-use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::{Result, ScalarValue, plan_err};
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::format_state_name;
-use datafusion::logical_expr::{ColumnarValue, Expr};
 
-pub(in crate::functions) use self::accumulate::{PathCounts, SinglePathCounts};
+pub(in crate::functions) use self::accumulate::PathCounts;
 pub(in crate::functions) use self::entries::{Entries, RANK_OF_END};
 pub(in crate::functions) use self::keys::Keys;
 use super::arguments::{coerce_texts, list_type};
@@ -117,33 +114,14 @@ pub(in crate::functions) fn state_fields(args: &StateFieldsArgs) -> Vec<FieldRef
     ]
 }
 
-/// Refuses a wrong parameter while planning. The engine asks for it with the arguments already made simple.
-pub(in crate::functions) fn check_parameter<M: Model>() -> AggregateFunctionSimplification {
-    Box::new(|call: AggregateFunction, _| {
-        if let Some(Expr::Literal(parameter, _)) = call.params.args.first() {
-            M::of_parameter(parameter)?;
-        }
-        Ok(Expr::AggregateFunction(call))
-    })
-}
-
-/// An empty accumulator for a call.
-pub(in crate::functions) fn accumulator_of<M: Model>(args: &AccumulatorArgs) -> Result<PathCounts<M>> {
-    let name = M::NAME;
-    if args.is_distinct {
-        return not_impl_err!("{name}: distinct is not supported");
-    }
-    let nothing = RecordBatch::new_empty(Arc::new(Schema::empty()));
-    let parameter = match args.exprs[0].evaluate(&nothing) {
-        Ok(ColumnarValue::Scalar(parameter)) => parameter,
-        _ => return plan_err!("{name}: expected the first argument to be a constant, got {}", args.exprs[0]),
-    };
+/// An empty accumulator of a model for a call.
+pub(in crate::functions) fn accumulator_of<M: Model>(model: M, args: &AccumulatorArgs) -> Result<PathCounts<M>> {
     let scale = match args.expr_fields.get(4).map(|field| field.data_type()) {
         Some(DataType::Decimal128(_, scale)) => Some(*scale),
-        Some(other) => return plan_err!("{name}: expected value to be decimal, got {other}"),
+        Some(other) => return plan_err!("{}: expected value to be decimal, got {other}", M::NAME),
         None => None,
     };
-    Ok(PathCounts::new(M::of_parameter(&parameter)?, scale))
+    Ok(PathCounts::new(model, scale))
 }
 
 /// Paths for the tests of the models.

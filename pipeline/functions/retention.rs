@@ -14,12 +14,11 @@ use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_na
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, EmitTo, Expr, GroupsAccumulator, Signature, Volatility,
 };
-use datafusion::scalar::ScalarValue;
 
 use super::arguments::{item_field, list_type};
+use super::conditions::{MOST_CONDITIONS, coerce_condition, true_values};
 use super::documentation::{Example, Manual, NULL_ARGUMENTS, NULL_CONDITIONS, Section, Unlike};
-
-const MOST_CONDITIONS: usize = 32;
+use super::single_group::{FirstGroup, MovingFrame, SingleGroup};
 
 // ---------------------------------------------------------------------------------------------------------------
 // What a group has met
@@ -40,12 +39,12 @@ fn for_each_met(
     filter: Option<&BooleanArray>,
     mut meet: impl FnMut(usize, Met),
 ) -> Result<()> {
-    let passed = filter.map(is_true);
+    let passed = filter.map(true_values);
     for (number, condition) in conditions.iter().enumerate() {
         let Some(condition) = condition.as_boolean_opt() else {
             return exec_err!("retention: expected conditions to be boolean, got {}", condition.data_type());
         };
-        let mut is_met = is_true(condition);
+        let mut is_met = true_values(condition);
         if let Some(passed) = &passed {
             is_met = &is_met & passed;
         }
@@ -54,14 +53,6 @@ fn for_each_met(
         }
     }
     Ok(())
-}
-
-/// Where booleans are true, which null is not.
-fn is_true(booleans: &BooleanArray) -> BooleanBuffer {
-    match booleans.nulls() {
-        None => booleans.values().clone(),
-        Some(nulls) => booleans.values() & nulls.inner(),
-    }
 }
 
 /// Answers as lists of as many booleans as there are conditions.
@@ -125,35 +116,13 @@ impl GroupsAccumulator for Groups {
     }
 }
 
-/// The only group of a query without `group by`, or a window.
-#[derive(Debug)]
-struct Single {
-    conditions: usize,
-    met: Met,
-}
-
-impl Accumulator for Single {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        for_each_met(values, None, |_, condition| self.met |= condition)
+impl FirstGroup for Groups {
+    fn begin(&mut self) {
+        self.met.resize(self.met.len().max(1), 0);
     }
 
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        for state in states[0].as_primitive::<UInt32Type>().iter().flatten() {
-            self.met |= state;
-        }
-        Ok(())
-    }
-
-    fn evaluate(&mut self) -> Result<ScalarValue> {
-        Ok(ScalarValue::List(Arc::new(to_lists(&[self.met], self.conditions)?)))
-    }
-
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![ScalarValue::UInt32(Some(self.met))])
-    }
-
-    fn size(&self) -> usize {
-        size_of::<Self>()
+    fn peek(&mut self) -> Result<ArrayRef> {
+        Ok(Arc::new(to_lists(&self.met[..1], self.conditions)?))
     }
 }
 
@@ -189,12 +158,9 @@ impl AggregateUDFImpl for Retention {
         if !(2..=MOST_CONDITIONS).contains(&types.len()) {
             return plan_err!("retention: expected 2 to {MOST_CONDITIONS} conditions, got {}", types.len());
         }
-        for (index, data_type) in types.iter().enumerate() {
-            if *data_type != DataType::Boolean && !data_type.is_null() {
-                return plan_err!("retention: expected condition {} to be boolean, got {data_type}", index + 1);
-            }
-        }
-        Ok(vec![DataType::Boolean; types.len()])
+        let condition =
+            |(index, data_type)| coerce_condition("retention", &format!("condition {}", index + 1), data_type);
+        types.iter().enumerate().map(condition).collect()
     }
 
     fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
@@ -226,7 +192,7 @@ impl AggregateUDFImpl for Retention {
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(Single { conditions: args.exprs.len(), met: 0 }))
+        Ok(Box::new(SingleGroup::of(Groups { conditions: args.exprs.len(), met: Vec::new() })))
     }
 
     fn groups_accumulator_supported(&self, _args: AccumulatorArgs) -> bool {
@@ -235,6 +201,10 @@ impl AggregateUDFImpl for Retention {
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
         Ok(Box::new(Groups { conditions: args.exprs.len(), met: Vec::new() }))
+    }
+
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        Ok(Box::new(MovingFrame::of(Groups { conditions: args.exprs.len(), met: Vec::new() })))
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -263,7 +233,13 @@ impl AggregateUDFImpl for Retention {
                 returns: "list of as many booleans as conditions: the first says whether a row of the group meets \
                           `cond1`; each other whether one meets `cond1` and one, the same or another, its own \
                           condition. All false for a group without rows; never null.",
-                parts: &[],
+                parts: &[
+                    (
+                        "Windows",
+                        "a frame that moves its start is gone through anew for each row, which costs rows × frame.",
+                    ),
+                    ("Distinct", "changes nothing."),
+                ],
                 nulls: "a null condition counts as false.",
                 order: "none: neither the order of rows nor their times matter.",
                 ties: "",
@@ -377,7 +353,7 @@ mod tests {
         fn a_single_group_answers_alike((conditions, rows) in rows(), cut in 0usize..40) {
             let rows: Vec<Row> = rows.into_iter().map(|row| (0, row.1, Some(true))).collect();
             let (left, right) = rows.split_at(cut.min(rows.len()));
-            let empty = || Single { conditions, met: 0 };
+            let empty = || SingleGroup::of(Groups { conditions, met: Vec::new() });
             let (mut total, mut part) = (empty(), empty());
             total.update_batch(&arguments(left, conditions)).unwrap();
             part.update_batch(&arguments(right, conditions)).unwrap();

@@ -10,8 +10,9 @@ use datafusion::logical_expr::{
     ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::arguments::{coerce_span, coerce_times, element_type, expect_count, item_field, list_type};
+use super::arguments::{coerce_times, element_type, expect_count, item_field, list_type};
 use super::documentation::{Example, Manual, Section};
+use super::moments::coerce_span;
 use super::starts::Starts;
 
 /// The function `run_starts`.

@@ -15,22 +15,23 @@ mod pattern;
 use std::sync::LazyLock;
 
 use datafusion::arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::{Result, not_impl_err, plan_datafusion_err, plan_err};
-use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
+use datafusion::common::{Result, plan_datafusion_err, plan_err};
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDFImpl, Documentation, Expr, GroupsAccumulator, Signature, Volatility,
+    Accumulator, AggregateUDFImpl, Documentation, GroupsAccumulator, Signature, Volatility,
 };
 use datafusion::scalar::ScalarValue;
 
 use self::answers::{Answers, Question};
 use self::pattern::{Pattern, Span};
 use super::arguments::{coerce_text, empty_list, list_type};
-use super::documentation::{Example, Manual, NULL_ARGUMENTS, NULL_CONDITIONS, Section, TIMES, Unlike};
-use super::occurrences::{
-    MOST_CONDITIONS, Occurrences, SingleOccurrences, coerce_rows, constant, constant_span, constant_text, counted_unit,
-    logical_constant, returned_time_type, state_fields,
-};
+use super::call::{Call, Parameterised};
+use super::conditions::MOST_CONDITIONS;
+use super::documentation::{Example, Manual, NULL_ARGUMENTS, NULL_CONDITIONS, Section, TIMES, Unlike, WINDOWS};
+use super::moments::{constant_span, counted_unit, returned_type};
+use super::occurrences::{Occurrences, coerce_rows, state_fields};
+use super::single_group::{MovingFrame, SingleGroup};
 
 // ---------------------------------------------------------------------------------------------------------------
 // The functions
@@ -65,22 +66,25 @@ impl Sequence {
 
     /// What the call of an accumulator asks, and where its rows stand.
     fn occurrences(&self, args: &AccumulatorArgs) -> Result<Occurrences<Answers>> {
-        let name = self.question.name();
-        if args.is_distinct {
-            return not_impl_err!("{name}: distinct is not supported");
-        }
-        let pattern = constant(name, "the pattern", &args.exprs[0])?;
-        let time = args.expr_fields[1].data_type();
-        let pattern = read_pattern(name, &pattern, args.exprs.len() - 2, time)?;
-        Ok(Occurrences::new(Answers::new(self.question, pattern, time), 1..args.exprs.len()))
+        let pattern = self.parameters_of(args)?;
+        let answers = Answers::new(self.question, pattern, args.expr_fields[1].data_type());
+        Ok(Occurrences::new(answers, 1..args.exprs.len()))
     }
 }
 
-/// Reads the pattern of a call over `conditions` conditions and times of a type.
-fn read_pattern(function: &str, pattern: &ScalarValue, conditions: usize, time: &DataType) -> Result<Pattern> {
-    let text = constant_text(function, "the pattern", pattern)?;
-    Pattern::parse(text, conditions, |span| read_span(function, span, time))
-        .map_err(|what| plan_datafusion_err!("{function}: {what}"))
+impl Parameterised for Sequence {
+    type Parameters = Pattern;
+
+    fn parameters(&self, call: &Call) -> Result<Option<Pattern>> {
+        let function = self.question.name();
+        let Some(pattern) = call.text(0, "the pattern")? else {
+            return Ok(None);
+        };
+        let time = &call.types()[1];
+        Pattern::parse(&pattern, call.types().len() - 2, |span| read_span(function, span, time))
+            .map(Some)
+            .map_err(|what| plan_datafusion_err!("{function}: {what}"))
+    }
 }
 
 /// The span of a time term in the unit of stored times. The error is what would do instead.
@@ -88,8 +92,8 @@ fn read_span(function: &str, span: Span<'_>, time: &DataType) -> Result<u64, Str
     let unit = counted_unit(time).unsigned_abs();
     match span {
         Span::Number(number) => number.checked_mul(unit).ok_or_else(|| format!("expected at most {}", u64::MAX / unit)),
-        Span::Interval(_) if *time == DataType::Int64 => {
-            Err("expected a whole number in the unit of the time, which is an integer".to_owned())
+        Span::Interval(_) if time.is_integer() => {
+            Err("expected a whole number in the unit of the times, which are whole numbers".to_owned())
         }
         Span::Interval(text) => match constant_span(function, "span", &ScalarValue::from(text), time) {
             Ok(span) => Ok(span.unsigned_abs()),
@@ -132,7 +136,7 @@ impl AggregateUDFImpl for Sequence {
         Ok(match self.question {
             Question::Match => DataType::Boolean,
             Question::Count => DataType::Int64,
-            Question::Events => list_type(returned_time_type(&types[1])),
+            Question::Events => list_type(returned_type(&types[1])),
         })
     }
 
@@ -141,7 +145,7 @@ impl AggregateUDFImpl for Sequence {
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(SingleOccurrences::new(self.occurrences(&args)?)))
+        Ok(Box::new(SingleGroup::of(self.occurrences(&args)?)))
     }
 
     fn groups_accumulator_supported(&self, _args: AccumulatorArgs) -> bool {
@@ -152,19 +156,8 @@ impl AggregateUDFImpl for Sequence {
         Ok(Box::new(self.occurrences(&args)?))
     }
 
-    /// Changes nothing: refuses a wrong call while it is planned.
-    fn simplify(&self) -> Option<AggregateFunctionSimplification> {
-        let name = self.question.name();
-        Some(Box::new(move |call, info| {
-            if call.params.distinct {
-                return not_impl_err!("{name}: distinct is not supported");
-            }
-            let arguments = &call.params.args;
-            if let Some(pattern) = logical_constant(name, "the pattern", &arguments[0])? {
-                read_pattern(name, &pattern, arguments.len() - 2, &info.get_data_type(&arguments[1])?)?;
-            }
-            Ok(Expr::AggregateFunction(call))
-        }))
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        Ok(Box::new(MovingFrame::of(self.occurrences(&args)?)))
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -213,6 +206,7 @@ const SEQUENCE: Manual = Manual {
              days with dates, of the unit of `ts` with integers.",
         ),
         ("Time", "rows × items of the pattern, whatever the pattern: there is no budget that a group could exceed."),
+        WINDOWS,
     ],
     nulls: "rows with a null `ts` are skipped; a null condition counts as false.",
     order: "rows may come in any order and from any partitions; they are taken in the order of time.",
@@ -490,14 +484,14 @@ mod tests {
         for (arguments, message) in [
             ("'(?1)', second", "expected a pattern, a time and 1 to 32 conditions, got 2 arguments"),
             ("1, second, true", "expected text, got Int64"),
-            ("'(?1)', what, true", "expected the time to be a timestamp, a date or an integer"),
+            ("'(?1)', what, true", "expected the time to be a timestamp, a date or a whole number"),
             ("'(?1)', second, 1", "expected condition 1 to be boolean, got Int64"),
             ("what, second, true", "expected the pattern to be a constant"),
             ("null, second, true", "expected the pattern to be a text"),
             ("'(?1)(?2)', second, true", "the pattern has no condition 2 to refer to at position 5, '(?2)'"),
             (
                 "'(?1)(?t<=1 hour)', second, true",
-                "expected a whole number in the unit of the time, which is an integer",
+                "expected a whole number in the unit of the times, which are whole numbers",
             ),
             ("distinct '(?1)', second, true", "distinct is not supported"),
         ] {

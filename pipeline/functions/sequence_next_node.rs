@@ -10,22 +10,23 @@ mod question;
 use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::{Result, not_impl_err, plan_datafusion_err, plan_err};
-use datafusion::logical_expr::expr::AggregateFunction;
-use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
+use datafusion::common::{Result, plan_datafusion_err, plan_err};
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDFImpl, Documentation, Expr, GroupsAccumulator, Signature, Volatility,
+    Accumulator, AggregateUDFImpl, Documentation, GroupsAccumulator, Signature, Volatility,
 };
-use datafusion::scalar::ScalarValue;
 
-use self::accumulate::{NextNode, NextNodes, kind_fields, row_fields};
+use self::accumulate::{NextNodes, kind_fields, row_fields};
 use self::question::Question;
 #[cfg(test)]
 pub(super) use self::question::tests::{FORMS, naive};
 use super::arguments::{coerce_text, list_type};
-use super::documentation::{Example, Manual, NULL_ARGUMENTS, NULL_CONDITIONS, Section, TIMES, Unlike};
-use super::occurrences::{MOST_CONDITIONS, coerce_rows, constant, constant_text, logical_constant};
+use super::call::{Call, Parameterised};
+use super::conditions::{MOST_CONDITIONS, coerce_condition};
+use super::documentation::{Example, Manual, NULL_ARGUMENTS, NULL_CONDITIONS, Section, TIMES, Unlike, WINDOWS};
+use super::moments::coerce_moment;
+use super::single_group::{MovingFrame, SingleGroup};
 
 const NAME: &str = "sequence_next_node";
 
@@ -44,35 +45,16 @@ impl Default for SequenceNextNode {
     }
 }
 
-/// What a call asks, from its constants.
-fn question(direction: &ScalarValue, base: &ScalarValue, arguments: usize) -> Result<Question> {
-    let direction = constant_text(NAME, "the direction", direction)?;
-    let base = constant_text(NAME, "the base", base)?;
-    Question::new(direction, base, arguments - LEADING).map_err(|what| plan_datafusion_err!("{NAME}: {what}"))
-}
+impl Parameterised for SequenceNextNode {
+    type Parameters = Question;
 
-/// What the call of an accumulator asks.
-fn question_of(args: &AccumulatorArgs) -> Result<Question> {
-    if args.is_distinct {
-        return not_impl_err!("{NAME}: distinct is not supported");
+    fn parameters(&self, call: &Call) -> Result<Option<Question>> {
+        let (Some(direction), Some(base)) = (call.text(0, "the direction")?, call.text(1, "the base")?) else {
+            return Ok(None);
+        };
+        let question = Question::new(&direction, &base, call.types().len() - LEADING);
+        question.map(Some).map_err(|what| plan_datafusion_err!("{NAME}: {what}"))
     }
-    let direction = constant(NAME, "the direction", &args.exprs[0])?;
-    let base = constant(NAME, "the base", &args.exprs[1])?;
-    question(&direction, &base, args.exprs.len())
-}
-
-/// Refuses a wrong call while it is planned.
-fn check(call: &AggregateFunction) -> Result<()> {
-    if call.params.distinct {
-        return not_impl_err!("{NAME}: distinct is not supported");
-    }
-    let arguments = &call.params.args;
-    let direction = logical_constant(NAME, "the direction", &arguments[0])?;
-    let base = logical_constant(NAME, "the base", &arguments[1])?;
-    if let (Some(direction), Some(base)) = (direction, base) {
-        question(&direction, &base, arguments.len())?;
-    }
-    Ok(())
 }
 
 impl AggregateUDFImpl for SequenceNextNode {
@@ -98,16 +80,16 @@ impl AggregateUDFImpl for SequenceNextNode {
                 conditions.len()
             );
         }
+        let mut coerced = vec![
+            coerce_text(NAME, direction)?,
+            coerce_text(NAME, base)?,
+            coerce_moment(NAME, "the time", time)?,
+            coerce_text(NAME, value)?,
+        ];
         for (position, condition) in conditions.iter().enumerate() {
-            if !matches!(condition, DataType::Boolean | DataType::Null) {
-                let which = if position == 0 { "the base condition".into() } else { format!("condition {position}") };
-                return plan_err!("{NAME}: expected {which} to be boolean, got {condition}; compare it with a value");
-            }
+            let what = if position == 0 { "the base condition".into() } else { format!("condition {position}") };
+            coerced.push(coerce_condition(NAME, &what, condition)?);
         }
-        let mut coerced = vec![coerce_text(NAME, direction)?, coerce_text(NAME, base)?];
-        coerced.push(coerce_rows(NAME, &[time.clone(), DataType::Boolean])?.swap_remove(0));
-        coerced.push(coerce_text(NAME, value)?);
-        coerced.extend(conditions.iter().map(|_| DataType::Boolean));
         Ok(coerced)
     }
 
@@ -123,7 +105,7 @@ impl AggregateUDFImpl for SequenceNextNode {
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(NextNode::new(question_of(&args)?)))
+        Ok(Box::new(SingleGroup::of(NextNodes::new(self.parameters_of(&args)?))))
     }
 
     fn groups_accumulator_supported(&self, _args: AccumulatorArgs) -> bool {
@@ -131,14 +113,11 @@ impl AggregateUDFImpl for SequenceNextNode {
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(Box::new(NextNodes::new(question_of(&args)?)))
+        Ok(Box::new(NextNodes::new(self.parameters_of(&args)?)))
     }
 
-    fn simplify(&self) -> Option<AggregateFunctionSimplification> {
-        Some(Box::new(|call, _| {
-            check(&call)?;
-            Ok(Expr::AggregateFunction(call))
-        }))
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        Ok(Box::new(MovingFrame::of(NextNodes::new(self.parameters_of(&args)?))))
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -146,8 +125,9 @@ impl AggregateUDFImpl for SequenceNextNode {
     }
 
     fn documentation(&self) -> Option<&Documentation> {
-        static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
-            Manual {
+        static DOCUMENTATION: LazyLock<Documentation> =
+            LazyLock::new(|| {
+                Manual {
                 section: Section::Sequences,
                 syntax: &["sequence_next_node(direction, base, ts, value, base_cond, cond1, …, condN)"],
                 summary: "Returns the value of the row that comes next to a chain of rows, forward or backward in \
@@ -188,7 +168,7 @@ impl AggregateUDFImpl for SequenceNextNode {
                      base, nothing is found;\n\
                      - `'first_match'` and `'last_match'`, the first and the last row that meets `base_cond` and \
                      `cond1`: if the chain fails there, no other row is tried.",
-                )],
+                ), WINDOWS],
                 nulls: "rows whose `ts` or `value` is null do not exist: their neighbours are next to each other; a \
                         null condition counts as false.",
                 order: "rows may come in any order and from any partitions; they are taken in the order of time.",
@@ -215,7 +195,7 @@ impl AggregateUDFImpl for SequenceNextNode {
                 }],
             }
             .document()
-        });
+            });
         Some(&DOCUMENTATION)
     }
 }
@@ -343,7 +323,7 @@ mod tests {
             ("page, 'head', second, page, true", "expected the direction to be a constant"),
             ("'forward', page, second, page, true", "expected the base to be a constant"),
             ("'forward', null, second, page, true", "expected the base to be a text"),
-            ("'forward', 'head', page, page, true", "expected the time to be a timestamp, a date or an integer"),
+            ("'forward', 'head', page, page, true", "expected the time to be a timestamp, a date or a whole number"),
             ("'forward', 'head', second, second, true", "expected text, got Int64"),
             ("'forward', 'head', second, page, 1", "expected the base condition to be boolean, got Int64"),
             ("'forward', 'head', second, page, true, page", "expected condition 1 to be boolean, got Utf8"),

@@ -5,17 +5,17 @@
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema};
-use datafusion::common::{Result, exec_err, plan_err};
+use datafusion::arrow::array::{Array, ArrayRef, Int64Array};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::{Result, internal_err, plan_err};
 use datafusion::logical_expr::function::{
     ExpressionArgs, PartitionEvaluatorArgs, WindowFunctionSimplification, WindowUDFFieldArgs,
 };
 use datafusion::logical_expr::{Documentation, Expr, PartitionEvaluator, Signature, Volatility, WindowUDFImpl};
-use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::PhysicalExpr;
 
-use super::arguments::{Spans, expect_count};
+use super::arguments::expect_count;
+use super::call::Call;
 use super::documentation::{Example, Manual, Section, Unlike};
 use super::moments::{coerce_moment, coerce_span_between, to_moments};
 
@@ -75,19 +75,6 @@ impl PartitionEvaluator for Sessions {
     }
 }
 
-/// The value of the gap, which must not depend on a row.
-fn constant_gap(gap: &Arc<dyn PhysicalExpr>) -> Result<i64> {
-    if !collect_columns(gap).is_empty() {
-        return plan_err!("sessionize: expected gap to be constant, got {gap}");
-    }
-    let one_row = RecordBatchOptions::new().with_row_count(Some(1));
-    let one_row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &one_row)?;
-    match Spans::of_argument("sessionize", &gap.evaluate(&one_row)?)?.get(0) {
-        Some(gap) => Ok(gap),
-        None => plan_err!("sessionize: expected a gap, such as interval '30 minutes', got null"),
-    }
-}
-
 // ---------------------------------------------------------------------------------------------------------------
 // The function
 // ---------------------------------------------------------------------------------------------------------------
@@ -136,9 +123,11 @@ impl WindowUDFImpl for Sessionize {
     }
 
     fn partition_evaluator(&self, args: PartitionEvaluatorArgs) -> Result<Box<dyn PartitionEvaluator>> {
-        match args.input_exprs() {
-            [_, gap] => Ok(Box::new(Sessions { gap: constant_gap(gap)? })),
-            others => exec_err!("sessionize: expected 2 arguments, got {}", others.len()),
+        let types: Vec<DataType> = args.input_fields().iter().map(|field| field.data_type().clone()).collect();
+        let call = Call::of_expressions("sessionize", args.input_exprs(), types);
+        match call.span(1, "gap", &call.types()[0])? {
+            Some(gap) => Ok(Box::new(Sessions { gap })),
+            None => internal_err!("sessionize: the gap is not known when the query runs"),
         }
     }
 
@@ -218,8 +207,8 @@ impl WindowUDFImpl for Sessionize {
 mod tests {
     use std::collections::HashMap;
 
-    use datafusion::arrow::array::{AsArray, TimestampMicrosecondArray};
-    use datafusion::arrow::datatypes::Int64Type;
+    use datafusion::arrow::array::{AsArray, RecordBatch, TimestampMicrosecondArray};
+    use datafusion::arrow::datatypes::{Int64Type, Schema};
     use datafusion::datasource::MemTable;
     use datafusion::prelude::{SessionConfig, SessionContext};
     use proptest::prelude::*;
@@ -361,11 +350,8 @@ mod tests {
                 "sessionize(minute, interval '1 minute') over (order by minute)",
                 "expected gap to be a whole number as the times are",
             ),
-            ("sessionize(minute, minute) over (order by minute)", "expected gap to be constant, got minute"),
-            (
-                "sessionize(minute, null) over (order by minute)",
-                "expected a gap, such as interval '30 minutes', got null",
-            ),
+            ("sessionize(minute, minute) over (order by minute)", "expected gap to be a constant, got minute"),
+            ("sessionize(minute, null) over (order by minute)", "expected gap to be a span of time, got null"),
             ("sessionize(minute, -1) over (order by minute)", "must not be negative"),
             ("sessionize(now(), interval '1 month') over (order by minute)", "months has no fixed length"),
             ("sessionize(minute, 5) over (partition by customer)", "expected an order by in the window"),

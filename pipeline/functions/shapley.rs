@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
-use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
     Accumulator, AggregateUDFImpl, Documentation, GroupsAccumulator, Signature, Volatility,
@@ -19,15 +19,14 @@ use datafusion::logical_expr::{
 
 use self::game::MOST_CHANNELS;
 use super::arguments::{empty_list, is_text};
-use super::documentation::{Example, Manual, Section, Unlike};
-use super::path_counts::{
-    Credit, Entries, Keys, Model, SinglePathCounts, accumulator_of, check_parameter, coerce_arguments, result_type,
-    state_fields,
-};
+use super::call::{Call, Parameterised};
+use super::documentation::{Example, Manual, Section, Unlike, WINDOWS};
+use super::path_counts::{Credit, Entries, Keys, Model, accumulator_of, coerce_arguments, result_type, state_fields};
+use super::single_group::{MovingFrame, SingleGroup};
 
 /// What a coalition is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Game {
+pub(super) enum Game {
     Conversions,
     Rate,
 }
@@ -103,9 +102,10 @@ pub(super) const MANUAL: Manual = Manual {
     },
     returns: "list of records `(channel, shapley_value, conversions, value)`, one per channel, by name. A group \
               without rows has no records.",
-    parts: &[(
-        "Games",
-        "what a coalition of channels is worth, looking only at the journeys whose channels all lie inside it (a \
+    parts: &[
+        (
+            "Games",
+            "what a coalition of channels is worth, looking only at the journeys whose channels all lie inside it (a \
          journey without touches lies inside every coalition, also the empty one).\n\
          - `'conversions'`: their conversions. A channel's Shapley value is then exactly each journey's conversions \
          divided by the number of its distinct channels; `nulls` play no part. `conversions` is the same number, and \
@@ -115,7 +115,9 @@ pub(super) const MANUAL: Manual = Manual {
          rate of all journeys less that of those without a touch. `conversions` is the Shapley value times the number \
          of journeys, `value` that times the mean value of a conversion; without journeys that have no touch they add \
          up to all conversions and all value.",
-    )],
+        ),
+        WINDOWS,
+    ],
     nulls: "a row without path is skipped, a null count or value is 0, and a row whose counts are both 0 is skipped; \
             a null in a path is a channel of its own, whose record has a null `channel` and comes last. Without \
             `value` the values are null.",
@@ -155,6 +157,19 @@ impl Default for Shapley {
     }
 }
 
+impl Parameterised for Shapley {
+    type Parameters = Game;
+
+    fn parameters(&self, call: &Call) -> Result<Option<Game>> {
+        let parameter = call.constant(0, "the game")?;
+        parameter.as_ref().map(Game::of_parameter).transpose()
+    }
+
+    fn instead_of_distinct(&self) -> &'static str {
+        "each row counts; select distinct rows in a subquery"
+    }
+}
+
 impl AggregateUDFImpl for Shapley {
     fn name(&self) -> &str {
         Game::NAME
@@ -181,7 +196,7 @@ impl AggregateUDFImpl for Shapley {
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(SinglePathCounts::new(accumulator_of::<Game>(&args)?)))
+        Ok(Box::new(SingleGroup::of(accumulator_of(self.parameters_of(&args)?, &args)?)))
     }
 
     fn groups_accumulator_supported(&self, _args: AccumulatorArgs) -> bool {
@@ -189,11 +204,11 @@ impl AggregateUDFImpl for Shapley {
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(Box::new(accumulator_of::<Game>(&args)?))
+        Ok(Box::new(accumulator_of(self.parameters_of(&args)?, &args)?))
     }
 
-    fn simplify(&self) -> Option<AggregateFunctionSimplification> {
-        Some(check_parameter::<Game>())
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        Ok(Box::new(MovingFrame::of(accumulator_of(self.parameters_of(&args)?, &args)?)))
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {

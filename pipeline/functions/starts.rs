@@ -11,7 +11,8 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 
-use super::arguments::{Lists, Spans, item_field, to_booleans, to_times};
+use super::arguments::{Lists, item_field, to_booleans, to_times};
+use super::moments::Spans;
 
 /// Lists of times and, for each element, whether it starts a run.
 pub(crate) struct Starts {

@@ -12,18 +12,20 @@ use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::StructArray;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields};
-use datafusion::common::{Result, ScalarValue, not_impl_err, plan_err};
+use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{
     Accumulator, AggregateUDFImpl, Documentation, GroupsAccumulator, Signature, Volatility,
 };
 
-use self::accumulate::{Shape, SingleTimeline, Timelines};
+use self::accumulate::{Shape, Timelines};
 use self::columns::stored_type;
 pub use self::path::Path;
 use super::arguments::{empty_list, expect_count, is_text, list_type, time_type};
-use super::documentation::{Example, Manual, Section, Unlike};
+use super::call::{Call, Parameterised};
+use super::documentation::{Example, Manual, Section, Unlike, WINDOWS};
+use super::single_group::{MovingFrame, SingleGroup};
 
 const TIMES: &str = "times";
 const EVENT_IDS: &str = "event_ids";
@@ -59,12 +61,20 @@ fn result_fields(values: &DataType) -> Result<Fields> {
     Ok(Fields::from(fields))
 }
 
-/// An empty accumulator for a call.
-fn timelines(args: &AccumulatorArgs) -> Result<Timelines> {
-    if args.is_distinct {
-        return not_impl_err!("timeline: distinct is not supported");
+impl Parameterised for Timeline {
+    type Parameters = ();
+
+    fn parameters(&self, _call: &Call) -> Result<Option<()>> {
+        Ok(Some(()))
     }
-    Timelines::returning(args.return_type())
+}
+
+impl Timeline {
+    /// An empty accumulator for a call.
+    fn timelines(&self, args: &AccumulatorArgs) -> Result<Timelines> {
+        self.parameters_of(args)?;
+        Timelines::returning(args.return_type())
+    }
 }
 
 impl AggregateUDFImpl for Timeline {
@@ -107,7 +117,7 @@ impl AggregateUDFImpl for Timeline {
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(SingleTimeline::new(timelines(&args)?)))
+        Ok(Box::new(SingleGroup::of(self.timelines(&args)?)))
     }
 
     fn groups_accumulator_supported(&self, _args: AccumulatorArgs) -> bool {
@@ -115,7 +125,11 @@ impl AggregateUDFImpl for Timeline {
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(Box::new(timelines(&args)?))
+        Ok(Box::new(self.timelines(&args)?))
+    }
+
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        Ok(Box::new(MovingFrame::of(self.timelines(&args)?)))
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -157,7 +171,7 @@ impl AggregateUDFImpl for Timeline {
                           list per field of the values under its name: text as `Dictionary(Int32, Utf8)`, whole \
                           numbers as `Int64`, floating-point numbers as `Float64`, timestamps in microseconds, the \
                           rest as it came. A group without rows has empty lists.",
-                parts: &[],
+                parts: &[WINDOWS],
                 nulls: "rows whose `occurred_at` or `event_id` is null are skipped; null values stay as null \
                         elements.",
                 order: "(`occurred_at`, `event_id` by bytes). The order of the rows, their batches and partitions do \

@@ -22,12 +22,11 @@ use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::{ArrayRef, Int32Array};
 use datafusion::arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::{Result, not_impl_err, plan_err};
-use datafusion::logical_expr::expr::AggregateFunction;
-use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
+use datafusion::common::{Result, plan_datafusion_err, plan_err};
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDFImpl, Documentation, Expr, GroupsAccumulator, Signature, Volatility,
+    Accumulator, AggregateUDFImpl, Documentation, GroupsAccumulator, Signature, Volatility,
 };
 use datafusion::scalar::ScalarValue;
 
@@ -35,11 +34,11 @@ use self::chains::{Chains, Witness};
 use self::once::Servers;
 pub(super) use self::rule::Rule;
 use super::arguments::{empty_list, is_text, list_type};
-use super::documentation::{Example, Manual, NULL_ARGUMENTS, NULL_CONDITIONS, Section, TIMES, Unlike};
-use super::occurrences::{
-    GroupFunction, Occurrence, Occurrences, SingleOccurrences, TimeLists, coerce_constant_span, coerce_rows, constant,
-    constant_span, constant_text, logical_constant, returned_time_type, state_fields,
-};
+use super::call::{Call, Parameterised};
+use super::documentation::{Example, Manual, NULL_ARGUMENTS, NULL_CONDITIONS, Section, TIMES, Unlike, WINDOWS};
+use super::moments::{coerce_span_between, is_moment, returned_type};
+use super::occurrences::{GroupFunction, Occurrence, Occurrences, TimeLists, coerce_rows, state_fields};
+use super::single_group::{MovingFrame, SingleGroup};
 
 // ---------------------------------------------------------------------------------------------------------------
 // The algorithm
@@ -213,15 +212,19 @@ fn time_position(types: &[DataType]) -> usize {
     1 + types.iter().skip(1).take_while(|data_type| is_text(data_type)).count()
 }
 
-/// Reads the constants of a call, the window and the modes, given the types of its arguments.
-fn funnel(function: &str, constants: &[ScalarValue], types: &[DataType]) -> Result<Funnel> {
-    let time = time_position(types);
-    let window = constant_span(function, "the window", &constants[0], &types[time])?;
-    let modes =
-        constants[1..].iter().map(|mode| constant_text(function, "the mode", mode)).collect::<Result<Vec<_>>>()?;
-    match Rule::parse(&modes.join(" ")) {
-        Ok(rule) => Ok(Funnel { rule, window, step_count: types.len() - time - 1 }),
-        Err(message) => plan_err!("{function}: {message}"),
+impl Parameterised for WindowFunnel {
+    type Parameters = Funnel;
+
+    fn parameters(&self, call: &Call) -> Result<Option<Funnel>> {
+        let types = call.types();
+        let time = time_position(types);
+        let window = call.span(0, "the window", &types[time])?;
+        let modes = (1..time).map(|position| call.text(position, "the mode")).collect::<Result<Option<Vec<_>>>>()?;
+        let (Some(window), Some(modes)) = (window, modes) else {
+            return Ok(None);
+        };
+        let rule = Rule::parse(&modes.join(" ")).map_err(|what| plan_datafusion_err!("{}: {what}", self.name()))?;
+        Ok(Some(Funnel { rule, window, step_count: types.len() - time - 1 }))
     }
 }
 
@@ -233,18 +236,9 @@ enum Called {
 
 impl WindowFunnel {
     fn called(&self, args: &AccumulatorArgs) -> Result<Called> {
-        let function = self.returns.name();
-        if args.is_distinct {
-            return not_impl_err!("{function}: distinct is not supported");
-        }
+        let funnel = self.parameters_of(args)?;
         let types: Vec<DataType> = args.expr_fields.iter().map(|field| field.data_type().clone()).collect();
         let time = time_position(&types);
-        let what = |position| if position == 0 { "the window" } else { "the mode" };
-        let constants = args.exprs[..time].iter().enumerate();
-        let constants = constants
-            .map(|(position, expression)| constant(function, what(position), expression))
-            .collect::<Result<Vec<_>>>()?;
-        let funnel = funnel(function, &constants, &types)?;
         let arguments = time..types.len();
         Ok(match self.returns {
             Returns::Level => {
@@ -277,15 +271,23 @@ impl AggregateUDFImpl for WindowFunnel {
                 types.len()
             );
         }
+        if time > 1 && !is_moment(&types[time]) {
+            return plan_err!(
+                "{}: expected the time after the modes to be a timestamp, a date or a whole number, got {}; text before it \
+                 is a mode: if argument {time} is the time, cast it to a timestamp",
+                self.name(),
+                types[time]
+            );
+        }
         let rows = coerce_rows(self.name(), &types[time..])?;
-        let window = coerce_constant_span(self.name(), "the window", &types[0], &rows[0])?;
+        let window = coerce_span_between(self.name(), "the window", &rows[0], &types[0])?;
         Ok([&[window], &types[1..time], &rows].concat())
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         Ok(match self.returns {
             Returns::Level => DataType::Int32,
-            Returns::Events => list_type(returned_time_type(&types[time_position(types)])),
+            Returns::Events => list_type(returned_type(&types[time_position(types)])),
         })
     }
 
@@ -302,8 +304,8 @@ impl AggregateUDFImpl for WindowFunnel {
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         Ok(match self.called(&args)? {
-            Called::Level(occurrences) => Box::new(SingleOccurrences::new(occurrences)),
-            Called::Events(occurrences) => Box::new(SingleOccurrences::new(occurrences)),
+            Called::Level(occurrences) => Box::new(SingleGroup::of(occurrences)),
+            Called::Events(occurrences) => Box::new(SingleGroup::of(occurrences)),
         })
     }
 
@@ -318,26 +320,15 @@ impl AggregateUDFImpl for WindowFunnel {
         })
     }
 
-    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        AggregateOrderSensitivity::Insensitive
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        Ok(match self.called(&args)? {
+            Called::Level(occurrences) => Box::new(MovingFrame::of(occurrences)),
+            Called::Events(occurrences) => Box::new(MovingFrame::of(occurrences)),
+        })
     }
 
-    /// Changes nothing: the place where a plan knows its constants and can refuse wrong ones.
-    fn simplify(&self) -> Option<AggregateFunctionSimplification> {
-        let function = self.returns.name();
-        Some(Box::new(move |call: AggregateFunction, info| {
-            let args = &call.params.args;
-            let types = args.iter().map(|arg| info.get_data_type(arg)).collect::<Result<Vec<_>>>()?;
-            let what = |position| if position == 0 { "the window" } else { "the mode" };
-            let constants = args[..time_position(&types)].iter().enumerate();
-            let constants = constants
-                .map(|(position, arg)| logical_constant(function, what(position), arg))
-                .collect::<Result<Option<Vec<_>>>>()?;
-            if let Some(constants) = constants {
-                funnel(function, &constants, &types)?;
-            }
-            Ok(Expr::AggregateFunction(call))
-        }))
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        AggregateOrderSensitivity::Insensitive
     }
 
     fn documentation(&self) -> Option<&Documentation> {
@@ -478,6 +469,7 @@ const FUNNEL: Manual = Manual {
              grace.",
         ),
         ("Time", "one pass over sorted rows in every mode."),
+        WINDOWS,
     ],
     nulls: "rows with a null `ts` are skipped; a null condition counts as false, and its row still counts for its \
             other conditions.",
@@ -619,7 +611,9 @@ mod tests {
             ("10", "expected a window, modes if any, a time and 1 to 32 conditions, got 1 arguments"),
             ("10, second", "expected 1 to 32 conditions after the time, got 0"),
             (many.as_str(), "expected 1 to 32 conditions after the time, got 33"),
-            ("10, 1.5, a", "expected the time to be a timestamp, a date or an integer"),
+            ("10, 1.5, a", "expected the time to be a timestamp, a date or a whole number"),
+            ("10, cast(ts as varchar), a", "got Boolean; text before it is a mode: if argument 2 is the time, cast it"),
+            ("10, 'strict_order', cast(ts as varchar), a", "if argument 3 is the time, cast it to a timestamp"),
             ("10, second, a, 1", "expected condition 2 to be boolean, got Int64; compare it with a value"),
             ("10, second, a, 'strict_order'", "expected condition 2 to be boolean"),
             ("10, 'fixed', second, a", "unknown mode 'fixed'; expected strict_deduplication"),
@@ -631,7 +625,7 @@ mod tests {
             ("null, second, a", "expected the window to be"),
             ("-1, second, a", "wrong window: a span must not be negative, got -1"),
             ("interval '1 month', ts, a", "wrong window: an interval of months has no fixed length; count it in days"),
-            ("interval '1 day', second, a", "expected the window to be an integer, in the unit of the integer times"),
+            ("interval '1 day', second, a", "expected the window to be a whole number as the times are"),
             ("1.5, ts, a", "to be an interval, a duration or a whole number, got"),
         ] {
             for function in ["window_funnel", "window_funnel_events"] {
@@ -643,7 +637,7 @@ mod tests {
             }
         }
         let error = error_of(&format!("select window_funnel(distinct 10, second, a) from ({EVENTS})")).await;
-        assert!(error.contains("window_funnel: distinct is not supported"), "{error}");
+        assert!(error.contains("window_funnel: distinct is not supported; select distinct rows"), "{error}");
     }
 
     #[tokio::test]

@@ -13,7 +13,8 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{ColumnarValue, Expr, ReturnFieldArgs, ScalarUDF};
 use datafusion::scalar::ScalarValue;
 
-use super::super::arguments::{Spans, coerce_span, element_type, is_text};
+use super::super::arguments::{element_type, is_text};
+use super::super::moments::{Spans, coerce_span};
 use super::options::{Options, check_name, texts};
 use super::steps::Steps;
 use super::terms::Terms;

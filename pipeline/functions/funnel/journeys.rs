@@ -12,8 +12,9 @@ use datafusion::common::{Result, exec_datafusion_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 use hashbrown::HashMap;
 
-use super::super::arguments::{Lists, Spans, is_text, to_times};
+use super::super::arguments::{Lists, is_text, to_times};
 use super::super::elements::{Names, time_at};
+use super::super::moments::Spans;
 use super::chain::Chains;
 use super::constants;
 use super::options::Options;

@@ -10,7 +10,8 @@ use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::scalar::ScalarValue;
 
-use super::super::arguments::{Spans, coerce_span, element_type, is_text, list_type};
+use super::super::arguments::{element_type, is_text, list_type};
+use super::super::moments::{Spans, coerce_span};
 use super::super::window_funnel::Rule;
 
 /// Every field.

@@ -1,4 +1,4 @@
-//! The accumulators over occurrences: of many groups, and of one.
+//! The accumulator over occurrences.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -10,13 +10,14 @@ use datafusion::arrow::array::{
 use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use datafusion::arrow::datatypes::{Int64Type, UInt32Type};
 use datafusion::common::{Result, resources_err};
-use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
-use datafusion::scalar::ScalarValue;
+use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 
 use super::super::arguments::{Lists, item_field, to_booleans};
-use super::arguments::to_stored_times;
-use super::store::{Grouped, Store};
-use super::{GroupFunction, Occurrence, state_row_fields};
+use super::super::conditions::true_values;
+use super::super::grouped_rows::{GroupedRows, Taken};
+use super::super::moments::to_moments;
+use super::super::single_group::FirstGroup;
+use super::{GroupFunction, Occurrence, sort, state_row_fields};
 
 /// The occurrences of many groups and what a function makes of them.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub(in super::super) struct Occurrences<F> {
     function: F,
     /// Where the time stands among the arguments of a call; the conditions follow it.
     arguments: Range<usize>,
-    store: Store,
+    rows: GroupedRows<Occurrence>,
     /// The conditions of each row of the batch in hand.
     conditions: Vec<u32>,
 }
@@ -39,14 +40,14 @@ struct Batch {
 impl<F: GroupFunction> Occurrences<F> {
     /// None yet, of a call whose time and conditions stand at `arguments`.
     pub(in super::super) fn new(function: F, arguments: Range<usize>) -> Self {
-        Self { function, arguments, store: Store::default(), conditions: Vec::new() }
+        Self { function, arguments, rows: GroupedRows::default(), conditions: Vec::new() }
     }
 
     /// Reads the arguments of a call; `conditions` receives those of each row.
     fn read(&self, values: &[ArrayRef], filter: Option<&BooleanArray>, conditions: &mut Vec<u32>) -> Result<Batch> {
         let name = self.function.name();
         let values = &values[self.arguments.clone()];
-        let (times, nulls) = to_stored_times(name, &values[0])?;
+        let times = to_moments(name, &values[0])?;
         conditions.clear();
         conditions.resize(times.len(), 0);
         for (position, condition) in values[1..].iter().enumerate() {
@@ -59,8 +60,8 @@ impl<F: GroupFunction> Occurrences<F> {
             }
         }
         let passed = filter.map(|filter| NullBuffer::new(true_values(filter)));
-        let selected = NullBuffer::union(nulls.as_ref(), passed.as_ref()).filter(|rows| rows.null_count() > 0);
-        Ok(Batch { times, selected: selected.map(NullBuffer::into_inner) })
+        let selected = NullBuffer::union(times.nulls(), passed.as_ref()).filter(|rows| rows.null_count() > 0);
+        Ok(Batch { times: times.values().clone(), selected: selected.map(NullBuffer::into_inner) })
     }
 
     /// Rows as a state: a list per group.
@@ -77,14 +78,6 @@ impl<F: GroupFunction> Occurrences<F> {
         let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
         let item = item_field(rows.data_type().clone());
         Ok(Arc::new(ListArray::try_new(item, offsets, Arc::new(rows), None)?))
-    }
-}
-
-/// Which rows are true, and not null.
-fn true_values(booleans: &BooleanArray) -> BooleanBuffer {
-    match booleans.nulls().filter(|nulls| nulls.null_count() > 0) {
-        Some(nulls) => booleans.values() & nulls.inner(),
-        None => booleans.values().clone(),
     }
 }
 
@@ -129,8 +122,8 @@ impl<F: GroupFunction> GroupsAccumulator for Occurrences<F> {
         let mut conditions = std::mem::take(&mut self.conditions);
         let batch = self.read(values, opt_filter, &mut conditions)?;
         let keeps_unmatched = self.function.keeps_unmatched();
-        self.store.grow_groups(total_num_groups);
-        self.store.append(group_indices.len(), |rows| {
+        self.rows.grow_groups(total_num_groups);
+        self.rows.append(group_indices.len(), |rows| {
             write_rows(rows, &batch, &conditions, group_indices.iter().copied(), keeps_unmatched)
         });
         self.conditions = conditions;
@@ -142,8 +135,8 @@ impl<F: GroupFunction> GroupsAccumulator for Occurrences<F> {
         let columns = lists.values.as_struct();
         let times = columns.column(0).as_primitive::<Int64Type>().values();
         let conditions = columns.column(1).as_primitive::<UInt32Type>().values();
-        self.store.grow_groups(total_num_groups);
-        self.store.append(times.len(), |rows| {
+        self.rows.grow_groups(total_num_groups);
+        self.rows.append(times.len(), |rows| {
             let mut written = 0;
             for (list, group) in group_indices.iter().enumerate() {
                 for position in lists.range(list).unwrap_or_default() {
@@ -157,12 +150,15 @@ impl<F: GroupFunction> GroupsAccumulator for Occurrences<F> {
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        self.store.take(emit_to).for_each_sorted(|group| self.function.group(group))?;
+        self.rows.take(emit_to).for_each(|group| {
+            sort(group);
+            self.function.group(group)
+        })?;
         self.function.finish()
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        let Grouped { rows, ends } = self.store.take(emit_to);
+        let Taken { rows, ends } = self.rows.take(emit_to);
         let times = rows.iter().map(|row| row.time).collect();
         let conditions = rows.iter().map(|row| row.conditions).collect();
         Ok(vec![self.to_state(times, conditions, &ends)?])
@@ -192,70 +188,30 @@ impl<F: GroupFunction> GroupsAccumulator for Occurrences<F> {
     }
 
     fn size(&self) -> usize {
-        size_of::<Self>() + self.store.size() + self.function.size() + self.conditions.capacity() * size_of::<u32>()
+        size_of::<Self>() + self.rows.size() + self.function.size() + self.conditions.capacity() * size_of::<u32>()
     }
 }
 
-/// The occurrences of one group: of a query without `group by`, or of a window.
-#[derive(Debug)]
-pub(in super::super) struct SingleOccurrences<F> {
-    occurrences: Occurrences<F>,
-    /// Zeros, as many as the longest batch has rows.
-    groups: Vec<usize>,
-}
-
-impl<F: GroupFunction> SingleOccurrences<F> {
-    /// Those of the only group of `occurrences`.
-    pub(in super::super) fn new(mut occurrences: Occurrences<F>) -> Self {
-        occurrences.store.grow_groups(1);
-        Self { occurrences, groups: Vec::new() }
+impl<F: GroupFunction> FirstGroup for Occurrences<F> {
+    fn begin(&mut self) {
+        self.rows.grow_groups(1);
     }
 
-    fn groups(&mut self, rows: usize) -> Vec<usize> {
-        let mut groups = std::mem::take(&mut self.groups);
-        groups.resize(rows, 0);
-        groups
-    }
-}
-
-impl<F: GroupFunction> Accumulator for SingleOccurrences<F> {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let groups = self.groups(values[0].len());
-        self.occurrences.update_batch(values, &groups, None, 1)?;
-        self.groups = groups;
-        Ok(())
-    }
-
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        let groups = self.groups(states[0].len());
-        GroupsAccumulator::merge_batch(&mut self.occurrences, states, &groups, 1)?;
-        self.groups = groups;
-        Ok(())
-    }
-
-    /// Leaves the rows where they are: a window asks again after each of its rows.
-    fn evaluate(&mut self) -> Result<ScalarValue> {
-        let Occurrences { function, store, .. } = &mut self.occurrences;
-        function.group(store.peek_single())?;
-        ScalarValue::try_from_array(&function.finish()?, 0)
-    }
-
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        let states = GroupsAccumulator::state(&mut self.occurrences, EmitTo::All)?;
-        self.occurrences.store.grow_groups(1);
-        states.iter().map(|state| ScalarValue::try_from_array(state, 0)).collect()
-    }
-
-    fn size(&self) -> usize {
-        size_of::<Self>() + self.occurrences.size() + self.groups.capacity() * size_of::<usize>()
+    fn peek(&mut self) -> Result<ArrayRef> {
+        let rows = self.rows.rows_mut();
+        sort(rows);
+        self.function.group(rows)?;
+        self.function.finish()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::array::{StringArray, TimestampMicrosecondArray};
+    use datafusion::logical_expr::Accumulator;
     use proptest::prelude::*;
 
+    use super::super::super::single_group::{MovingFrame, SingleGroup};
     use super::*;
 
     const GROUPS: usize = 4;
@@ -396,7 +352,7 @@ mod tests {
                 rows.sort_by_key(|row| row.group);
             }
             let mut total = occurrences(keeps_unmatched);
-            total.store.grow_groups(GROUPS);
+            total.rows.grow_groups(GROUPS);
             let mut rest = &rows[..];
             for (length, way) in batches.iter().cycle() {
                 let (batch, others) = rest.split_at((*length).min(rest.len()));
@@ -434,18 +390,39 @@ mod tests {
         fn one_group_may_be_asked_again_and_again(rows in prop::collection::vec(row(), 0..30), first in 0usize..30) {
             let rows: Vec<Row> = rows.into_iter().map(|row| Row { group: 0, passes: Some(true), ..row }).collect();
             let (before, after) = rows.split_at(first.min(rows.len()));
-            let mut single = SingleOccurrences::new(occurrences(false));
-            let ask = |single: &mut SingleOccurrences<Written>| Accumulator::evaluate(single).unwrap().to_string();
+            let mut single = SingleGroup::of(occurrences(false));
+            let ask = |single: &mut SingleGroup<Occurrences<Written>>| Accumulator::evaluate(single).unwrap().to_string();
             prop_assert_eq!(ask(&mut single), "[]");
             single.update_batch(&arguments(before)).unwrap();
             prop_assert_eq!(ask(&mut single), naive(before, false)[0].clone());
-            let mut part = SingleOccurrences::new(occurrences(false));
+            let mut part = SingleGroup::of(occurrences(false));
             part.update_batch(&arguments(after)).unwrap();
             let states: Vec<ArrayRef> =
                 Accumulator::state(&mut part).unwrap().iter().map(|state| state.to_array().unwrap()).collect();
             Accumulator::merge_batch(&mut single, &states).unwrap();
             prop_assert_eq!(ask(&mut single), naive(&rows, false)[0].clone());
             prop_assert_eq!(ask(&mut part), "[]");
+        }
+
+        #[test]
+        fn a_moving_frame_answers_for_the_rows_that_are_in_it(
+            rows in prop::collection::vec(row(), 0..80),
+            moves in prop::collection::vec((0usize..40, 0usize..40), 0..12),
+        ) {
+            let rows: Vec<Row> = rows.into_iter().map(|row| Row { group: 0, passes: Some(true), ..row }).collect();
+            let (mut start, mut end) = (0, 0);
+            let mut frame = MovingFrame::of(occurrences(false));
+            for (in_, out) in moves {
+                for _ in 0..in_.min(rows.len() - end) {
+                    frame.update_batch(&arguments(&rows[end..=end])).unwrap();
+                    end += 1;
+                }
+                let out = out.min(end - start);
+                frame.retract_batch(&arguments(&rows[start..start + out])).unwrap();
+                start += out;
+                let found = Accumulator::evaluate(&mut frame).unwrap().to_string();
+                prop_assert_eq!(found, naive(&rows[start..end], false)[0].clone());
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Result, resources_err};
 
 use super::super::arguments::item_field;
-use super::arguments::returned_times;
+use super::super::moments::returned_moments;
 
 /// Lists of times under construction, of which none is null.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl TimeLists {
 
     /// The lists, which leave.
     pub(in super::super) fn finish(&mut self) -> Result<ArrayRef> {
-        let times = returned_times(std::mem::take(&mut self.times), &self.time_type);
+        let times = returned_moments(std::mem::take(&mut self.times), &self.time_type);
         let offsets: Vec<i32> = std::iter::once(0).chain(self.ends.drain(..)).collect();
         let item = item_field(times.data_type().clone());
         Ok(Arc::new(ListArray::try_new(item, OffsetBuffer::new(ScalarBuffer::from(offsets)), times, None)?))

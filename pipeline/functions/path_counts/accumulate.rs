@@ -1,4 +1,4 @@
-//! The accumulators: of many groups, and of one.
+//! The accumulator.
 //!
 //! A state has three lists per group: the names of its channels, the words of its keys, and a record per key with the
 //! number of its words and its counts. A word above 1 is the place of a channel among the names, from 2. Nothing in a
@@ -12,11 +12,12 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::datatypes::{DataType, Decimal128Type, Fields, Int64Type, UInt32Type, UInt64Type};
-use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, exec_err};
-use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
+use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err};
+use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 
 use super::super::arguments::{Lists, TextColumn, element_type, item_field};
 use super::super::elements::{Names, record_fields};
+use super::super::single_group::FirstGroup;
 use super::entries::{Entries, Ranks};
 use super::tally::{Counts, END, Overflow, START, Symbols, Tally};
 use super::{Model, result_type};
@@ -331,40 +332,13 @@ impl<M: Model> GroupsAccumulator for PathCounts<M> {
     }
 }
 
-/// The counts of one group: of a query without `group by`, or of a window.
-#[derive(Debug)]
-pub(in crate::functions) struct SinglePathCounts<M>(PathCounts<M>);
-
-impl<M: Model> SinglePathCounts<M> {
-    /// The only group of `counts`.
-    pub(in crate::functions) fn new(mut counts: PathCounts<M>) -> Self {
-        counts.groups = 1;
-        Self(counts)
-    }
-}
-
-impl<M: Model> Accumulator for SinglePathCounts<M> {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let rows = values[0].len();
-        self.0.count_rows(values, std::iter::repeat_n(0, rows), None)
+impl<M: Model> FirstGroup for PathCounts<M> {
+    fn begin(&mut self) {
+        self.groups = self.groups.max(1);
     }
 
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        let rows = states[0].len();
-        self.0.merge_states(states, std::iter::repeat_n(0, rows))
-    }
-
-    /// Leaves the counts where they are: a window asks again after each of its rows.
-    fn evaluate(&mut self) -> Result<ScalarValue> {
-        ScalarValue::try_from_array(&self.0.results(1)?, 0)
-    }
-
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        self.0.states(1)?.iter().map(|state| ScalarValue::try_from_array(state, 0)).collect()
-    }
-
-    fn size(&self) -> usize {
-        GroupsAccumulator::size(&self.0)
+    fn peek(&mut self) -> Result<ArrayRef> {
+        self.results(1)
     }
 }
 

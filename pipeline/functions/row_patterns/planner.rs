@@ -31,7 +31,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::sql::sqlparser::ast::{self, TableFactor};
 
-use super::super::arguments::{Spans, coerce_span};
+use super::super::moments::{Spans, coerce_span};
 use super::clause::{self, Variables};
 use super::expressions::{Position, Reader, over_input};
 use super::leaves::{Draft, Leaves};

@@ -16,9 +16,9 @@ pub(super) const MOST_ITEMS: usize = 256;
 
 /// A pattern, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pattern {
+pub(in crate::functions) struct Pattern {
     /// Begins with the [`Item::Run`] that lets a match begin anywhere.
-    pub items: Vec<Item>,
+    pub(super) items: Vec<Item>,
 }
 
 /// One item of a pattern.

@@ -1,4 +1,4 @@
-//! The accumulators of `sequence_next_node`: of many groups, and of one.
+//! The accumulator of `sequence_next_node`.
 //!
 //! A state has two lists per group: its kinds, each a value and what is met with it, and its rows, each a time and the
 //! place of its kind in the first list, in the order of arrival. Nothing in a state depends on another group, so states
@@ -7,21 +7,23 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, LargeStringBuilder, ListArray, StringViewBuilder, StructArray,
-    UInt32Array, UInt64Array,
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, LargeStringBuilder, ListArray, StringViewArray,
+    StringViewBuilder, StructArray, UInt32Array, UInt64Array,
 };
 use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Fields, Int64Type, UInt32Type, UInt64Type};
 use datafusion::common::{Result, resources_err};
-use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
-use datafusion::scalar::ScalarValue;
+use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use hashbrown::HashMap;
 
 use super::super::arguments::{Lists, item_field, to_booleans};
+use super::super::conditions::true_values;
 use super::super::elements::{Names, record_fields};
+use super::super::grouped_rows::Taken;
+use super::super::single_group::FirstGroup;
 use super::NAME;
-use super::nodes::{Grouped, Kinds, Node, Nodes};
+use super::nodes::{Kinds, Node, Nodes};
 use super::question::{IS_BASE, Met, Question};
 
 /// Where the arguments of a call stand.
@@ -102,14 +104,6 @@ impl Batch {
     }
 }
 
-/// Which rows are true, and not null.
-fn true_values(booleans: &BooleanArray) -> BooleanBuffer {
-    match booleans.nulls().filter(|nulls| nulls.null_count() > 0) {
-        Some(nulls) => booleans.values() & nulls.inner(),
-        None => booleans.values().clone(),
-    }
-}
-
 /// A list per group, from where each ends.
 fn list_of(fields: Fields, columns: Vec<ArrayRef>, ends: &[usize]) -> Result<ArrayRef> {
     let records = StructArray::try_new(fields, columns, None)?;
@@ -160,14 +154,15 @@ impl NextNodes {
     }
 
     fn append(&mut self, batch: &Batch, group: impl Fn(usize) -> u32) -> Result<()> {
-        let (rows, kinds) = self.nodes.parts();
+        let Nodes { rows, kinds } = &mut self.nodes;
         rows.reserve(batch.met.len());
         batch.for_each(kinds, group, |node| rows.push(node))
     }
 }
 
-/// The value of the row of a group, in order, that comes next.
-fn answer<'a>(question: &Question, rows: &[Node], kinds: &'a Kinds) -> Option<&'a str> {
+/// The value of the row of a group that comes next.
+fn answer<'a>(question: &Question, rows: &mut [Node], kinds: &'a Kinds) -> Option<&'a str> {
+    kinds.sort(rows);
     let next = question.answer(rows.len(), |row| kinds.met(rows[row].kind));
     next.map(|row| kinds.value(rows[row].kind))
 }
@@ -180,12 +175,12 @@ impl GroupsAccumulator for NextNodes {
         opt_filter: Option<&BooleanArray>,
         total_num_groups: usize,
     ) -> Result<()> {
-        self.nodes.grow_groups(total_num_groups);
+        self.nodes.rows.grow_groups(total_num_groups);
         self.append(&Batch::of_arguments(values, opt_filter)?, |row| group_indices[row] as u32)
     }
 
     fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
-        self.nodes.grow_groups(total_num_groups);
+        self.nodes.rows.grow_groups(total_num_groups);
         let (kinds_of_groups, rows_of_groups) =
             (Lists::of_array(NAME, &values[0])?, Lists::of_array(NAME, &values[1])?);
         let columns = kinds_of_groups.values.as_struct().columns();
@@ -193,7 +188,7 @@ impl GroupsAccumulator for NextNodes {
         let columns = rows_of_groups.values.as_struct().columns();
         let times = columns[0].as_primitive::<Int64Type>().values();
         let places = columns[1].as_primitive::<UInt32Type>().values();
-        let (rows, kinds) = self.nodes.parts();
+        let Nodes { rows, kinds } = &mut self.nodes;
         rows.reserve(times.len());
         let mut numbers = Vec::new();
         for (state, group) in group_indices.iter().enumerate() {
@@ -211,23 +206,20 @@ impl GroupsAccumulator for NextNodes {
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let Grouped { mut rows, ends } = self.nodes.take(emit_to);
-        let kinds = self.nodes.kinds();
-        let mut answers = StringViewBuilder::with_capacity(ends.len()).with_deduplicate_strings();
-        let mut start = 0;
-        for end in ends {
-            let group = &mut rows[start..end];
-            kinds.sort(group);
+        let Nodes { rows, kinds } = &mut self.nodes;
+        let taken = rows.take(emit_to);
+        let mut answers = StringViewBuilder::with_capacity(taken.ends.len()).with_deduplicate_strings();
+        taken.for_each(|group| {
             answers.append_option(answer(&self.question, group, kinds));
-            start = end;
-        }
+            Ok(())
+        })?;
         self.nodes.forget_kinds()?;
         Ok(Arc::new(answers.finish()))
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        let Grouped { rows, ends } = self.nodes.take(emit_to);
-        let state = to_state(&rows, &ends, self.nodes.kinds())?;
+        let Taken { rows, ends } = self.nodes.rows.take(emit_to);
+        let state = to_state(&rows, &ends, &self.nodes.kinds)?;
         self.nodes.forget_kinds()?;
         Ok(state)
     }
@@ -251,48 +243,14 @@ impl GroupsAccumulator for NextNodes {
     }
 }
 
-/// The rows of one group: of a query without `group by`, or of a window.
-#[derive(Debug)]
-pub(super) struct NextNode {
-    nodes: NextNodes,
-    /// Zeros, as many as the longest batch of states has.
-    groups: Vec<usize>,
-}
-
-impl NextNode {
-    /// No rows yet.
-    pub(super) fn new(question: Question) -> Self {
-        let mut nodes = NextNodes::new(question);
-        nodes.nodes.grow_groups(1);
-        Self { nodes, groups: Vec::new() }
-    }
-}
-
-impl Accumulator for NextNode {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.nodes.append(&Batch::of_arguments(values, None)?, |_| 0)
+impl FirstGroup for NextNodes {
+    fn begin(&mut self) {
+        self.nodes.rows.grow_groups(1);
     }
 
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        self.groups.resize(states[0].len(), 0);
-        GroupsAccumulator::merge_batch(&mut self.nodes, states, &self.groups, 1)
-    }
-
-    /// Leaves the rows where they are: a window asks again after each of its rows.
-    fn evaluate(&mut self) -> Result<ScalarValue> {
-        let NextNodes { question, nodes } = &mut self.nodes;
-        let (rows, kinds) = nodes.single();
-        Ok(ScalarValue::Utf8View(answer(question, rows, kinds).map(str::to_owned)))
-    }
-
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        let states = GroupsAccumulator::state(&mut self.nodes, EmitTo::All)?;
-        self.nodes.nodes.grow_groups(1);
-        states.iter().map(|state| ScalarValue::try_from_array(state, 0)).collect()
-    }
-
-    fn size(&self) -> usize {
-        size_of::<Self>() + self.nodes.size() + self.groups.capacity() * size_of::<usize>()
+    fn peek(&mut self) -> Result<ArrayRef> {
+        let Nodes { rows, kinds } = &mut self.nodes;
+        Ok(Arc::new(StringViewArray::from_iter([answer(&self.question, rows.rows_mut(), kinds)])))
     }
 }
 

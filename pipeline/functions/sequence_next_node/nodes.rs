@@ -4,18 +4,30 @@ use std::cmp::Ordering;
 use std::hash::BuildHasher;
 
 use datafusion::common::{Result, resources_err};
-use datafusion::logical_expr::EmitTo;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use super::super::grouped_rows::{GroupedRows, Row};
 use super::question::Met;
 
 /// A row: 16 bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Node {
     pub time: i64,
     /// Its kind, a number of [`Kinds`].
     pub kind: u32,
     pub group: u32,
+}
+
+impl Row for Node {
+    #[inline]
+    fn group(&self) -> u32 {
+        self.group
+    }
+
+    #[inline]
+    fn set_group(&mut self, group: u32) {
+        self.group = group;
+    }
 }
 
 /// The distinct pairs of a value and what a row meets, numbered from 0 as they are first seen.
@@ -77,6 +89,7 @@ impl Kinds {
         }
     }
 
+    /// Bytes on the heap.
     fn size(&self) -> usize {
         self.bytes.capacity()
             + self.ends.capacity() * size_of::<usize>()
@@ -85,116 +98,35 @@ impl Kinds {
     }
 }
 
-/// The nodes of many groups, in the order in which they arrive.
+/// The nodes of many groups, in the order in which they arrive, and their kinds.
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
-    rows: Vec<Node>,
-    kinds: Kinds,
-    group_count: usize,
-}
-
-/// Nodes grouped: group `i` owns the rows from `ends[i - 1]`, or 0, to `ends[i]`.
-pub(super) struct Grouped {
-    pub rows: Vec<Node>,
-    pub ends: Vec<usize>,
+    pub rows: GroupedRows<Node>,
+    pub kinds: Kinds,
 }
 
 impl Nodes {
-    /// Makes known how many groups there are; some may have no rows.
-    pub(super) fn grow_groups(&mut self, group_count: usize) {
-        self.group_count = self.group_count.max(group_count);
-    }
-
-    /// Where to append rows, and the kinds that they may have.
-    pub(super) fn parts(&mut self) -> (&mut Vec<Node>, &mut Kinds) {
-        (&mut self.rows, &mut self.kinds)
-    }
-
-    pub(super) fn kinds(&self) -> &Kinds {
-        &self.kinds
-    }
-
-    /// Removes groups from the front and returns their rows in the order of arrival; the other groups move up.
-    pub(super) fn take(&mut self, emit_to: EmitTo) -> Grouped {
-        let taken = match emit_to {
-            EmitTo::All => self.group_count,
-            EmitTo::First(groups) => groups,
-        };
-        let ends = self.ends(taken);
-        let is_grouped = self.rows.is_sorted_by_key(|row| row.group);
-        let rows = if is_grouped { self.cut(&ends) } else { self.count_into_groups(&ends) };
-        for row in &mut self.rows {
-            row.group -= taken as u32;
-        }
-        self.group_count = self.group_count.saturating_sub(taken);
-        Grouped { rows, ends }
-    }
-
     /// Forgets the kinds that no row has, once they are many: those of groups that have left.
     pub(super) fn forget_kinds(&mut self) -> Result<()> {
         const FEW: usize = 1024;
         if self.rows.is_empty() {
-            (self.rows, self.kinds) = (Vec::new(), Kinds::default());
+            self.kinds = Kinds::default();
             return Ok(());
         }
         if self.kinds.ends.len() <= 2 * self.rows.len() + FEW {
             return Ok(());
         }
         let mut kinds = Kinds::default();
-        for row in &mut self.rows {
+        for row in self.rows.rows_mut() {
             row.kind = kinds.number(self.kinds.value(row.kind), self.kinds.met(row.kind))?;
         }
         self.kinds = kinds;
         Ok(())
     }
 
-    /// The rows of the only group, in order, and their kinds; they stay.
-    pub(super) fn single(&mut self) -> (&[Node], &Kinds) {
-        self.kinds.sort(&mut self.rows);
-        (&self.rows, &self.kinds)
-    }
-
-    /// Bytes allocated.
+    /// Bytes on the heap.
     pub(super) fn size(&self) -> usize {
-        self.rows.capacity() * size_of::<Node>() + self.kinds.size()
-    }
-
-    /// Where each of the first groups ends, if their rows were laid one after another.
-    fn ends(&self, groups: usize) -> Vec<usize> {
-        let mut ends = vec![0; groups];
-        for row in &self.rows {
-            if let Some(count) = ends.get_mut(row.group as usize) {
-                *count += 1;
-            }
-        }
-        let mut end = 0;
-        for count in &mut ends {
-            end += *count;
-            *count = end;
-        }
-        ends
-    }
-
-    /// The first rows, where rows lie group after group, as they do when the input is sorted by group.
-    fn cut(&mut self, ends: &[usize]) -> Vec<Node> {
-        let kept = self.rows.split_off(ends.last().copied().unwrap_or(0));
-        std::mem::replace(&mut self.rows, kept)
-    }
-
-    /// A counting sort by group; rows of one group keep their order.
-    fn count_into_groups(&mut self, ends: &[usize]) -> Vec<Node> {
-        let mut next: Vec<usize> =
-            (0..ends.len()).map(|group| group.checked_sub(1).map_or(0, |before| ends[before])).collect();
-        let mut rows = vec![Node { time: 0, kind: 0, group: 0 }; ends.last().copied().unwrap_or(0)];
-        self.rows.retain(|row| {
-            let Some(next) = next.get_mut(row.group as usize) else {
-                return true;
-            };
-            rows[*next] = *row;
-            *next += 1;
-            false
-        });
-        rows
+        self.rows.size() + self.kinds.size()
     }
 }
 

@@ -2,7 +2,7 @@
 
 /// What is asked of each group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Question {
+pub(in crate::functions) struct Question {
     direction: Direction,
     base: Base,
     /// How many conditions follow one another, from the base on.

@@ -1,4 +1,4 @@
-//! The accumulators of `timeline` and `path`: of many groups, and of one.
+//! The accumulator of `timeline` and `path`.
 //!
 //! A state is a list of structs, one per event, in the order of arrival: states merge in any order, and each event is
 //! sorted once, where the result is made.
@@ -11,11 +11,11 @@ use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer};
 use datafusion::arrow::compute::{cast, filter, nullif};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, TimestampMicrosecondType};
 use datafusion::common::{Result, exec_err};
-use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
-use datafusion::scalar::ScalarValue;
+use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 
 use super::super::arguments::{Lists, element_type, item_field, time_type, to_times};
 use super::super::moments::to_moments;
+use super::super::single_group::FirstGroup;
 use super::columns::column_of;
 use super::events::{Events, Grouped, Order};
 
@@ -241,57 +241,14 @@ impl GroupsAccumulator for Timelines {
     }
 }
 
-/// The events of one group: of a query without `group by`, or of a window.
-#[derive(Debug)]
-pub(super) struct SingleTimeline {
-    timelines: Timelines,
-    /// Zeros, as many as the longest batch has rows.
-    groups: Vec<usize>,
-}
-
-impl SingleTimeline {
-    /// The timeline of the only group of `timelines`.
-    pub(super) fn new(mut timelines: Timelines) -> Self {
-        timelines.events.grow_groups(1);
-        Self { timelines, groups: Vec::new() }
+impl FirstGroup for Timelines {
+    fn begin(&mut self) {
+        self.events.grow_groups(1);
     }
 
-    fn groups(&mut self, rows: usize) -> Vec<usize> {
-        let mut groups = std::mem::take(&mut self.groups);
-        groups.resize(rows, 0);
-        groups
-    }
-}
-
-impl Accumulator for SingleTimeline {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let groups = self.groups(values[0].len());
-        self.timelines.update_batch(values, &groups, None, 1)?;
-        self.groups = groups;
-        Ok(())
-    }
-
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        let groups = self.groups(states[0].len());
-        GroupsAccumulator::merge_batch(&mut self.timelines, states, &groups, 1)?;
-        self.groups = groups;
-        Ok(())
-    }
-
-    /// Leaves the events where they are: a window asks again after each of its rows.
-    fn evaluate(&mut self) -> Result<ScalarValue> {
-        let grouped = self.timelines.events.peek(Order::Time)?;
-        ScalarValue::try_from_array(&self.timelines.to_result(grouped)?, 0)
-    }
-
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        let states = GroupsAccumulator::state(&mut self.timelines, EmitTo::All)?;
-        self.timelines.events.grow_groups(1);
-        states.iter().map(|state| ScalarValue::try_from_array(state, 0)).collect()
-    }
-
-    fn size(&self) -> usize {
-        size_of::<Self>() + self.timelines.size() + self.groups.capacity() * size_of::<usize>()
+    fn peek(&mut self) -> Result<ArrayRef> {
+        let grouped = self.events.peek(Order::Time)?;
+        self.to_result(grouped)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::{Result, ScalarValue, not_impl_err, plan_err};
+use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{
@@ -11,9 +11,11 @@ use datafusion::logical_expr::{
 };
 
 use super::super::arguments::{empty_list, expect_count, list_type};
-use super::super::documentation::{Example, Manual, Section, Unlike};
+use super::super::call::{Call, Parameterised};
+use super::super::documentation::{Example, Manual, Section, Unlike, WINDOWS};
 use super::super::moments::coerce_moment;
-use super::accumulate::{Shape, SingleTimeline, Timelines};
+use super::super::single_group::{MovingFrame, SingleGroup};
+use super::accumulate::{Shape, Timelines};
 use super::columns::stored_type;
 
 /// The function `path`.
@@ -28,12 +30,24 @@ impl Default for Path {
     }
 }
 
-/// An empty accumulator for a call.
-fn timelines(args: &AccumulatorArgs) -> Result<Timelines> {
-    if args.is_distinct {
-        return not_impl_err!("path: distinct is not supported; path_collapse makes equal neighbours one");
+impl Parameterised for Path {
+    type Parameters = ();
+
+    fn parameters(&self, _call: &Call) -> Result<Option<()>> {
+        Ok(Some(()))
     }
-    Timelines::returning(args.return_type())
+
+    fn instead_of_distinct(&self) -> &'static str {
+        "path_collapse makes equal neighbours one"
+    }
+}
+
+impl Path {
+    /// An empty accumulator for a call.
+    fn timelines(&self, args: &AccumulatorArgs) -> Result<Timelines> {
+        self.parameters_of(args)?;
+        Timelines::returning(args.return_type())
+    }
 }
 
 impl AggregateUDFImpl for Path {
@@ -70,7 +84,7 @@ impl AggregateUDFImpl for Path {
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(SingleTimeline::new(timelines(&args)?)))
+        Ok(Box::new(SingleGroup::of(self.timelines(&args)?)))
     }
 
     fn groups_accumulator_supported(&self, _args: AccumulatorArgs) -> bool {
@@ -78,7 +92,11 @@ impl AggregateUDFImpl for Path {
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(Box::new(timelines(&args)?))
+        Ok(Box::new(self.timelines(&args)?))
+    }
+
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        Ok(Box::new(MovingFrame::of(self.timelines(&args)?)))
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -109,7 +127,7 @@ impl AggregateUDFImpl for Path {
                 returns: "list of the values: text as `Dictionary(Int32, Utf8)`, whole numbers as `Int64`, \
                           floating-point numbers as `Float64`, timestamps in microseconds, the rest as it came. A \
                           group without rows has an empty list.",
-                parts: &[],
+                parts: &[WINDOWS],
                 nulls: "rows whose `ts` is null are skipped; a null value stays, as a null element: `filter (where \
                         value is not null)` leaves it out.",
                 order: "(`ts`, `value`). The order of the rows, their batches and partitions do not matter, and an \

@@ -1,6 +1,6 @@
 //! The chains of one group: at each level the one that stands there, and the furthest level that any reached.
 
-use super::super::occurrences::MOST_CONDITIONS;
+use super::super::conditions::MOST_CONDITIONS;
 
 /// The chain that stands at a level.
 #[derive(Debug, Clone, Copy, Default)]

@@ -11,7 +11,8 @@
 
 use std::ops::ControlFlow::{self, Break, Continue};
 
-use super::super::occurrences::{MOST_CONDITIONS, Occurrence};
+use super::super::conditions::MOST_CONDITIONS;
+use super::super::occurrences::Occurrence;
 use super::chains::{Chains, is_within, steps_of};
 use super::rule::Modes;
 

@@ -3,7 +3,8 @@
 //!
 //! Source: PostHog `funnel-udf/src/steps.rs` without exclusions, optional steps and break-downs.
 
-use super::super::occurrences::{MOST_CONDITIONS, Occurrence};
+use super::super::conditions::MOST_CONDITIONS;
+use super::super::occurrences::Occurrence;
 use super::chains::{Chains, is_within, steps_of};
 
 /// Takes a group through the funnel.

@@ -2,10 +2,12 @@
 
 use datafusion::arrow::array::{GenericListArray, OffsetSizeTrait};
 use datafusion::arrow::compute::cast;
-use datafusion::common::plan_err;
+use datafusion::common::{ScalarValue, plan_err};
+use datafusion::logical_expr::Accumulator;
 use proptest::prelude::*;
 
 use super::super::super::arguments::coded_text_type;
+use super::super::super::single_group::SingleGroup;
 use super::super::testing::{Path, entries_of, paths};
 use super::super::{Credit, Keys};
 use super::*;
@@ -200,11 +202,11 @@ proptest! {
         let mut rows = rows;
         rows.iter_mut().for_each(|row| (row.group, row.passes) = (0, Some(true)));
         let (first, second) = rows.split_at(cut.min(rows.len()));
-        let mut total = SinglePathCounts::new(empty(keys));
+        let mut total = SingleGroup::of(empty(keys));
         total.update_batch(&arguments(first, 0)).unwrap();
         let before = total.evaluate().unwrap();
         prop_assert_eq!(&before, &total.evaluate().unwrap());
-        let mut part = SinglePathCounts::new(empty(keys));
+        let mut part = SingleGroup::of(empty(keys));
         part.update_batch(&arguments(second, 3)).unwrap();
         let state: Vec<ArrayRef> =
             Accumulator::state(&mut part).unwrap().iter().map(|state| state.to_array().unwrap()).collect();
