@@ -127,15 +127,15 @@ fn not_constant(name: &str) -> String {
 /// Parts the options from a column that is held: the arguments of the call without, the column last. `None` where
 /// there is none, or a constant is not known yet.
 fn parted(args: &[Expr]) -> Result<Option<Vec<Expr>>, String> {
-    let Some(Expr::ScalarFunction(ScalarFunction { func, args: pairs })) = args.get(OPTIONS) else {
-        return match args.get(OPTIONS) {
-            Some(options) if options.any_column_refs() => {
-                Err(format!("expected the options to be constants, got {options}; write them with named_struct"))
-            }
-            _ => Ok(None),
-        };
+    let Some(options) = args.get(OPTIONS) else { return Ok(None) };
+    let pairs = match options {
+        Expr::ScalarFunction(ScalarFunction { func, args: pairs }) if func.name() == "named_struct" => pairs,
+        changing if changing.any_column_refs() => {
+            return Err(format!("expected the options to be constants, got {changing}; write them with named_struct"));
+        }
+        _ => return Ok(None),
     };
-    if func.name() != "named_struct" || args.len() > HOLD {
+    if args.len() > HOLD {
         return Ok(None);
     }
     let mut constants = vec![];

@@ -323,6 +323,8 @@ async fn wrong_options_are_errors_of_planning() {
         ("'fixed'", "unknown mode 'fixed'"),
         ("{mode: 'strict'}", "mode: the mode strict has two meanings"),
         ("touchpoint", "expected the options to be constants, got journeys.touchpoint"),
+        ("lower(touchpoint)", "expected the options to be constants, got lower(journeys.touchpoint)"),
+        ("struct(touchpoint)", "unknown option 'c0'"),
         ("{entry: touchpoint}", "entry: expected a constant, got one that changes from row to row"),
         ("{entries: 'first'}", "unknown option 'entries'; did you mean entry? (expected mode, order, entry"),
         ("{strict: 'first'}", "unknown option 'strict' (expected mode, order"),
