@@ -5,9 +5,9 @@
 //! number tells). That a state has failed is remembered, so that no state is tried twice where the outcome can depend on
 //! nothing else. How much may be remembered is for the conditions to say ([`Reach`]):
 //! - conditions that look at their row alone (and rows at fixed distances): failures hold for the whole partition, and
-//!   the search takes at most states × rows steps in all, plus the rows of the matches. Where the furthest attempt of a
-//!   start is wanted, its search goes through what failed before once more; attempts that do not overlap add as many steps
-//!   again. Where a span limits the rows of a match, failures hold for one start;
+//!   the search takes at most states × rows steps in all, plus the rows of the matches. Where a start has no match and its
+//!   furthest attempt is wanted, a second search goes through what failed before: attempts that do not overlap add as many
+//!   steps again. Where a span limits the rows of a match, failures hold for one start;
 //! - conditions that look at chosen rows of the match, such as the last row of another variable: failures hold for one
 //!   start and for the same chosen rows;
 //! - conditions that look at all rows of the match (aggregates): nothing is remembered, and the search may need time
@@ -143,7 +143,7 @@ enum Frame {
 /// Failures, as far as they may be remembered.
 enum Memory {
     /// One bit per row and state; `first` is the first state of each instruction, then their number. `tried` are the
-    /// states of a search for the furthest attempt; empty if none is wanted. The search has come to the row `furthest`.
+    /// states of a search for the furthest attempt alone; empty if there is none. The search has come to the row `furthest`.
     Bits {
         words: Vec<u64>,
         tried: Vec<u64>,
@@ -222,6 +222,20 @@ impl<'a, C: Conditions> Search<'a, C> {
 
     /// The preferred match that starts at a row; if there is none and it is wanted, [`Search::furthest`] is the attempt.
     pub(super) fn find(&mut self, start: usize, wants_attempt: bool) -> Result<Option<&[Label]>, Failure<C::Error>> {
+        // Where failures are remembered from one start to the next, only a start without a match looks for its attempt.
+        let looks_again = wants_attempt && self.remembers_tried();
+        let mut is_found = self.search(start, wants_attempt && !looks_again)?;
+        if looks_again && !is_found {
+            is_found = self.search(start, true)?;
+        }
+        Ok(is_found.then_some(&self.path.labels))
+    }
+
+    fn remembers_tried(&self) -> bool {
+        matches!(&self.memory, Memory::Bits { tried, .. } if !tried.is_empty())
+    }
+
+    fn search(&mut self, start: usize, wants_attempt: bool) -> Result<bool, Failure<C::Error>> {
         self.path.restart(start);
         self.frames.clear();
         self.shared = 0;
@@ -233,7 +247,7 @@ impl<'a, C: Conditions> Search<'a, C> {
         let limit = self.conditions.limit(start);
         let is_found = self.run(start, limit)?;
         self.forget(start, is_found);
-        Ok(is_found.then_some(&self.path.labels))
+        Ok(is_found)
     }
 
     /// The attempt of the last search that took the most rows; empty if it was not wanted.
@@ -354,20 +368,14 @@ impl<'a, C: Conditions> Search<'a, C> {
                 let states = first[self.program.instructions.len()];
                 let state = row * states + first[at as usize] + moved;
                 let (word, bit) = (state / 64, 1 << (state % 64));
-                let has_not_failed = words[word] & bit == 0;
-                if has_not_failed {
-                    words[word] |= bit;
+                // What has failed may still be a part of the furthest attempt.
+                let looks_again = self.wants_attempt && !tried.is_empty();
+                let seen = if looks_again { tried } else { words };
+                let is_new = seen[word] & bit == 0;
+                seen[word] |= bit;
+                if is_new && !looks_again {
                     trail.push(state);
                 }
-                // What has failed may still be a part of the furthest attempt.
-                let is_new = match tried.get_mut(word) {
-                    Some(tried) if self.wants_attempt => {
-                        let is_untried = *tried & bit == 0;
-                        *tried |= bit;
-                        is_untried
-                    }
-                    _ => has_not_failed,
-                };
                 if is_new {
                     *furthest = (*furthest).max(row);
                 }
@@ -396,9 +404,8 @@ impl<'a, C: Conditions> Search<'a, C> {
                 let states = first[self.program.instructions.len()];
                 let searched = start * states / 64..((*furthest + 1) * states).div_ceil(64).min(words.len());
                 if self.wants_attempt && !tried.is_empty() {
-                    tried[searched.clone()].fill(0);
-                }
-                if !self.is_memory_kept {
+                    tried[searched].fill(0);
+                } else if !self.is_memory_kept {
                     words[searched].fill(0);
                 } else if is_found {
                     // The states on the way to the match have not failed.

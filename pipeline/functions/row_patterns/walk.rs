@@ -347,15 +347,19 @@ mod tests {
 
     #[test]
     fn attempts_are_searched_in_linear_time() {
-        // (0+ 1) over rows that are all 0: one attempt, whose rows start no other.
         let rows = 200_000;
         let (may_bear, values) = (vec![1; rows], vec![1; rows]);
         let mut table =
             Table { may_bear: &may_bear, values: &values, times: &values, within: None, asks: Asks::Nothing };
         let rules = Rules { skip: Skip::PastLastRow, shows_partial: true, is_limited: false };
-        let program = Program::new(&Pattern::Concat(vec![many(0), Pattern::Row(1)])).unwrap();
-        let found = walk(&program, &mut table, VARIABLES, rules).unwrap();
-        assert_eq!((found.list.len(), found.list[0].kind, found.labels.len()), (1, Kind::Partial, rows));
+        let mut found = |pattern| walk(&Program::new(&pattern).unwrap(), &mut table, VARIABLES, rules).unwrap();
+        // (0+ 1) over rows that are all 0: one attempt, whose rows start no other.
+        let far = Pattern::Concat(vec![many(0), Pattern::Row(1)]);
+        let attempts = found(far.clone());
+        assert_eq!((attempts.list.len(), attempts.list[0].kind, attempts.labels.len()), (1, Kind::Partial, rows));
+        // (0+ 1 | 0): each row is a match, before which the first way fails at the end of the rows.
+        let matches = found(Pattern::Alternation(vec![far, Pattern::Row(0)]));
+        assert!(matches.list.len() == rows && matches.list.iter().all(|finding| finding.kind == Kind::Match));
     }
 
     #[test]
