@@ -55,10 +55,13 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     prop::collection::vec(event, 0..24)
 }
 
-/// A call, and its answer for a group: nothing where the oracle cannot tell.
+/// An answer for the events of a group; nothing where the oracle cannot tell.
+type Answer = dyn Fn(&[Event]) -> Option<String>;
+
+/// A call, and what it answers.
 struct Call {
     sql: String,
-    answer: Box<dyn Fn(&[Event]) -> Option<String>>,
+    answer: Box<Answer>,
 }
 
 impl Call {

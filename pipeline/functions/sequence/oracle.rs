@@ -52,6 +52,10 @@ fn holds(sign: &str, distance: u64, span: u64) -> bool {
     }
 }
 
+fn holds_at_the_end(sign: &str, span: u64) -> bool {
+    sign == "<=" || sign == "<" || (sign == ">=" && span == 0)
+}
+
 /// Tries every way to match, in the order of the definition: item by item, each run and gap as short as can be.
 struct Search<'a> {
     parts: &'a [Part],
@@ -88,10 +92,8 @@ impl Search<'_> {
             Some(Part::Run) => {
                 (position..self.events.len()).for_each(|stop| self.run(part + 1, stop, stop));
             }
-            Some(Part::Gap { sign, span }) if is_over => {
-                if sign == "<=" || sign == "<" || (sign == ">=" && *span == 0) {
-                    self.run(part + 1, position, last);
-                }
+            Some(Part::Gap { sign, span }) if is_over && holds_at_the_end(sign, *span) => {
+                self.run(part + 1, position, last);
             }
             Some(Part::Gap { sign, span }) => {
                 for stop in position..self.events.len() {
