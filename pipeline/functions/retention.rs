@@ -14,6 +14,7 @@ use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_na
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, EmitTo, Expr, GroupsAccumulator, Signature, Volatility,
 };
+use datafusion::scalar::ScalarValue;
 
 use super::arguments::{item_field, list_type};
 use super::conditions::{MOST_CONDITIONS, coerce_condition, true_values};
