@@ -5,6 +5,7 @@
 //!
 //! Times are microseconds, UTC; lists of one customer or journey are parallel: element `i` of each describes event `i`.
 
+mod arg_min;
 mod arguments;
 mod attribution;
 mod call;
@@ -99,6 +100,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
 /// Every aggregate function.
 pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     vec![
+        Arc::new(arg_min::ArgMin::default().into()),
         Arc::new(markov::MarkovRemoval::default().into()),
         Arc::new(retention::Retention::default().into()),
         Arc::new(sequence::Sequence::count().into()),
