@@ -33,8 +33,9 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use parquet::schema::types::ColumnPath;
 
 use crate::error::{Context, Error, Result};
 use crate::failpoint::failpoint;
@@ -304,6 +305,23 @@ fn properties(compression: Compression) -> WriterProperties {
         .build()
 }
 
+/// Stores lists of times as the steps from one to the next: a quarter fewer bytes than the times themselves, and read in
+/// less time (`benches/README.md`).
+pub fn with_times_as_steps(properties: WriterProperties, schema: &Schema) -> WriterProperties {
+    let times = schema.fields().iter().filter_map(|field| match field.data_type() {
+        DataType::List(item) if matches!(item.data_type(), DataType::Timestamp(..)) => {
+            Some(ColumnPath::new(vec![field.name().clone(), "list".to_owned(), item.name().clone()]))
+        }
+        _ => None,
+    });
+    let as_steps = |properties: WriterPropertiesBuilder, column: ColumnPath| {
+        properties
+            .set_column_dictionary_enabled(column.clone(), false)
+            .set_column_encoding(column, Encoding::DELTA_BINARY_PACKED)
+    };
+    times.fold(properties.into_builder(), as_steps).build()
+}
+
 /// Encodes batches of one schema as a Parquet file in memory.
 ///
 /// The Arrow schema is not embedded: files read the same everywhere, whatever encodings were used in memory.
@@ -329,6 +347,7 @@ pub fn published_writer(schema: &SchemaRef) -> Result<ArrowWriter<Vec<u8>>> {
 }
 
 fn file_writer(schema: &SchemaRef, properties: WriterProperties) -> Result<ArrowWriter<Vec<u8>>> {
+    let properties = with_times_as_steps(properties, schema);
     let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
     Ok(ArrowWriter::try_new_with_options(Vec::new(), schema.clone(), options)?)
 }

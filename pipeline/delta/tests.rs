@@ -1,11 +1,13 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow::array::{ArrayRef, Int64Array};
+use arrow::array::{ArrayRef, Int64Array, ListBuilder, TimestampMicrosecondBuilder};
+use arrow::datatypes::TimeUnit;
 use futures::stream::BoxStream;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectStore, PutMultipartOptions, PutOptions,
     PutPayload, PutResult,
 };
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::*;
 use crate::error::Kind;
@@ -165,4 +167,26 @@ async fn an_error_of_a_commit_is_resolved_by_the_log() {
             }
         }
     }
+}
+
+#[test]
+fn lists_of_times_are_stored_as_steps() {
+    let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    let mut times = ListBuilder::new(TimestampMicrosecondBuilder::new().with_data_type(time)).with_field(Field::new(
+        "element",
+        DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        true,
+    ));
+    times.append_value([Some(5), Some(7), None]);
+    times.append_null();
+    times.append_value([]);
+    times.append_value([Some(i64::MIN), Some(i64::MAX)]);
+    let rows = RecordBatch::try_from_iter([("times", Arc::new(times.finish()) as ArrayRef)]).unwrap();
+    let (content, _) = encode(&rows.schema(), [rows.clone()]).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(content)).unwrap();
+    let encodings: Vec<Encoding> = reader.metadata().row_group(0).column(0).encodings().collect();
+    assert!(encodings.contains(&Encoding::DELTA_BINARY_PACKED), "{encodings:?}");
+    assert!(!encodings.contains(&Encoding::RLE_DICTIONARY), "{encodings:?}");
+    let read = reader.build().unwrap().next().unwrap().unwrap();
+    assert_eq!(read.column(0), rows.column(0));
 }
