@@ -4,7 +4,8 @@
     python benches/run_peers.py SHARED --data DIR --sizes 1m,10m --rounds 3
 
 SHARED is the folder of the shared bench scripts (run.py, one.py, spec.py, peers/, golden/); nothing is written there. DIR
-holds a folder per size, made by gen.py. Run it with the Python that has the peers' packages. Sizes that have golden answers
+holds a folder per size, made by gen.py and, for the layouts of the peers, build.py; our own layout is made there when it is
+missing. Run it with the Python that has the peers' packages. Sizes that have golden answers
 are checked first, and a wrong answer ends the run. What run.py understands besides (--patience, --tries, --only, --skip,
 --timeout) is handed on to it.
 """
@@ -19,7 +20,7 @@ import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-WORKLOADS = ("W1", "W11")
+WORKLOADS = ("W1", "W3", "W4", "W5", "W6", "W8", "W10", "W11")
 
 
 def program():
@@ -46,57 +47,66 @@ def assemble(shared, folder):
 
 def check(data, golden, workloads, folder):
     """Compares our answers with the golden ones."""
+    import pyarrow.csv
     import pyarrow.parquet as pq
     import spec
-    from wayline_peer import Peer
+    from wayline_peer import LAYOUTS, Peer
 
     with open(os.path.join(golden, "digests.json")) as file:
         expected = json.load(file)
-    with tempfile.TemporaryDirectory() as tmp:
-        peer = Peer(data, "parquet", tmp)
-        if "W11" in workloads:
-            found = spec.digest("W11", pq.read_table(peer.W11()))
-            verdict(data, "W11", found, expected["W11"]["sha256"])
-        if "W1" in workloads:
-            out = peer.W1()
-            checked = subprocess.run([sys.executable, f"{folder}/w1_check.py", data, os.fspath(out)], capture_output=True, text=True)
-            if checked.returncode:
-                sys.exit(f"{data} W1: {checked.stdout}{checked.stderr}")
-            verdict(data, "W1", checked.stdout.split("rows, ")[1].split()[0][:16], expected["W1"]["sha256_first16"])
+    for layout, known in LAYOUTS.items():
+        for workload in (workload for workload in workloads if workload in known):
+            with tempfile.TemporaryDirectory() as tmp:
+                out = os.fspath(getattr(Peer(data, layout, tmp), workload)())
+                if workload == "W1":
+                    checked = subprocess.run([sys.executable, f"{folder}/w1_check.py", data, out], capture_output=True, text=True)
+                    if checked.returncode:
+                        sys.exit(f"{data} W1: {checked.stdout}{checked.stderr}")
+                    found = checked.stdout.split("rows, ")[1].split()[0][:16]
+                    difference = differs(found, expected["W1"]["sha256_first16"])
+                elif workload in expected:
+                    difference = differs(spec.digest(workload, pq.read_table(out)), expected[workload]["sha256"])
+                else:
+                    answer = pyarrow.csv.read_csv(os.path.join(golden, f"{workload}.csv"))
+                    difference = spec.compare(workload, answer, pq.read_table(out))
+            if difference:
+                sys.exit(f"{data} {workload} {layout}: {difference}")
+            print(f"{data} {workload} {layout}: as the golden answer", flush=True)
 
 
-def verdict(data, workload, found, expected):
-    if found != expected:
-        sys.exit(f"{data} {workload}: digest {found}, expected {expected}")
-    print(f"{data} {workload}: as the golden answer, {found}", flush=True)
+def differs(found, expected):
+    return None if found == expected else f"digest {found}, expected {expected}"
 
 
 def table(results):
     """Medians by workload and size, the fastest first."""
     runs = collections.defaultdict(list)
     for line in results:
-        runs[line["workload"].split("_")[0], line["data"], line["peer"], line["workload"]].append(line)
+        runs[line["base"], line["data"], line["peer"], line["layout"], line["workload"]].append(line)
     rows = []
-    for (workload, size, peer, method), lines in runs.items():
+    for key, lines in runs.items():
         measured = [line for line in lines if "error" not in line]
         if not measured:
-            rows.append((workload, size, peer, method, None, None, None, None))
+            rows.append((*key, None, None, None, None))
             continue
         median = lambda value: statistics.median(value(line) for line in measured)
-        rows.append((workload, size, peer, method, median(lambda line: line["wall"]),
-                     median(lambda line: line["cpu"] + line.get("child_cpu", 0)),
+        # The time of the call: of ours, what the program says, since the peers start no process in it.
+        rows.append((*key, median(lambda line: line.get("child_wall", line["wall"])),
+                     median(lambda line: line.get("child_cpu", line["cpu"])),
                      max(line.get("child_rss_mb", line["rss_mb"]) for line in measured),
                      max(line["other_cpu"] for line in measured)))
-    print("| workload | size | peer | method | wall s | CPU s | peak RSS MB | CPU of others | times the best peer |")
-    print("| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: |")
-    for row in sorted(rows, key=lambda row: (row[0], row[1], row[4] is None, row[4] or 0)):
-        workload, size, peer, method, wall, cpu, rss, others = row
+    print("| workload | size | peer | layout | method | wall s | CPU s | peak RSS MB | CPU of others | times the best peer in this layout | in any |")
+    print("| --- | --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    number = lambda workload: int(workload[1:])
+    for row in sorted(rows, key=lambda row: (int(row[1][:-1]), number(row[0]), row[5] is None, row[5] or 0)):
+        workload, size, peer, layout, method, wall, cpu, rss, others = row
         if wall is None:
-            print(f"| {workload} | {size} | {peer} | {method} | failed | | | | |")
+            print(f"| {workload} | {size} | {peer} | {layout} | {method} | failed | | | | | |")
             continue
-        peers = [other[4] for other in rows if other[:2] == row[:2] and other[2] != "wayline" and other[4] is not None]
-        best = f"{wall / min(peers):.2f}" if peers else ""
-        print(f"| {workload} | {size} | {peer} | {method} | {wall:.2f} | {cpu:.2f} | {rss} | {others:.2f} | {best} |")
+        peers = [other for other in rows if other[:2] == row[:2] and other[2] != "wayline" and other[5] is not None]
+        ratio = lambda walls: f"{wall / min(walls):.2f}" if walls else ""
+        same, any_layout = ratio([other[5] for other in peers if other[3] == layout]), ratio([other[5] for other in peers])
+        print(f"| {workload} | {size} | {peer} | {layout} | {method} | {wall:.3f} | {cpu:.2f} | {rss} | {others:.2f} | {same} | {any_layout} |")
 
 
 def main():
@@ -117,10 +127,14 @@ def main():
         os.makedirs(folder)
         assemble(arguments.shared, folder)
         import run
+        import wayline_peer
 
-        for workload in WORKLOADS:
-            run.PLAN[workload].append(("wayline", "parquet", workload))
+        for layout, known in wayline_peer.LAYOUTS.items():
+            for workload in known:
+                run.PLAN[workload].append(("wayline", layout, workload))
         for size in arguments.sizes.split(","):
+            if not os.path.isdir(os.path.join(arguments.data, size, "wayline_journeys")):
+                wayline_peer.build(os.path.join(arguments.data, size))
             golden = os.path.join(arguments.shared, "golden", size)
             if os.path.isdir(golden):
                 check(os.path.join(arguments.data, size), golden, workloads, folder)

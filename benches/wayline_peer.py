@@ -1,4 +1,4 @@
-"""Wayline as a peer of the bench: W1 and W11 by the native program `peer`, a child process.
+"""Wayline as a peer of the bench: the native program `peer`, a child process.
 
 The environment variable WAYLINE_BENCH_BIN names the program; `cargo bench --no-run --bench peer` builds it and prints its path.
 """
@@ -6,6 +6,13 @@ import json
 import os
 import resource
 import subprocess
+
+# The workloads of each layout; W1 and W11 read what the layout `parquet` reads.
+LAYOUTS = {
+    "parquet": ("W1", "W3", "W4", "W11"),
+    "clustered": ("W3", "W4"),
+    "journeys": ("W3", "W4", "W5", "W6", "W8", "W10"),
+}
 
 
 class Result(dict):
@@ -19,27 +26,32 @@ class Result(dict):
         return self.path
 
 
+def build(data, threads=2):
+    """Makes the journeys layout of a size, which takes its `clustered/`."""
+    subprocess.run([os.environ["WAYLINE_BENCH_BIN"], "build", data, "-", str(threads)], check=True)
+
+
 class Peer:
     name = "wayline"
 
     def __init__(self, data, layout, tmp, threads=2):
-        if layout != "parquet":
-            raise ValueError(f"no layout {layout}, expected parquet")
-        self.data, self.tmp, self.threads = data, tmp, threads
+        self.data, self.layout, self.tmp, self.threads = data, layout, tmp, threads
         self.program = os.environ["WAYLINE_BENCH_BIN"]
 
-    def run(self, workload, out):
-        path = os.path.join(self.tmp, out)
+    def __getattr__(self, workload):
+        """Each workload of the layout is a method."""
+        if workload not in LAYOUTS.get(self.layout, ()):
+            raise AttributeError(f"no {workload} in layout {self.layout}")
+        return lambda: self.run(workload)
+
+    def run(self, workload):
+        is_query = workload not in ("W1", "W11")
+        path = os.path.join(self.tmp, f"{workload.lower()}_wayline" + ("" if workload == "W1" else ".parquet"))
+        command = [self.program, f"{workload}/{self.layout}" if is_query else workload, self.data, path, str(self.threads)]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([self.program, workload, self.data, path, str(self.threads)], stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         said = json.loads(done.stdout)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         return Result(path, child_cpu=round(cpu, 4), child_rss_mb=round(after.ru_maxrss / 1024), child_wall=said["wall"],
                       child_rows=said["rows"], phases=said["phases"])
-
-    def W1(self):
-        return self.run("W1", "w1_wayline")
-
-    def W11(self):
-        return self.run("W11", "w11_wayline.parquet")

@@ -1,7 +1,10 @@
 //! Workloads of the benches, done with the library's own stages, as a program of its own.
 //!
-//! Usage: `peer W1 DATA OUT THREADS`, `peer W11 DATA OUT.parquet THREADS` or `peer identifiers COUNT OUT.parquet THREADS`
-//! - `DATA`: a folder that holds `jsonl/*.jsonl` (for W1) and `resolved/day=*/*.parquet` (for W11)
+//! Usage: `peer W1 DATA OUT THREADS`, `peer W11 DATA OUT.parquet THREADS`, `peer identifiers COUNT OUT.parquet THREADS`,
+//! `peer build DATA - THREADS` or `peer W3/LAYOUT DATA OUT.parquet THREADS`, up to `W10/LAYOUT`
+//! - `DATA`: a folder that holds `jsonl/*.jsonl` (for W1), `resolved/day=*/*.parquet` (for W11 and the layout `parquet`),
+//!   `clustered/*.parquet` (for the layout `clustered` and for `build`), `wayline_journeys/*.parquet` (for the layout
+//!   `journeys`; made by `build`)
 //! - `COUNT`: how many identifiers to make up and resolve
 //! - `OUT`: a folder of `day=…/part-N.parquet` (W1) or one file
 //!
@@ -10,7 +13,10 @@
 
 mod identifiers;
 mod identity;
+mod journeys;
 mod land;
+mod queries;
+mod tables;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -47,7 +53,11 @@ fn run(arguments: &[String]) -> Result<()> {
         "W1" => land::run(data, out, threads, &mut phases)?,
         "identifiers" => identifiers::run(data, out, threads, &mut phases)?,
         "W11" => identity::run(data, out, threads, &mut phases)?,
-        other => return Err(Error::invalid(format!("no workload `{other}`, expected W1, W11 or identifiers"))),
+        "build" => journeys::build(data, threads)?,
+        other => match other.split_once('/') {
+            Some((query, layout)) => queries::run(query, layout, data, out, threads, &mut phases)?,
+            None => return Err(Error::invalid(format!("no workload `{other}`, expected W1, W11 or W3/parquet"))),
+        },
     };
     println!("{}", phases.report(workload, rows));
     Ok(())
@@ -57,13 +67,15 @@ fn run(arguments: &[String]) -> Result<()> {
 struct Phases {
     started: Instant,
     phase: Instant,
+    /// When the result stood, if something else came after it.
+    done: Option<Instant>,
     seconds: Map<String, Value>,
 }
 
 impl Phases {
     fn start() -> Self {
         let now = Instant::now();
-        Self { started: now, phase: now, seconds: Map::new() }
+        Self { started: now, phase: now, done: None, seconds: Map::new() }
     }
 
     /// Ends the phase at hand.
@@ -72,8 +84,14 @@ impl Phases {
         self.phase = Instant::now();
     }
 
+    /// The result stands: what comes after this is not part of the workload.
+    fn stop(&mut self) {
+        self.done = Some(Instant::now());
+    }
+
     fn report(self, workload: &str, rows: usize) -> Value {
-        let wall = rounded(self.started.elapsed().as_secs_f64());
+        let done = self.done.unwrap_or_else(Instant::now);
+        let wall = rounded((done - self.started).as_secs_f64());
         json!({"workload": workload, "rows": rows, "wall": wall, "peak_rss_mb": peak_mb(), "phases": self.seconds})
     }
 }

@@ -1,0 +1,65 @@
+-- W3 funnel: customers by the channel of their first step 1 and the steps that they reach within 7 days.
+
+with
+
+customers as (
+
+    select
+        customer_id,
+        arg_min(channel, event_time) filter (
+            where
+            touchpoint in (
+                'ad_click', 'email_click', 'sms_click', 'push_open',
+                'landing_page'
+            )
+        ) as channel,
+        window_funnel(
+            interval '7 days',
+            event_time,
+            touchpoint in (
+                'ad_click', 'email_click', 'sms_click', 'push_open',
+                'landing_page'
+            ),
+            touchpoint = 'product_view',
+            touchpoint = 'add_to_cart',
+            touchpoint = 'checkout_start',
+            touchpoint = 'purchase'
+        ) as furthest_step
+    from events
+    where
+        touchpoint in (
+            'ad_click', 'email_click', 'sms_click', 'push_open',
+            'landing_page', 'product_view', 'add_to_cart', 'checkout_start',
+            'purchase'
+        )
+    group by customer_id
+
+),
+
+levels as (
+
+    select channel, furthest_step, count(*) as customers
+    from customers
+    where furthest_step >= 1
+    group by channel, furthest_step
+
+),
+
+steps as (
+
+    select column1 as step from (values (1), (2), (3), (4), (5))
+
+)
+
+select
+    levels.channel,
+    steps.step,
+    sum(
+        case
+            when levels.furthest_step >= steps.step then levels.customers
+            else 0
+        end
+    ) as customers
+from levels
+cross join steps
+group by levels.channel, steps.step
