@@ -11,22 +11,25 @@
 //! successor: the depth is exact (the argument of ClickHouse's `windowFunnel`, default mode). The one thing that could
 //! spoil it, a time that falls, does not occur: touches come in journey order.
 //!
-//! Memory: 8 bytes per served step if touches are kept, used again for the next journey.
+//! Most touches match no step or step 1 only. So an entry is no more than a number, kept without a branch, whose time
+//! is read when step 2 is served.
+//!
+//! Memory: 8 bytes per served step from the second on if touches are kept, used again for the next journey.
 
 use super::outcome::Outcome;
 
 /// The most steps that a funnel can have: one bit of a [`u32`] each.
 pub(super) const MOST_STEPS: usize = 32;
 
-/// A touch in a chain, and the link that it extends.
+/// A touch in a chain that serves a step from the second on.
 #[derive(Debug, Clone, Copy)]
 struct Link {
     touch: u32,
-    /// Index of the link before; of no meaning in a link of step 1.
+    /// Index of the link before; in a link of step 2 the number of the entry.
     before: u32,
 }
 
-/// The newest chain of one level: when it began and its last link.
+/// The newest chain of one level from the second on: when it began and its last link.
 #[derive(Debug, Clone, Copy, Default)]
 struct Chain {
     started_at: i64,
@@ -36,81 +39,97 @@ struct Chain {
 /// The chains of one journey under one funnel.
 #[derive(Debug)]
 pub(super) struct Chains {
-    step_count: usize,
     window: i64,
-    /// `newest[i]` is the newest chain of level `i + 1`, if bit `i` of `open` is set.
+    /// `newest[i]` is the newest chain of level `i + 1`, if one was made.
     newest: [Chain; MOST_STEPS],
-    open: u32,
     /// Whether the touches of chains are kept.
     keeps_links: bool,
     links: Vec<Link>,
     /// 0 when no touch matched step 1.
     furthest: usize,
-    /// The last link of the chain that first reached the furthest level.
+    /// The first and the newest touch that opened a chain.
+    entries: Option<(u32, u32)>,
+    /// The last link of the chain that first reached the furthest level, if that is not the first.
     witness: u32,
 }
+
+/// In place of a touch while there is none: above all numbers, so that the first entry is a minimum.
+const NO_TOUCH: u32 = u32::MAX;
 
 impl Chains {
     pub(super) fn new(keeps_links: bool) -> Self {
         Self {
-            keeps_links,
-            step_count: 0,
             window: 0,
             newest: [Chain::default(); MOST_STEPS],
-            open: 0,
+            keeps_links,
             links: Vec::new(),
             furthest: 0,
+            entries: None,
             witness: 0,
         }
     }
 
-    /// Forgets the journey before and begins one under a funnel of `step_count` steps (1 to [`MOST_STEPS`]) and a
-    /// window in the unit of the times to come.
-    pub(super) fn begin(&mut self, step_count: usize, window: i64) {
+    /// Takes a journey through a funnel of `step_count` steps (1 to [`MOST_STEPS`]) and a window in the unit of the
+    /// times. Each touch is the steps that it matches (bit `i` is step `i + 1`), 0 for one that does not count;
+    /// `time_of` gives the time of a touch by its number, from 0. Ends with the touch that serves the last step.
+    #[inline]
+    pub(super) fn pass(
+        &mut self,
+        step_count: usize,
+        window: i64,
+        touches: impl Iterator<Item = u32>,
+        time_of: impl Fn(u32) -> i64,
+    ) {
         debug_assert!((1..=MOST_STEPS).contains(&step_count));
-        self.step_count = step_count;
         self.window = window;
-        self.open = 0;
         self.links.clear();
         self.furthest = 0;
-    }
-
-    /// Takes the journey's next touch: its number, its time, and the steps that it matches (bit `i` is step `i + 1`).
-    /// Returns whether the last step has been reached, so that no later touch can change the answer.
-    #[inline]
-    pub(super) fn touch(&mut self, number: u32, time: i64, steps: u32) -> bool {
-        // What the touch can do is settled by the chains that were there before it.
-        let mut serves = steps & (self.open << 1 | 1);
-        while serves != 0 {
-            let step = (u32::BITS - 1 - serves.leading_zeros()) as usize;
-            serves ^= 1 << step;
-            self.serve(step, number, time);
-        }
-        self.furthest == self.step_count
-    }
-
-    /// Serves the step of index `step`, whose chain to extend exists.
-    fn serve(&mut self, step: usize, number: u32, time: i64) {
-        let (started_at, before) = match step.checked_sub(1) {
-            None => (time, 0),
-            Some(level) => {
-                let chain = self.newest[level];
-                if time.saturating_sub(chain.started_at) > self.window {
-                    return;
-                }
-                (chain.started_at, chain.last)
+        let (mut first_entry, mut last_entry) = (NO_TOUCH, NO_TOUCH);
+        // Bit `i`: there is a chain that step `i + 1` can extend.
+        let mut open = 0;
+        for (number, steps) in (0..).zip(touches) {
+            let enters = steps & 1;
+            let serves = steps & open;
+            if serves != 0 {
+                open |= self.serve(serves, number, time_of(number), last_entry, &time_of) << 1;
             }
-        };
-        let last = self.links.len() as u32;
-        if self.keeps_links {
-            self.links.push(Link { touch: number, before });
+            first_entry = first_entry.min(if enters == 1 { number } else { NO_TOUCH });
+            last_entry = if enters == 1 { number } else { last_entry };
+            open |= enters << 1;
+            if (serves != 0 && self.furthest == step_count) || (step_count == 1 && enters == 1) {
+                break;
+            }
         }
-        self.newest[step] = Chain { started_at, last };
-        self.open |= 1 << step;
-        if step == self.furthest {
-            self.furthest = step + 1;
-            self.witness = last;
+        self.entries = (first_entry != NO_TOUCH).then_some((first_entry, last_entry));
+        self.furthest = self.furthest.max(usize::from(self.entries.is_some()));
+    }
+
+    /// Offers a touch to steps from the second on, whose chains to extend exist. Returns those that it serves.
+    fn serve(&mut self, steps: u32, number: u32, time: i64, entry: u32, time_of: impl Fn(u32) -> i64) -> u32 {
+        let mut left = steps;
+        let mut served = 0;
+        while left != 0 {
+            let step = left.ilog2() as usize;
+            left ^= 1 << step;
+            let (started_at, before) = match step {
+                1 => (time_of(entry), entry),
+                _ => (self.newest[step - 1].started_at, self.newest[step - 1].last),
+            };
+            if time.saturating_sub(started_at) > self.window {
+                continue;
+            }
+            let last = self.links.len() as u32;
+            if self.keeps_links {
+                self.links.push(Link { touch: number, before });
+            }
+            self.newest[step] = Chain { started_at, last };
+            served |= 1 << step;
+            if step >= self.furthest {
+                self.furthest = step + 1;
+                self.witness = last;
+            }
         }
+        served
     }
 
     /// Writes what became of the journey.
@@ -119,7 +138,7 @@ impl Chains {
             return outcome.set_furthest(self.furthest);
         }
         outcome.clear();
-        if let Some(last_entry) = self.last_entry() {
+        if let Some((_, last_entry)) = self.entries {
             outcome.set_served(self.witness().map(Some));
             outcome.end_attempt(self.furthest, last_entry);
         }
@@ -128,17 +147,16 @@ impl Chains {
     /// The numbers of the touches of the witness: the chain as it stood when the furthest level was first reached.
     fn witness(&self) -> impl Iterator<Item = u32> {
         let mut touches = [0; MOST_STEPS];
-        let mut link = self.witness as usize;
-        for step in (0..self.furthest).rev() {
-            touches[step] = self.links[link].touch;
-            link = self.links[link].before as usize;
+        if let Some((first_entry, _)) = self.entries {
+            touches[0] = first_entry;
+        }
+        let mut link = self.witness;
+        for step in (1..self.furthest).rev() {
+            touches[step] = self.links[link as usize].touch;
+            link = self.links[link as usize].before;
+            touches[0] = link;
         }
         touches.into_iter().take(self.furthest)
-    }
-
-    /// The number of the newest touch that opened a chain: none that is under way began later.
-    fn last_entry(&self) -> Option<u32> {
-        (self.open & 1 == 1).then(|| self.links[self.newest[0].last as usize].touch)
     }
 }
 
@@ -158,16 +176,21 @@ mod tests {
         stream.split_whitespace().map(touch).collect()
     }
 
+    fn chains(touches: &[(u32, i64)], step_count: usize, window: i64) -> Chains {
+        let mut chains = Chains::new(true);
+        let steps = touches.iter().map(|(steps, _)| *steps);
+        chains.pass(step_count, window, steps, |number| touches[number as usize].1);
+        let mut without_links = Chains::new(false);
+        let steps = touches.iter().map(|(steps, _)| *steps);
+        without_links.pass(step_count, window, steps, |number| touches[number as usize].1);
+        assert_eq!(without_links.furthest, chains.furthest);
+        chains
+    }
+
     /// Furthest step and the numbers (from 1) of the witness's touches.
     fn run(touches: &[(u32, i64)], step_count: usize, window: i64) -> (usize, Vec<u32>) {
-        let mut chains = Chains::new(true);
-        chains.begin(step_count, window);
-        for (number, (steps, time)) in touches.iter().enumerate() {
-            if chains.touch(number as u32 + 1, *time, *steps) {
-                break;
-            }
-        }
-        (chains.furthest, chains.witness().collect())
+        let chains = chains(touches, step_count, window);
+        (chains.furthest, chains.witness().map(|touch| touch + 1).collect())
     }
 
     /// The funnel A→B→C within ten seconds.
@@ -231,25 +254,22 @@ mod tests {
 
     #[test]
     fn the_last_entry_is_the_newest_touch_of_step_one() {
-        let last_entry = |stream: &str| {
-            let mut chains = Chains::new(true);
-            chains.begin(3, 10);
-            for (number, (steps, time)) in parse(stream).into_iter().enumerate() {
-                chains.touch(number as u32 + 1, time, steps);
-            }
-            chains.last_entry()
-        };
+        let last_entry = |stream: &str| chains(&parse(stream), 3, 10).entries.map(|(_, last)| last + 1);
         assert_eq!(last_entry("A1 A8"), Some(2));
         assert_eq!(last_entry("A1 B2 A20 X21"), Some(3));
+        assert_eq!(last_entry("A1 B2 ABC3 A4"), Some(3));
         assert_eq!(last_entry("X1 B2"), None);
     }
 
     #[test]
     fn the_last_step_ends_the_pass() {
-        let mut chains = Chains::new(true);
-        chains.begin(2, 10);
-        assert!(!chains.touch(1, 1, 0b01));
-        assert!(chains.touch(2, 2, 0b10));
+        for (touches, step_count, seen) in [("A1 B2 A3", 2, 2), ("X1 A2 A3", 1, 2), ("A1 A2", 2, 2)] {
+            let touches = parse(touches);
+            let mut count = 0;
+            let steps = touches.iter().map(|(steps, _)| *steps).inspect(|_| count += 1);
+            Chains::new(true).pass(step_count, 10, steps, |number| touches[number as usize].1);
+            assert_eq!(count, seen, "{touches:?}");
+        }
     }
 
     #[test]

@@ -216,18 +216,14 @@ impl Funnel {
     fn journey(&mut self, columns: &Columns<'_>, places: &Places, window: i64, outcome: &mut Outcome) {
         match &mut self.way {
             Way::Plain(chains) => {
-                chains.begin(self.step_count, window);
-                for (number, touchpoint) in columns.touchpoints(places).iter().enumerate() {
+                let moments = columns.moments;
+                let has_nulls = moments.null_count() > 0;
+                let touches = columns.touchpoints(places).iter().enumerate().map(|(number, touchpoint)| {
                     let steps = self.matcher.matched(*touchpoint, || columns.channel(places, number));
-                    if steps == 0 {
-                        continue;
-                    }
-                    if let Some(time) = columns.time(places, number)
-                        && chains.touch(number as u32, time, steps)
-                    {
-                        break;
-                    }
-                }
+                    if has_nulls && columns.time(places, number).is_none() { 0 } else { steps }
+                });
+                let times = &moments.values()[places.at.clone()];
+                chains.pass(self.step_count, window, touches, |number| times[number as usize]);
                 chains.write(outcome);
             }
             Way::Preset(preset, marks, touches) => {

@@ -2,14 +2,14 @@
 //!
 //! A node is a touch that serves a step, at the end of a chain. Of all chains that end there it stands for one: the one
 //! that entered last, of those the one that skipped the fewest steps before the last, and of those the one whose touch
-//! before is the latest (where all enter with one touch, the earliest). As what a step asks of the one before it (gaps, neighbourhood, exclusions) concerns those two
-//! touches only, and the window favours the latest entry, no other chain could get further. So a node's chain is the
-//! best node of a step before it, with one touch more.
+//! before is the latest (where all enter with one touch, the earliest). As what a step asks of the one before it
+//! (gaps, neighbourhood, exclusions) concerns those two touches only, and the window favours the latest entry, no
+//! other chain could get further. So a node's chain is the best node of a step before it, with one touch more.
 //!
 //! Which nodes a touch may follow is a range in journey order whose two ends only ever move on: the beginning with the
 //! greatest gap and the last exclusion, the end with the least gap. The latest entry in such a range is kept by a
-//! queue in which entries fall: a node that comes later and entered as late or later puts out those before it. (Where the earliest
-//! touch counts, one that entered as late waits behind.)
+//! queue in which entries fall: a node that comes later and entered as late or later puts out those before it. (Where
+//! the earliest touch counts, one that entered as late waits behind.)
 //!
 //! Time: a few steps per served step on average. Memory: 16 bytes per served step and 4 to 8 per step that can follow
 //!       it.
