@@ -16,7 +16,9 @@ pub fn answer(input: &str) -> Option<Result<String>> {
     let words: Vec<&str> = command.strip_prefix('.')?.split_whitespace().collect();
     Some(match words.as_slice() {
         ["help"] => Ok(list()),
-        ["help", name] => find(&name.to_lowercase()).map(|documented| in_full(&documented)),
+        ["help", name] => {
+            find(&name.to_lowercase()).map(|documented| documented.iter().map(in_full).collect::<Vec<_>>().join("\n"))
+        }
         _ => Err(Error::invalid(format!("unknown command {command}"))
             .hint(".help lists the functions, .help NAME tells all about one")),
     })
@@ -40,23 +42,28 @@ fn list() -> String {
     text
 }
 
-/// A function of ours or of the engine.
-fn find(name: &str) -> Result<Documented> {
+/// The functions of a name, ours or the engine's: one of each kind that bears it.
+fn find(name: &str) -> Result<Vec<Documented>> {
     let ctx = SessionContext::new();
     functions::register_all(&ctx);
-    let mut known = functions::known_to(&ctx.state());
-    match known.iter().position(|documented| documented.name == name) {
-        Some(position) => Ok(known.swap_remove(position)),
-        None => Err(Error::invalid(format!("no function is called {name}"))
+    let (found, others): (Vec<_>, Vec<_>) =
+        functions::known_to(&ctx.state()).into_iter().partition(|documented| documented.name == name);
+    if found.is_empty() {
+        return Err(Error::invalid(format!("no function is called {name}"))
             .hint(".help lists the functions")
-            .hint_nearest(name, known.iter().map(|documented| documented.name.as_str()))),
+            .hint_nearest(name, others.iter().map(|documented| documented.name.as_str())));
     }
+    Ok(found)
 }
 
 /// Syntax, arguments, example, and every part of the description.
 fn in_full(documented: &Documented) -> String {
     let mut text = String::new();
-    for syntax in documented.syntax() {
+    let syntax: Vec<&str> = documented.syntax().map(String::as_str).filter(|syntax| !syntax.is_empty()).collect();
+    if syntax.is_empty() {
+        write_wrapped(&documented.name, "", &mut text);
+    }
+    for syntax in syntax {
         write_wrapped(syntax, "", &mut text);
     }
     text.push_str(&format!("\n{} ({})\n\n", documented.kind, documented.section()));
@@ -156,6 +163,14 @@ mod tests {
     fn functions_of_the_engine_have_help_too() {
         let text = answered(".help array_distinct");
         assert!(text.starts_with("array_distinct(array)\n\nscalar (Array Functions)\n"), "{text}");
+    }
+
+    #[test]
+    fn every_kind_of_a_name_has_help() {
+        let text = answered(".help first_value");
+        assert!(text.contains("\naggregate (") && text.contains("\nwindow ("), "{text}");
+        let text = answered(".help range");
+        assert!(text.contains("range\n\ntable ("), "{text}");
     }
 
     #[test]

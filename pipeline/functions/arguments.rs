@@ -18,6 +18,8 @@ use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::scalar::ScalarValue;
 
+use super::moments::to_moments;
+
 // ---------------------------------------------------------------------------------------------------------------
 // Types, for planning
 // ---------------------------------------------------------------------------------------------------------------
@@ -219,14 +221,10 @@ impl Lists {
     }
 }
 
-/// Timestamps of any unit as microseconds. The time zone, a matter of display, stays.
+/// Timestamps of any unit as microseconds.
 pub(crate) fn to_times(function: &str, array: &ArrayRef) -> Result<TimestampMicrosecondArray> {
     match array.data_type() {
-        DataType::Timestamp(TimeUnit::Microsecond, _) => Ok(array.as_primitive::<TimestampMicrosecondType>().clone()),
-        DataType::Timestamp(_, zone) => {
-            let times = cast(array, &DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))?;
-            Ok(times.as_primitive::<TimestampMicrosecondType>().clone())
-        }
+        DataType::Timestamp(..) => Ok(to_moments(function, array)?.reinterpret_cast::<TimestampMicrosecondType>()),
         other => exec_err!("{function}: expected timestamps, got {other}"),
     }
 }
@@ -375,9 +373,9 @@ mod tests {
 
     #[test]
     fn times_of_any_unit_become_microseconds() {
-        let nanoseconds: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![Some(1_500), None]));
+        let nanoseconds: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![Some(1_500), None, Some(-1)]));
         let times = to_times("f", &nanoseconds).unwrap();
-        assert_eq!(times.iter().collect::<Vec<_>>(), vec![Some(1), None]);
+        assert_eq!(times.iter().collect::<Vec<_>>(), vec![Some(1), None, Some(-1)]);
         assert!(to_times("f", &(Arc::new(Int64Array::from(vec![1])) as ArrayRef)).is_err());
     }
 }

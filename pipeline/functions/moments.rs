@@ -15,7 +15,9 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Date32Array, Int64Array, TimestampMicrosecondArray};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
-use datafusion::arrow::datatypes::{DataType, Date32Type, Date64Type, Int64Type, TimeUnit, TimestampMicrosecondType};
+use datafusion::arrow::datatypes::{
+    DataType, Date32Type, Date64Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
+};
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err, plan_err};
 
 pub(crate) use self::spans::{Spans, coerce_span, coerce_span_between, constant_span, counted_unit};
@@ -71,6 +73,10 @@ pub(crate) fn to_moments(function: &str, array: &ArrayRef) -> Result<Int64Array>
     Ok(match array.data_type() {
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
             array.as_primitive::<TimestampMicrosecondType>().reinterpret_cast::<Int64Type>()
+        }
+        // A microsecond holds the nanoseconds from its beginning on, also before 1970.
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+            array.as_primitive::<TimestampNanosecondType>().unary(|nanosecond| nanosecond.div_euclid(1_000))
         }
         DataType::Timestamp(_, zone) => {
             let microseconds = DataType::Timestamp(TimeUnit::Microsecond, zone.clone());

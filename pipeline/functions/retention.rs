@@ -184,6 +184,8 @@ impl AggregateUDFImpl for Retention {
         Some(Box::new(|mut call: AggregateFunction, _| {
             let known = Self { conditions: Some(call.params.args.len()), ..Self::default() };
             call.func = Arc::new(AggregateUDF::from(known));
+            // It would change nothing, and the engine's own rule for it expects one argument.
+            call.params.distinct = false;
             Ok(Expr::AggregateFunction(call))
         }))
     }
@@ -405,6 +407,19 @@ mod tests {
         assert_eq!(rows_of(sql).await, ["1 | [true, false, true]", "2 | [false, false, false]"]);
         let sql = sql.replace("retention(day = 0, day = 1, day = 2)", "retention(day = 0, day = 1)[2] is null");
         assert_eq!(rows_of(&sql).await, ["1 | false", "2 | false"]);
+    }
+
+    #[tokio::test]
+    async fn distinct_changes_nothing() {
+        for arguments in ["a", "a, a", "a, b, c"] {
+            let met = "(values (true, false, true), (true, true, null), (true, true, null)) as met(a, b, c)";
+            let plain = rows_of(&format!("select retention({arguments}) from {met}")).await;
+            assert_eq!(
+                rows_of(&format!("select retention(distinct {arguments}) from {met}")).await,
+                plain,
+                "{arguments}"
+            );
+        }
     }
 
     #[tokio::test]

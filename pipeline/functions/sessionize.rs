@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::{Array, ArrayRef, Int64Array};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Result, internal_err, plan_err};
 use datafusion::logical_expr::function::{
     ExpressionArgs, PartitionEvaluatorArgs, WindowFunctionSimplification, WindowUDFFieldArgs,
@@ -75,6 +76,10 @@ impl PartitionEvaluator for Sessions {
     }
 }
 
+fn has_subquery(expression: &Expr) -> Result<bool> {
+    expression.exists(|part| Ok(matches!(part, Expr::ScalarSubquery(_))))
+}
+
 // ---------------------------------------------------------------------------------------------------------------
 // The function
 // ---------------------------------------------------------------------------------------------------------------
@@ -131,11 +136,24 @@ impl WindowUDFImpl for Sessionize {
         }
     }
 
-    /// Refuses a window without `order by`, the one place that sees it; nothing is simplified.
+    /// Refuses what the engine passes over in silence, the one place that sees it; nothing is simplified.
     fn simplify(&self) -> Option<WindowFunctionSimplification> {
         Some(Box::new(|call, _| {
-            if call.params.order_by.is_empty() {
+            let params = &call.params;
+            if params.order_by.is_empty() {
                 return plan_err!("sessionize: expected an order by in the window; write over (… order by ts)");
+            }
+            if params.filter.is_some() {
+                return plan_err!("sessionize: filter is not supported; put the condition in a where below");
+            }
+            if params.distinct {
+                return plan_err!("sessionize: distinct is not supported: every row has its session");
+            }
+            if params.null_treatment.is_some() {
+                return plan_err!("sessionize: ignore nulls is not supported: rows without a time never take part");
+            }
+            if params.args.iter().skip(1).map(has_subquery).collect::<Result<Vec<_>>>()?.contains(&true) {
+                return plan_err!("sessionize: expected gap to be a constant, got a subquery");
             }
             Ok(Expr::from(call))
         }))
@@ -186,8 +204,8 @@ impl WindowUDFImpl for Sessionize {
                         else stands in the `order by`, and the frame, change nothing.",
                 ties: "rows of equal `ts` belong to one session.",
                 memory: "8 bytes per row of a partition; 24 more where the partition is not in order.",
-                errors: "a gap that is not constant, null, negative or of months; no `order by`; other types: all at \
-                         planning.",
+                errors: "a gap that is not constant, null, negative or of months; no `order by`; `filter`, `distinct` and \
+                         `ignore nulls`; other types: all at planning.",
                 source: "`sessionize` of DuckDB's `behavioral` extension.",
                 differs: &[
                     Unlike {
@@ -356,6 +374,10 @@ mod tests {
             ("sessionize(now(), interval '1 month') over (order by minute)", "months has no fixed length"),
             ("sessionize(minute, 5) over (partition by customer)", "expected an order by in the window"),
             ("sessionize(minute, 5) over ()", "expected an order by in the window"),
+            ("sessionize(minute, 5) filter (where minute <> 8) over (order by minute)", "filter is not supported"),
+            ("sessionize(distinct minute, 5) over (order by minute)", "distinct is not supported"),
+            ("sessionize(minute, 5) ignore nulls over (order by minute)", "ignore nulls is not supported"),
+            ("sessionize(minute, (select 5)) over (order by minute)", "expected gap to be a constant, got a subquery"),
         ] {
             let error = error_of(&format!("select {call} from {EVENTS}")).await;
             assert!(error.contains("sessionize: ") && error.contains(message), "{call}: {error}");

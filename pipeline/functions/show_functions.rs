@@ -44,7 +44,7 @@ pub fn show_functions(ctx: &SessionContext, sql: &str) -> Result<Option<DataFram
 
 /// The filter, if any, of a `show functions`; `None` for any other statement.
 fn filter_of(sql: &str) -> Option<Option<ShowStatementFilter>> {
-    if !sql.trim_start().get(..4)?.eq_ignore_ascii_case("show") {
+    if !without_comments(sql).get(..4)?.eq_ignore_ascii_case("show") {
         return None;
     }
     let mut statements = DFParser::parse_sql(sql).ok()?;
@@ -55,6 +55,16 @@ fn filter_of(sql: &str) -> Option<Option<ShowStatementFilter>> {
         },
         _ => None,
     }
+}
+
+/// A statement from its first word on.
+fn without_comments(sql: &str) -> &str {
+    let sql = sql.trim_start();
+    let rest = match sql.strip_prefix("--") {
+        Some(comment) => comment.split_once('\n').map(|(_, rest)| rest),
+        None => sql.strip_prefix("/*").and_then(|comment| comment.split_once("*/")).map(|(_, rest)| rest),
+    };
+    rest.map_or(sql, without_comments)
 }
 
 #[cfg(test)]
@@ -102,13 +112,26 @@ mod tests {
             names(shown(" SHOW FUNCTIONS ILIKE 'Window_Funnel%';").await),
             ["window_funnel", "window_funnel_events"]
         );
+        assert_eq!(
+            names(shown("-- all of them\n/* of ours */ show functions like 'window_funnel'").await),
+            ["window_funnel"]
+        );
         assert!(shown("show functions like 'Window_Funnel%'").await.is_empty());
     }
 
     #[test]
     fn other_statements_are_left_to_the_engine() {
         let ctx = SessionContext::new();
-        for sql in ["show tables", "select 1", "sho", "show functions where x", "show functions; select 1", "é"] {
+        for sql in [
+            "show tables",
+            "select 1",
+            "sho",
+            "show functions where x",
+            "show functions; select 1",
+            "é",
+            "-- show",
+            "/* show",
+        ] {
             assert!(show_functions(&ctx, sql).unwrap().is_none(), "{sql}");
         }
     }

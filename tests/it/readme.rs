@@ -62,8 +62,8 @@ fn functions() -> String {
 fn reference() -> String {
     let mut text = String::from(
         "# Functions\n\n\
-         What this library adds to SQL. `show functions like '…'` tells the same in a query, \
-         `wayline sql -c '.help NAME'` in a shell.\n\n\
+         What this library adds to SQL. `wayline sql -c '.help NAME'` tells the same in a shell, `show functions like '…'` \
+         what each does in a query.\n\n\
          Written by the tests from the documentation in the engine: change it there, then \
          `UPDATE_README=1 cargo test --release readme`.\n",
     );

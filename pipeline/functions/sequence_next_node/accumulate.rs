@@ -11,7 +11,6 @@ use datafusion::arrow::array::{
     StringViewBuilder, StructArray, UInt32Array, UInt64Array,
 };
 use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Fields, Int64Type, UInt32Type, UInt64Type};
 use datafusion::common::{Result, resources_err};
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
@@ -21,6 +20,7 @@ use super::super::arguments::{Lists, item_field, to_booleans};
 use super::super::conditions::true_values;
 use super::super::elements::{Names, record_fields};
 use super::super::grouped_rows::Taken;
+use super::super::moments::to_moments;
 use super::super::single_group::FirstGroup;
 use super::NAME;
 use super::nodes::{Kinds, Node, Nodes};
@@ -60,7 +60,7 @@ struct Batch {
 impl Batch {
     /// Reads the arguments of a call.
     fn of_arguments(values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Self> {
-        let times = cast(&values[TIME], &DataType::Int64)?;
+        let times = to_moments(NAME, &values[TIME])?;
         let mut met = vec![0; times.len()];
         for (position, condition) in values[BASE..].iter().enumerate() {
             let bit = position.checked_sub(1).map_or(IS_BASE, |condition| 1 << condition);
@@ -72,7 +72,7 @@ impl Batch {
         let passed = filter.map(|filter| NullBuffer::new(true_values(filter)));
         let selected = NullBuffer::union(times.nulls(), passed.as_ref()).filter(|rows| rows.null_count() > 0);
         Ok(Self {
-            times: times.as_primitive::<Int64Type>().values().clone(),
+            times: times.values().clone(),
             values: Arc::clone(&values[VALUE]),
             met,
             selected: selected.map(NullBuffer::into_inner),
@@ -257,6 +257,7 @@ impl FirstGroup for NextNodes {
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::array::StringArray;
+    use datafusion::arrow::compute::cast;
     use proptest::prelude::*;
 
     use super::super::super::arguments::coded_text_type;
