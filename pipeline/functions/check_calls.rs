@@ -170,7 +170,8 @@ mod tests {
     }
 
     /// A right call of every aggregate, and what it says of `distinct`; nothing where it changes nothing.
-    const RIGHT: [(&str, &str, Option<&str>); 11] = [
+    const RIGHT: [(&str, &str, Option<&str>); 12] = [
+        ("arg_min", "page, ts", None),
         ("window_funnel", "10, second, a", Some("select distinct rows in a subquery")),
         ("window_funnel_events", "10, second, a", Some("select distinct rows in a subquery")),
         ("sequence_match", "'(?1)', second, a", Some("select distinct rows in a subquery")),

@@ -168,6 +168,7 @@ impl Zeros {
 
 #[cfg(test)]
 mod tests {
+    use super::super::aggregate_functions;
     use super::super::elements::testing::rows_of;
 
     /// Twelve rows of two customers, in no order of time, some of one instant.
@@ -175,7 +176,8 @@ mod tests {
                         n % 5 <> 0 as c, ['web', 'store', 'chat'][n % 3 + 1] as page from (select value as n from range(12)))";
 
     /// A call of every aggregate, shown as one value.
-    const CALLS: [&str; 11] = [
+    const CALLS: [&str; 12] = [
+        "arg_min(page, second)",
         "window_funnel(4, second, a, b, c)",
         "window_funnel_events(4, 'strict_order', second, a, b, c)",
         "sequence_match('(?1)(?2)', second, a, b)",
@@ -202,6 +204,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_window_answers_for_the_rows_of_each_frame() {
+        let called: Vec<&str> = CALLS.iter().map(|call| call.split('(').next().unwrap()).collect();
+        for function in aggregate_functions() {
+            assert!(called.contains(&function.name()), "no call of {}", function.name());
+        }
         for call in CALLS {
             for (frame, condition) in FRAMES {
                 // What a function says of no rows is its own matter, whether in a frame or in a group.
