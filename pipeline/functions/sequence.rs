@@ -268,7 +268,7 @@ impl Question {
                             NULL_CONDITIONS,
                             NULL_ARGUMENTS,
                             TIMES,
-                            "a group whose rows all lack a time has the answer false, where its is null",
+                            "a group whose rows all lack a time is answered as no rows are, where its is null",
                             TIES,
                             SYNTAX,
                             NEVER,

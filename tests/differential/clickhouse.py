@@ -19,7 +19,8 @@ import tempfile
 from pathlib import Path
 
 import chdb
-from questions import FUNCTIONS, Case, Suite, spread
+from patterns import spread
+from questions import FUNCTIONS, Case, Suite
 from streams import MOST_CONDITIONS
 
 SHOWN = 10
@@ -122,10 +123,10 @@ class Comparison:
                 our, their, with_null = ours[number][position], theirs[number][position], with_nulls[number][position]
                 self.compared += 1
                 if our == their:
-                    if with_null != their:
-                        self.count(lambda known: known.is_of_nulls)
+                    if with_null != their and not self.count(lambda known: known.is_of_nulls):
+                        self.unlisted.append(f"{case.ours} on {sorted(stream, key=str)[:60]}: {our}, ClickHouse {with_null}")
                 elif not self.count(lambda known: known.applies(case, stream, our, their)):
-                    self.unlisted.append(f"{case.ours} on {sorted(stream)[:60]}: {our}, ClickHouse {their}")
+                    self.unlisted.append(f"{case.ours} on {sorted(stream, key=str)[:60]}: {our}, ClickHouse {their}")
 
     def count(self, is_it):
         reason = next((difference.reason for difference in self.function.differences if is_it(difference)), None)

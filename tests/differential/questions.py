@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Callable
 
+from patterns import MOST_ROWS_OF_THE_RULE, PATTERNS, SPREAD, TERM, Rule, random_patterns, rows_of, spread_term
 from streams import (
     MOST_CONDITIONS,
     NUMBER,
@@ -47,7 +48,7 @@ class Suite:
     # The part of all streams that it gets, at least one.
     share: float = 1.0
     time: Time = NUMBER
-    # Times are spread, so that ties are in our order for ClickHouse too: of rows of so many conditions. See `spread`.
+    # Times are spread, so that ties are in our order for ClickHouse too: of rows of so many conditions. See `patterns.spread`.
     spreads: int = 0
 
 
@@ -138,8 +139,13 @@ def common_differences(theirs, ours, rows=((0, 0b01, 0b10, "a"),), few="c1, c2")
     ]
 
 
+ANSWERS_ZERO = ("has the answer 0", lambda _case: 0)
+
+
 def differences_of_times(theirs, ours, no_row=None):
-    """What differs by the times; `no_row` is our answer about rows that all lack one, where ClickHouse has null."""
+    """What differs by the times. Where ClickHouse has null about rows that all lack one, `no_row` says our answer: in words,
+    and for a case.
+    """
     differences = [
         Difference(
             "signed numbers and times finer than a second are taken, which it refuses",
@@ -147,11 +153,14 @@ def differences_of_times(theirs, ours, no_row=None):
         )
     ]
     if no_row is not None:
+        words, answer = no_row
         differences.append(
             Difference(
-                f"a group whose rows all lack a time has the answer {no_row}, where its is null",
+                f"a group whose rows all lack a time {words}, where its is null",
                 Example([(None, 0b01, 0, "a")], theirs("c1, c2"), ours("c1, c2")),
-                lambda _case, rows, _our, their: their is None and all(row[0] is None for row in rows),
+                lambda case, rows, our, their: (
+                    their is None and our == answer(case) and all(row[0] is None for row in rows)
+                ),
             )
         )
     return differences
@@ -217,7 +226,7 @@ def window_funnel():
         ],
         [
             *common_differences(call("windowFunnel(5)({})"), call("window_funnel(5, {})")),
-            *differences_of_times(call("windowFunnel(5)({})"), call("window_funnel(5, {})"), 0),
+            *differences_of_times(call("windowFunnel(5)({})"), call("window_funnel(5, {})"), ANSWERS_ZERO),
             Difference(
                 "intervals as window, several modes in one text and the presets are ours",
                 Example(
@@ -241,74 +250,6 @@ def window_funnel():
 
 
 # sequence_match, sequence_count, sequence_match_events --------------------------------------------------------------------
-
-PATTERNS = [
-    "",
-    ".*",
-    "(?1)",
-    "(?1)(?2)",
-    "(?2)(?1)",
-    "(?1)(?1)",
-    "(?1)(?2)(?3)",
-    "(?1).(?2)",
-    "(?1)..(?3)",
-    ".(?2)",
-    "(?1).",
-    "(?1).*(?2)",
-    ".*(?1).*(?2).*",
-    "(?1).*(?2)(?3)",
-    "(?1).*(?2).*(?3)",
-    "(?1)(?t<=2)(?2)",
-    "(?1)(?t<2)(?2)",
-    "(?1)(?t>2)(?2)",
-    "(?1)(?t>=2)(?2)",
-    "(?1)(?t==2)(?2)",
-    "(?1)(?t>=1)(?2)(?t<3)(?3)",
-    "(?1).*(?t<4)(?3)",
-    "(?1)(?t<5).*(?2)",
-    "(?1)(?t>=2)(?2)(?t<=6)(?1)",
-    "(?1)(?t>1).(?3)",
-]
-
-
-def random_patterns(count, most=3):
-    """Patterns of any items over some conditions, none with two time terms in a row, which ours refuses."""
-    chance = random.Random(f"patterns {most}")
-    patterns = set()
-    while len(patterns) < count:
-        pattern = ""
-        for _ in range(chance.randint(1, 6)):
-            kind = chance.random()
-            if kind < 0.5:
-                pattern += f"(?{chance.randint(1, most)})"
-            elif kind < 0.6:
-                pattern += "."
-            elif kind < 0.75:
-                pattern += ".*"
-            elif not re.search(r"\(\?t[^)]*\)$", pattern):
-                sign = chance.choice(["<=", "<", ">", ">=", "=="])
-                pattern += f"(?t{sign}{chance.randint(1 if sign == '<' else 0, 5)})"
-        patterns.add(pattern)
-    return sorted(patterns)
-
-
-TERM = re.compile(r"\(\?t(<=|>=|==|<|>)(\d+)\)")
-SPREAD = 1_000
-
-
-def spread(rows, count):
-    """The rows as ClickHouse gets them where it leaves the order of ties open: times apart, in our order of ties."""
-    low = (1 << count) - 1
-    rows = sorted(rows, key=lambda row: (row[0], row[1] & low))
-    ties = (list(rows) for _, rows in itertools.groupby(rows, key=lambda row: row[0]))
-    return [(row[0] * SPREAD + rank, *row[1:]) for tied in ties for rank, row in enumerate(tied)]
-
-
-def spread_term(term):
-    """A time term that says of spread times what it says of the times themselves."""
-    sign, span = term.group(1), int(term.group(2)) * SPREAD
-    return f"(?t{sign}{span + SPREAD // 2 if sign in ('<=', '>') else max(span - SPREAD // 2, 0)})"
-
 
 def sequence_cases(ours, theirs, patterns=PATTERNS, count=3, time=NUMBER, spreads=False):
     read = {
@@ -335,20 +276,33 @@ def spelled(term, time):
     return f"(?t{term.group(1)}{time.pattern_span(int(term.group(2)))})"
 
 
-def pattern_of(case):
-    return case.theirs[case.theirs.index("'") + 1 : case.theirs.rindex("'")]
+def rule_of(case, stream):
+    """What the documentation says of a case and its rows; None where there are too many rows to try every way."""
+    pattern = case.ours[case.ours.index("'") + 1 : case.ours.rindex("'")]
+    rows = rows_of(stream, len(set(re.findall(r"\bc\d+", case.ours))))
+    return None if len(rows) > MOST_ROWS_OF_THE_RULE else Rule(pattern, rows)
 
 
-def may_end_wrongly(case, *_):
-    """A pattern whose last items may take no row, where ClickHouse tries and retracts: with time terms, or to count."""
-    pattern = pattern_of(case)
-    retracts = "(?t" in pattern or case.theirs.startswith("sequenceCount")
-    return retracts and re.search(r"(\.\*|\(\?t[^)]*\))$", pattern) is not None
+def misses_the_last_row(case, stream, our, their):
+    """Ours is by the rule and comes of a match that takes the last row; ClickHouse has less: no match, or one fewer."""
+    rule = rule_of(case, stream)
+    if rule is None or not rule.match or their is None or rule.items[-1][0] not in ("run", "gap"):
+        return False
+    if case.theirs.startswith("sequenceCount"):
+        return our == len(rule.ends) > their and rule.ends[-1] == len(rule.rows)
+    if not rule.has_time_terms or rule.match[0] != len(rule.rows):
+        return False
+    if case.theirs.startswith("sequenceMatchEvents"):
+        return our == rule.events and tuple(their) in rule.chains
+    return (our, their) == (1, 0)
 
 
-def may_fail_behind_its_conditions(case, *_):
-    """A pattern of `sequence_match_events` with a time term that ends in something else than a condition."""
-    return "(?t" in pattern_of(case) and re.search(r"\(\?\d+\)$", pattern_of(case)) is None
+def fails_behind_its_conditions(case, stream, our, their):
+    """Ours is by the rule; ClickHouse has the times of a chain whose pattern, with time terms, goes on behind it."""
+    rule = rule_of(case, stream)
+    if rule is None or not rule.has_time_terms or rule.items[-1][0] == "condition" or their is None:
+        return False
+    return our == rule.events and tuple(their) in rule.chains
 
 
 def sequence(ours, theirs):
@@ -367,7 +321,8 @@ def sequence(ours, theirs):
         return Example(rows, f"{theirs}('{pattern}')(t, c1, c2)", f"{ours}('{pattern}', t, c1, c2)")
 
     calls = call(theirs + "('(?1)(?2)')({})"), call(ours + "('(?1)(?2)', {})")
-    no_row = {"sequence_match": "false", "sequence_count": "0", "sequence_match_events": None}[ours]
+    as_no_rows = ("is answered as no rows are", lambda case: int(rule_of(case, []).match is not None))
+    no_row = {"sequence_match": as_no_rows, "sequence_count": ANSWERS_ZERO, "sequence_match_events": None}[ours]
     differences = [
         *common_differences(call(theirs + "('(?1)')({})"), call(ours + "('(?1)', {})")),
         *differences_of_times(*calls, no_row),
@@ -383,7 +338,7 @@ def sequence(ours, theirs):
             "a match that takes the last row is found, which it may miss where the last items of a pattern"
             f"{'' if ours == 'sequence_count' else ' with time terms'} may take none (its issue 120729)",
             None,
-            may_end_wrongly,
+            misses_the_last_row,
         ),
     ]
     if ours == "sequence_match_events":
@@ -392,7 +347,7 @@ def sequence(ours, theirs):
                 "where a pattern with time terms ends in something else than `(?N)`, the events are those of a match if one "
                 "exists, where its may be those of a chain that fails there",
                 example([(1, 1, 0, "a"), (5, 1, 0, "a"), (6, 1, 0, "b")], "(?1)(?t<3)."),
-                may_fail_behind_its_conditions,
+                fails_behind_its_conditions,
             )
         )
     return Function(
@@ -516,6 +471,58 @@ def retention():
     )
 
 
+# arg_min -----------------------------------------------------------------------------------------------------------------
+
+
+def no_row_passes(case, rows, our, their):
+    """No row has a time, a value and the condition of the case: ours is null, and ClickHouse's the empty text."""
+    number = int(re.search(r", c(\d+)\)$", case.theirs).group(1)) if "If" in case.theirs else None
+    passes = [number is None or row[1] >> (number - 1) & 1 for row in rows if row[0] is not None and row[3] is not None]
+    return (our, their) == (None, "") and not any(passes)
+
+
+def arg_min():
+    # Our null and the empty text would be one cell.
+    def read(cell):
+        return None if cell == "null" else cell
+
+    # ClickHouse takes the first of equal times that it meets: here the smallest value, which is ours.
+    def case(theirs, ours):
+        return Case(theirs, f"coalesce({ours}, 'null')", read, "v")
+
+    def by_conditions(count):
+        return [case(f"argMinIf(v, t, c{k})", f"arg_min(v, t) filter (where c{k})") for k in range(1, count + 1)]
+
+    plain = case("argMin(v, t)", "arg_min(v, t)")
+    with_empty = case("argMin(if(v = 'a', '', v), t)", "arg_min(case when v = 'a' then '' else v end, t)")
+    long_text = case("argMin(repeat(v, 20), t)", "arg_min(repeat(v, 20), t)")
+    cases = [plain, with_empty, long_text, *by_conditions(5)]
+    return Function(
+        "arg_min",
+        "argMin",
+        [
+            Suite(cases, any_stream, 4),
+            Suite(cases, lambda chance: with_null_times(chance, any_stream(chance)), 0.3),
+            Suite(cases, lambda chance: with_null_values(chance, any_stream(chance)), 0.3),
+            Suite(cases, lambda chance: with_null_conditions(chance, any_stream(chance), 5), 0.3),
+            *(Suite(cases, any_stream, 0.1, time) for time in TIMES),
+            Suite(by_conditions(32), lambda chance: walk(chance, 32, chance.randint(2, 80)), 0.1),
+            Suite(cases, lambda chance: long_stream(chance, 40_000), 0.002),
+        ],
+        [
+            Difference(
+                "the answer is one where several rows share the time, where it takes any of them",
+                Example([(0, 0, 0, "b"), (0, 0, 0, "a")], "argMin(v, t)", "arg_min(v, t)", order="v desc"),
+            ),
+            Difference(
+                "values are text, where it takes any type",
+                Example([(1, 0, 0, "a")], "argMin(t, t)", "arg_min(t, t)"),
+            ),
+            Difference("null, where it gives the empty text", None, no_row_passes),
+        ],
+    )
+
+
 FUNCTIONS = [
     window_funnel(),
     sequence("sequence_match", "sequenceMatch"),
@@ -523,4 +530,5 @@ FUNCTIONS = [
     sequence("sequence_match_events", "sequenceMatchEvents"),
     next_node(),
     retention(),
+    arg_min(),
 ]
