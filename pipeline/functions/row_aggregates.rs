@@ -1,5 +1,6 @@
-//! Tests of every aggregate over rows, in SQL: any events, in any order, batches and partitions, give each group the answers
-//! of the oracles that stand beside the functions.
+//! Tests of the aggregates over rows, in SQL: any events, in any order, batches and partitions, give each group the answers
+//! of the oracles that stand beside the functions. Times are `Int64`; the other types of time become the same moments before
+//! any aggregate sees them (see `moments.rs`). The aggregates of [`ELSEWHERE`] have tests of their own.
 
 use std::sync::Arc;
 
@@ -9,14 +10,19 @@ use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::datasource::MemTable;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use tokio::runtime::Runtime;
 
 use super::sequence::oracle as sequence;
 use super::sequence_next_node::{FORMS, naive as next_node};
-use super::{register_all, window_funnel};
+use super::{aggregate_functions, register_all, window_funnel};
 
 const GROUPS: i64 = 4;
 const CONDITIONS: usize = 32;
+
+/// Any rows in any splits are asked of these in `path_counts/accumulate/tests.rs` and `timeline/accumulate.rs`.
+const ELSEWHERE: [&str; 3] = ["markov_removal", "shapley", "timeline"];
 
 #[derive(Debug, Clone)]
 struct Event {
@@ -145,7 +151,14 @@ fn path() -> Call {
     })
 }
 
-/// A call of every function.
+fn arg_min() -> Call {
+    Call::new("arg_min(v, t)".to_owned(), |events| {
+        let earliest = events.iter().filter_map(|event| Some((event.time?, event.value?))).min();
+        Some(earliest.map_or("-", |row| row.1).to_owned())
+    })
+}
+
+/// A call of every function but those of [`ELSEWHERE`].
 fn calls() -> impl Strategy<Value = Vec<Call>> {
     let modes = [
         "",
@@ -169,7 +182,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
         .prop_map(|((modes, window, steps), (pattern, count), (form, following, retained))| {
             let mut calls: Vec<Call> = modes.iter().flat_map(|mode| funnels(mode, window, steps)).collect();
             calls.extend(sequences(&pattern, count));
-            calls.extend([next(form.0, form.1, following), retention(retained), path()]);
+            calls.extend([next(form.0, form.1, following), retention(retained), path(), arg_min()]);
             calls
         })
         .no_shrink()
@@ -253,6 +266,18 @@ async fn run(setting: &Setting, events: &[Event], select: &str, rest: &str) -> V
         rows.extend((0..batch.num_rows()).map(|row| text(row).collect::<Vec<_>>()));
     }
     rows
+}
+
+#[test]
+fn each_aggregate_is_asked_here_or_elsewhere() {
+    let calls = calls().new_tree(&mut TestRunner::deterministic()).unwrap().current();
+    let mut asked: Vec<&str> = calls.iter().map(|call| call.sql.split('(').next().unwrap()).chain(ELSEWHERE).collect();
+    asked.sort_unstable();
+    asked.dedup();
+    let functions = aggregate_functions();
+    let mut names: Vec<&str> = functions.iter().map(|function| function.name()).collect();
+    names.sort_unstable();
+    assert_eq!(asked, names);
 }
 
 proptest! {
