@@ -1,4 +1,6 @@
-//! Tests of the accumulators: against the entries of all rows, and for what they hold.
+//! Tests of the accumulators: against a count by names, and for what they hold.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion::arrow::array::{GenericListArray, OffsetSizeTrait};
 use datafusion::arrow::compute::cast;
@@ -8,11 +10,16 @@ use proptest::prelude::*;
 
 use super::super::super::arguments::coded_text_type;
 use super::super::super::single_group::SingleGroup;
-use super::super::testing::{Path, entries_of, paths};
+use super::super::testing::{Path, paths};
 use super::super::{Credit, Keys};
 use super::*;
 
 const GROUPS: usize = 3;
+
+/// A number that tells a key and its position from others.
+fn place(position: usize, ranks: impl Iterator<Item = u32>) -> f64 {
+    ranks.fold(position as f64, |place, rank| place * 7.0 + f64::from(rank))
+}
 
 /// A model that shows every key, its place and its counts.
 #[derive(Debug, Clone)]
@@ -38,7 +45,7 @@ impl Model for Probe {
         let of_channel = |channel: u32| {
             let (mut measure, mut conversions, mut value) = (0.0, 0.0, 0.0);
             for (position, (key, counts)) in entries.iter().enumerate().filter(|(_, (key, _))| key.contains(&channel)) {
-                let place = key.iter().fold(position as f64, |place, word| place * 7.0 + f64::from(*word));
+                let place = place(position, key.iter().copied());
                 measure += place * counts.conversions as f64;
                 conversions += place * counts.nulls as f64;
                 value += place * counts.value as f64;
@@ -59,20 +66,60 @@ struct Row {
 /// The records of a group, their numbers as bits.
 type Records = Vec<(String, u64, u64, u64)>;
 
+/// A part of a key: before the first touch, a touch, behind the last; in the order of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Start,
+    Touch(&'static str),
+    End,
+}
+
+/// The keys of a path, the one that has its value last.
+fn keys_of(keys: Keys, channels: &[&'static str]) -> Vec<Vec<Part>> {
+    let touches = channels.iter().map(|channel| Part::Touch(channel));
+    match keys {
+        Keys::Sets => vec![touches.collect::<BTreeSet<_>>().into_iter().collect()],
+        Keys::Windows { order } => {
+            let parts = std::iter::repeat_n(Part::Start, order).chain(touches).chain([Part::End]);
+            parts.collect::<Vec<_>>().windows(order + 1).map(<[Part]>::to_vec).collect()
+        }
+    }
+}
+
+/// What [`Probe`] says of each group, counted by the names of channels.
 fn naive(keys: Keys, rows: &[Row]) -> Vec<Records> {
     let of_group = |group: usize| {
-        let rows = rows.iter().filter(|row| row.group == group && row.passes == Some(true));
-        let paths: Vec<Path> = rows.map(|row| row.path.clone()).collect();
-        let (entries, names) = entries_of(keys, &paths);
-        let credits = Probe(keys).credits(&entries).unwrap();
-        let bits = |number: Option<f64>| number.unwrap().to_bits();
-        names
-            .into_iter()
-            .zip(credits)
-            .map(|(name, credit)| {
-                (name, bits(credit.measure), bits(credit.conversions), (credit.value.unwrap() / 100.0).to_bits())
-            })
-            .collect()
+        let mut names = BTreeSet::new();
+        let mut counted: BTreeMap<Vec<Part>, (u64, u64, i128)> = BTreeMap::new();
+        for Path { channels, conversions, nulls, value } in
+            rows.iter().filter(|row| row.group == group && row.passes == Some(true)).map(|row| &row.path)
+        {
+            names.extend(channels.iter().copied());
+            let mut last = Vec::new();
+            for key in keys_of(keys, channels) {
+                let sums = counted.entry(key.clone()).or_default();
+                (sums.0, sums.1) = (sums.0 + conversions, sums.1 + nulls);
+                last = key;
+            }
+            counted.entry(last).or_default().2 += value;
+        }
+        let rank = |part: &Part| match part {
+            Part::Start => 0,
+            Part::Touch(name) => names.iter().position(|other| other == name).unwrap() as u32 + 1,
+            Part::End => u32::MAX,
+        };
+        let record = |name: &&'static str| {
+            let mut sums = [0.0; 3];
+            for (position, (key, counts)) in counted.iter().enumerate() {
+                if key.contains(&Part::Touch(name)) {
+                    sums[0] += place(position, key.iter().map(rank)) * counts.0 as f64;
+                    sums[1] += place(position, key.iter().map(rank)) * counts.1 as f64;
+                    sums[2] += place(position, key.iter().map(rank)) * counts.2 as f64;
+                }
+            }
+            ((*name).to_owned(), sums[0].to_bits(), sums[1].to_bits(), (sums[2] / 100.0).to_bits())
+        };
+        names.iter().map(record).collect()
     };
     (0..GROUPS).map(of_group).collect()
 }
