@@ -1,5 +1,4 @@
-//! The options told plainly: every chain there is, from the definition in the head of the module above. Slow, for tests
-//! only. It shares nothing with the functions but the names of the choices, and is compared with the whole of them.
+//! The options told plainly: every chain there is, from the definition in [`manual`](super::manual). Slow, for tests only. It shares nothing with the functions but the names of the choices, and is compared with the whole of them.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -245,12 +244,9 @@ impl Naive<'_> {
             let furthest = all(false).iter().map(|chain| self.depth(chain)).max().unwrap_or(0);
             chains.retain(|chain| self.depth(chain) == furthest);
             let deepest = chains.clone();
-            let latest_entry = |chain: &Chain| match self.asked.is_unordered() {
-                true => chain[0].1,
-                false => {
-                    let same = deepest.iter().filter(|other| other.last().unwrap().1 == chain.last().unwrap().1);
-                    same.map(|other| other[0].1).max().unwrap()
-                }
+            let latest_entry = |chain: &Chain| {
+                let same = deepest.iter().filter(|other| other.last().unwrap().1 == chain.last().unwrap().1);
+                same.map(|other| other[0].1).max().unwrap()
             };
             chains.retain(|chain| {
                 let closes_at = self.time(latest_entry(chain)) + self.asked.window;

@@ -76,6 +76,10 @@ async fn each_option_decides() {
         ("{excluded: [null, 'X'], on_excluded: 'remove'}", "A1 B2 X3 C4 A5 B6", "0", "[]", "[1, 2, 4]"),
         ("{excluded: [null, 'X'], on_excluded: 'remove'}", "A1 B2 X3 C4 A5 B6 C7", "3", "[5, 6, 7]", "[1, 2, 4]"),
         ("{excluded: 'X', on_excluded: 'remove'}", "A1 X11", "0", "[]", "[1]"),
+        // The window of the earlier entry has closed, but the later one is asked.
+        ("{excluded: 'X', on_excluded: 'remove'}", "A1 A5 B6 X12", "0", "[]", "[2, 3]"),
+        ("{order: 'any', excluded: 'X', on_excluded: 'remove'}", "A1 A5 B6 X12", "0", "[]", "[2, 3]"),
+        ("{order: 'any', excluded: 'X', on_excluded: 'remove'}", "A1 A5 C6 X16", "2", "[2, , 3]", "[2]"),
         ("{excluded: 'X', on_excluded: 'remove'}", "A1 X12", "1", "[1]", "[1]"),
         ("{optional: [2]}", "A1 C2", "3", "[1, , 2]", "[1]"),
         ("{optional: [2]}", "A1 B2 C3", "3", "[1, 2, 3]", "[1, 2, 3]"),

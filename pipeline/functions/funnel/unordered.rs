@@ -9,6 +9,8 @@
 //!
 //! Memory: 4 bytes per touch and step that it matches, and 12 per entry.
 
+use std::cmp::Reverse;
+
 use super::chain::MOST_STEPS;
 use super::search::{Reached, View, gap};
 use super::terms::Terms;
@@ -23,6 +25,7 @@ pub(super) struct Unordered {
     excluded: u32,
     /// Per step, the touches that match it.
     places: Vec<Vec<u32>>,
+    /// By arrival, of those the one that entered last first.
     chains: Vec<Chain>,
     furthest: usize,
 }
@@ -83,6 +86,7 @@ impl Unordered {
             }
             self.add(chain);
         }
+        self.chains.sort_unstable_by_key(|chain| (chain.arrival, Reverse(chain.entry)));
     }
 
     /// Looks for the chain of one entry, whose value all touches have to hold. Returns the first touch that is not of
@@ -108,12 +112,15 @@ impl Unordered {
         self.furthest
     }
 
-    /// Of the chains that serve as many steps and that `is_wanted`, asked with last touch and entry: the first to
-    /// arrive, of those the one that entered last.
+    /// Of the chains that serve as many steps and arrive with one touch the one that entered last stands for all: the
+    /// first to arrive that `is_wanted`, asked with last touch and entry.
     pub(super) fn first_arrival(&self, steps: usize, is_wanted: impl Fn(u32, u32) -> bool) -> Option<Reached> {
-        let as_far = self.chains.iter().filter(|chain| chain.depth as usize == steps);
-        let wanted = as_far.filter(|chain| is_wanted(chain.arrival, chain.entry));
-        let first = wanted.min_by_key(|chain| (chain.arrival, std::cmp::Reverse(chain.entry)))?;
+        let mut arrival = None;
+        let mut as_far = self.chains.iter().filter(|chain| chain.depth as usize == steps);
+        let first = as_far.find(|chain| {
+            let is_first_there = arrival.replace(chain.arrival) != Some(chain.arrival);
+            is_first_there && is_wanted(chain.arrival, chain.entry)
+        })?;
         Some(Reached { arrival: first.arrival, entry: first.entry, chain: first.entry })
     }
 
