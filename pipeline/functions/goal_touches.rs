@@ -1,8 +1,9 @@
 //! `goal_touches`: for each goal of a customer, the touches that came before it.
 //!
-//! A list in the order of its times is cut by two pointers, in time that grows with its elements and the touches found;
-//! in one that is not, all non-goals before each goal are looked at. What is kept are the places of elements; the columns
-//! are taken by them at the end.
+//! What is kept are the places of elements ([`cuts`]), found in time that grows with the elements and the touches found,
+//! whatever the order of the list; the columns are taken by them at the end.
+
+mod cuts;
 
 use std::sync::{Arc, LazyLock};
 
@@ -15,6 +16,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
+use self::cuts::{Cuts, TooMany};
 use super::arguments::{Lists, coerce_booleans, element_type, expect_count, item_field, list_type, to_booleans};
 use super::documentation::{Example, Manual, Section};
 use super::elements::Rows;
@@ -138,9 +140,9 @@ impl ScalarUDFImpl for GoalTouches {
                         no touches; null when an argument is null.",
                 order: "that of the lists, which should be the order of the times.",
                 ties: "of elements with the time of the goal, those before it in the list are touches.",
-                memory: "4 bytes per goal and touch of a goal, 16 per element of the longest row that is no goal, and \
-                         the result, which holds a touch once for each of its goals. Lists whose rows lie apart take \
-                         4 bytes per touch once more.",
+                memory: "4 bytes per goal and touch of a goal, 16 per element of the longest row that is no goal, 8 \
+                         more where its times are not in order, and the result, which holds a touch once for each of \
+                         its goals. Lists whose rows lie apart take 4 bytes per touch once more.",
                 errors: "lists of different lengths, a null list in the timeline; a span that is negative or of \
                          months; more than 2 billion touches in a batch; other types, at planning.",
                 source: "our own: the look-back of Adobe's and Snowplow's attribution, apart from any model of it.",
@@ -155,69 +157,6 @@ impl ScalarUDFImpl for GoalTouches {
 // ---------------------------------------------------------------------------------------------------------------
 // The touches of each goal
 // ---------------------------------------------------------------------------------------------------------------
-
-/// Goals and touches of a batch, by the positions of their flags among those of the batch.
-#[derive(Default)]
-struct Cuts {
-    goals: Vec<u32>,
-    touches: Vec<u32>,
-    /// Where the touches of each goal end.
-    touch_ends: Vec<i32>,
-    /// The elements of the row in hand that may be touches.
-    candidates: Vec<Candidate>,
-}
-
-/// An element that is no goal and whose time is known.
-#[derive(Clone, Copy)]
-struct Candidate {
-    position: u32,
-    time: i64,
-}
-
-/// More touches than a list can hold.
-#[derive(Debug, PartialEq, Eq)]
-struct TooMany;
-
-impl Cuts {
-    /// Adds the goals of a row, whose first flag is at `first`, and their touches.
-    fn add_row(
-        &mut self,
-        first: usize,
-        times: impl Iterator<Item = Option<i64>>,
-        is_goal: impl Fn(usize) -> bool,
-        look_back: i64,
-    ) -> std::result::Result<(), TooMany> {
-        self.candidates.clear();
-        let mut is_ordered = true;
-        let mut latest = i64::MIN;
-        // The first candidate that is not too old for the goal before; with times in order, for the next one neither.
-        let mut oldest = 0;
-        for (position, time) in (first..).zip(times) {
-            if let Some(time) = time {
-                is_ordered &= latest <= time;
-                latest = latest.max(time);
-            }
-            if !is_goal(position) {
-                self.candidates.extend(time.map(|time| Candidate { position: position as u32, time }));
-                continue;
-            }
-            self.goals.push(position as u32);
-            if let Some(goal) = time {
-                let is_recent = |candidate: &Candidate| goal.saturating_sub(candidate.time) <= look_back;
-                if is_ordered {
-                    let too_old = self.candidates[oldest..].iter().take_while(|candidate| !is_recent(candidate));
-                    oldest += too_old.count();
-                    self.touches.extend(self.candidates[oldest..].iter().map(|candidate| candidate.position));
-                } else {
-                    let touches = self.candidates.iter().filter(|touch| touch.time <= goal && is_recent(touch));
-                    self.touches.extend(touches.map(|candidate| candidate.position));
-                }
-            }
-            self.touch_ends.push(i32::try_from(self.touches.len()).map_err(|_| TooMany)?);
-        }
-        Ok(())
-    }
-}
 
 /// Cuts the touches of each goal out of each row's lists.
 fn cut(timelines: &StructArray, goals: &Lists, look_backs: &Spans) -> Result<ArrayRef> {
@@ -323,63 +262,8 @@ fn records(
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::functions::elements::testing::{error_of, rows_of};
-
-    proptest! {
-        #[test]
-        fn touches_are_those_of_a_naive_search(
-            events in prop::collection::vec((prop::option::weighted(0.9, 0i64..30), any::<bool>()), 0..20),
-            is_sorted in any::<bool>(),
-            look_back in 0i64..12,
-        ) {
-            let mut events = events;
-            if is_sorted {
-                events.sort_by_key(|(time, _)| *time);
-            }
-            let times = events.iter().map(|(time, _)| *time);
-            let mut cuts = Cuts::default();
-            cuts.add_row(7, times, |position| events[position - 7].1, look_back).unwrap();
-            let (mut goals, mut touches, mut ends) = (vec![], vec![], vec![]);
-            for (goal, (at, is_goal)) in events.iter().enumerate() {
-                if !is_goal {
-                    continue;
-                }
-                for (touch, (time, is_goal)) in events[..goal].iter().enumerate() {
-                    if let (Some(at), Some(time), false) = (at, time, is_goal)
-                        && (0..=look_back).contains(&(at - time))
-                    {
-                        touches.push(7 + touch as u32);
-                    }
-                }
-                goals.push(7 + goal as u32);
-                ends.push(touches.len() as i32);
-            }
-            prop_assert_eq!(cuts.goals, goals);
-            prop_assert_eq!(cuts.touches, touches);
-            prop_assert_eq!(cuts.touch_ends, ends);
-        }
-    }
-
-    /// A customer of 400 000 events, every second one a goal, all within the look-back or none: with a search per goal
-    /// this takes minutes.
-    #[test]
-    fn many_goals_are_cut_in_one_pass() {
-        const EVENTS: usize = 400_000;
-        for (look_back, touches_of_a_goal) in [(0, 0), (1, 1), (3, 2)] {
-            let mut cuts = Cuts::default();
-            let times = (0..EVENTS as i64).map(Some);
-            cuts.add_row(0, times, |position| position % 2 == 1, look_back).unwrap();
-            assert_eq!(cuts.goals.len(), EVENTS / 2);
-            assert!(cuts.touches.len() + 2 >= EVENTS / 2 * touches_of_a_goal);
-            assert_eq!(cuts.touches.len(), cuts.touch_ends[EVENTS / 2 - 1] as usize);
-        }
-        let mut cuts = Cuts::default();
-        cuts.add_row(0, (0..EVENTS as i64).map(Some), |_| true, i64::MAX).unwrap();
-        assert_eq!((cuts.goals.len(), cuts.touches.len()), (EVENTS, 0));
-    }
 
     /// The lists of a null row may own elements, so that the rows behind them lie elsewhere than in the other lists.
     #[test]
