@@ -36,11 +36,18 @@ struct Earliest {
     texts: Vec<u32>,
     known: Vec<Arc<str>>,
     numbers: HashMap<Arc<str>, u32>,
+    /// The bytes of the texts and of what stands before each.
     text_bytes: usize,
 }
 
 /// The text of a group without rows.
 const NOTHING: u32 = u32::MAX;
+
+/// Texts that are kept without asking whether a group still has them.
+const FEW_TEXTS: usize = 1024;
+
+/// What stands before each kept text: its two counts of owners.
+const HEADER: usize = 2 * size_of::<usize>();
 
 impl Earliest {
     /// Makes known how many groups there are; some may have no rows.
@@ -71,11 +78,15 @@ impl Earliest {
         if let Some(number) = self.numbers.get(text) {
             return *number;
         }
+        self.add(text.into())
+    }
+
+    /// Keeps a text that is new.
+    fn add(&mut self, text: Arc<str>) -> u32 {
         let number = self.known.len() as u32;
-        let kept: Arc<str> = text.into();
-        self.text_bytes += text.len();
-        self.known.push(Arc::clone(&kept));
-        self.numbers.insert(kept, number);
+        self.text_bytes += HEADER + text.len();
+        self.known.push(Arc::clone(&text));
+        self.numbers.insert(text, number);
         number
     }
 
@@ -99,7 +110,29 @@ impl Earliest {
                 self.row(group_of(row), moments.value(row), text);
             }
         }
+        self.forget_unused();
         Ok(())
+    }
+
+    /// Forgets the texts that no group has, once they are many: those of groups that have left, and those that came
+    /// before an earlier one.
+    fn forget_unused(&mut self) {
+        if self.known.len() <= 2 * self.texts.len() + FEW_TEXTS {
+            return;
+        }
+        let known = std::mem::take(&mut self.known);
+        (self.numbers, self.text_bytes) = Default::default();
+        let mut new_numbers = vec![NOTHING; known.len()];
+        for group in 0..self.texts.len() {
+            let old = self.texts[group];
+            if old == NOTHING {
+                continue;
+            }
+            if new_numbers[old as usize] == NOTHING {
+                new_numbers[old as usize] = self.add(Arc::clone(&known[old as usize]));
+            }
+            self.texts[group] = new_numbers[old as usize];
+        }
     }
 
     /// The texts of the first groups, which leave, and their times.
@@ -112,6 +145,7 @@ impl Earliest {
         if self.texts.is_empty() {
             (self.known, self.numbers, self.text_bytes) = Default::default();
         }
+        self.forget_unused();
         (texts, times)
     }
 
@@ -263,7 +297,8 @@ impl AggregateUDFImpl for ArgMin {
                 nulls: "rows whose value or `ts` is null are skipped.",
                 order: "none: rows may come in any order.",
                 ties: "of rows of one `ts`, the smallest value by its bytes.",
-                memory: "12 bytes per group, and each distinct text once.",
+                memory: "12 bytes per group, and each distinct text of the groups in hand once, with some 70 bytes \
+                         beside it; up to twice as many texts, and 1 024, are kept until the others are forgotten.",
                 errors: "a value that is not text, a `ts` of another type, at planning.",
                 source: "ClickHouse `argMin`, DuckDB `arg_min`.",
                 differs: &[
@@ -373,6 +408,49 @@ mod tests {
             found.extend(texts(&GroupsAccumulator::evaluate(&mut whole, EmitTo::All).unwrap()));
             prop_assert_eq!(found, expected);
         }
+    }
+
+    /// Texts leave with their groups, where one group always stays, as in a sorted stream, and give way to earlier ones.
+    #[test]
+    fn texts_that_no_group_has_are_forgotten() {
+        let text = |number: i64| format!("a text of some length, number {number:08}");
+        let batch = |rows: std::ops::Range<i64>, time: fn(i64) -> i64| -> Vec<ArrayRef> {
+            let texts: StringViewArray = rows.clone().map(|number| Some(text(number))).collect();
+            vec![Arc::new(texts), Arc::new(rows.map(|number| Some(time(number))).collect::<Int64Array>())]
+        };
+        const MOST: usize = 500_000;
+        let mut leaving = Earliest::default();
+        for first in (0..50_000).step_by(100) {
+            // Group 0 is the one that stayed.
+            let stayed = usize::from(first > 0);
+            let groups: Vec<usize> = (stayed..100 + stayed).collect();
+            leaving.update_batch(&batch(first..first + 100, |number| number), &groups, None, 100 + stayed).unwrap();
+            let left = texts(&GroupsAccumulator::evaluate(&mut leaving, EmitTo::First(99 + stayed)).unwrap());
+            let expected = (first - stayed as i64..first + 99).map(|number| Some(text(number)));
+            assert!(left.into_iter().eq(expected), "from {first}");
+            assert!(GroupsAccumulator::size(&leaving) < MOST, "{}", GroupsAccumulator::size(&leaving));
+        }
+        assert_eq!(leaving.peek().unwrap().as_string_view().value(0), text(49_999));
+
+        let mut replaced = Earliest::default();
+        for first in (0..50_000).step_by(100) {
+            replaced.update_batch(&batch(first..first + 100, |number| -number), &[0; 100], None, 1).unwrap();
+            assert!(GroupsAccumulator::size(&replaced) < MOST, "{}", GroupsAccumulator::size(&replaced));
+        }
+        assert_eq!(texts(&GroupsAccumulator::evaluate(&mut replaced, EmitTo::All).unwrap()), [Some(text(49_999))]);
+    }
+
+    /// Told is what the vectors, the table and the allocations of the texts take.
+    #[test]
+    fn the_size_counts_what_stands_beside_the_texts() {
+        let mut earliest = Earliest::default();
+        earliest.grow(10_000);
+        for group in 0..10_000 {
+            earliest.row(group, 0, &format!("{group:08}"));
+        }
+        // 8 time and 4 text per group; 16 reference, 25 entry of the table, 16 header and 8 bytes per text.
+        let size = earliest.size();
+        assert!((77 * 10_000..150 * 10_000).contains(&size), "{size}");
     }
 
     #[tokio::test]
