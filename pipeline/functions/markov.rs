@@ -57,12 +57,12 @@ impl Model for Markov {
 
     fn credits(&self, windows: &Entries) -> Result<Vec<Credit>> {
         // Each path passes its end once.
-        let ends = windows.ends();
+        let ends = windows.ends().map_err(|overflow| overflow.of(Self::NAME))?;
         if ends.conversions == 0 {
             let nothing = Credit { measure: None, conversions: Some(0.0), value: (ends.value == 0).then_some(0.0) };
             return Ok(vec![nothing; windows.channels()]);
         }
-        let chain = Chain::of_windows(self.order, windows);
+        let chain = Chain::of_windows(self.order, windows, ends.journeys());
         let converting = ends.conversions as f64 / ends.journeys() as f64;
         let Ok(effects) = removal_effects(&chain, converting) else {
             return resources_err!(
@@ -297,6 +297,29 @@ mod tests {
             format!("select credits from (select i, {call} over (order by i) as credits from journeys) where i = 99");
         let once = format!("select {call} as credits from journeys where i <= 99");
         assert_eq!(table(&ctx, &running).await, table(&ctx, &once).await);
+    }
+
+    /// No path comes 2^64 times, all together do; and values of 38 digits add up to 39.
+    #[tokio::test]
+    async fn sums_that_do_not_fit_are_told() {
+        let ctx = SessionContext::new();
+        register_all(&ctx);
+        for call in [
+            "markov_removal(1, path, conversions, 0)",
+            "markov_removal(1, path, 0, conversions)",
+            "markov_removal(2, path, 1, 1, value)",
+            "shapley('rate', path, conversions, 0)",
+            "shapley('rate', path, 0, conversions)",
+            "shapley('rate', path, 1, 1, value)",
+        ] {
+            let sql = format!(
+                "select {call} from (select path, 9223372036854775807 as conversions, \
+                 cast('99999999999999999999999999999999999999' as decimal(38, 0)) as value \
+                 from (values (['a']), (['b']), (['c'])) as paths(path))"
+            );
+            let error = ctx.sql(&sql).await.unwrap().collect().await.unwrap_err().to_string();
+            assert!(error.contains("add up to more than 64 bits, or 38 digits, hold"), "{call}: {error}");
+        }
     }
 
     proptest! {

@@ -20,6 +20,7 @@ use datafusion::logical_expr::utils::format_state_name;
 pub(in crate::functions) use self::accumulate::PathCounts;
 pub(in crate::functions) use self::entries::{Entries, RANK_OF_END};
 pub(in crate::functions) use self::keys::Keys;
+pub(in crate::functions) use self::tally::{Counts, Overflow};
 use super::arguments::{coerce_texts, list_type};
 use super::elements::{record_fields, records_type};
 
@@ -130,9 +131,8 @@ pub(in crate::functions) mod testing {
     use proptest::prelude::*;
 
     use super::entries::Ranks;
-    use super::tally::Counts;
     use super::tally::{Symbols, Tally};
-    use super::{Entries, Keys};
+    use super::{Counts, Entries, Keys};
 
     /// How journeys went, and how many of them: channels, conversions, nulls, value.
     #[derive(Debug, Clone, PartialEq)]

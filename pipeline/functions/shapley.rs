@@ -67,6 +67,7 @@ impl Model for Game {
             }
             Game::Rate => game::of_rates(sets),
         };
+        let credits = credits.map_err(|overflow| overflow.of(Self::NAME))?;
         let credit = |credit: game::Credit| Credit {
             measure: Some(credit.shapley_value),
             conversions: Some(credit.conversions),

@@ -30,8 +30,8 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// The chain of windows of `order + 1` places.
-    pub(super) fn of_windows(order: usize, windows: &Entries) -> Self {
+    /// The chain of windows of `order + 1` places, which are those of so many journeys.
+    pub(super) fn of_windows(order: usize, windows: &Entries, journeys: u128) -> Self {
         // Windows are sorted, so those of one state are neighbours, and states come out sorted. Every state is left
         // in the end, so every state is the head of a window.
         let mut states: Vec<usize> = Vec::new();
@@ -80,7 +80,7 @@ impl Chain {
             chain.nulls.push(ending as f64 / leaving);
             chain.starts.push(chain.targets.len());
         }
-        chain.mean_length = changes / (windows.ends().journeys() as f64).max(1.0);
+        chain.mean_length = changes / (journeys as f64).max(1.0);
         chain
     }
 

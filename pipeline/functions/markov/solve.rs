@@ -386,9 +386,9 @@ mod tests {
 
     fn chain_of(order: usize, paths: &[Path]) -> (Chain, Vec<String>, f64) {
         let (windows, names) = entries_of(Keys::Windows { order }, paths);
-        let ends = windows.ends();
+        let ends = windows.ends().unwrap();
         let converting = ends.conversions as f64 / ends.journeys() as f64;
-        (Chain::of_windows(order, &windows), names, converting)
+        (Chain::of_windows(order, &windows, ends.journeys()), names, converting)
     }
 
     fn effects(order: usize, paths: &[Path]) -> Vec<(String, f64)> {

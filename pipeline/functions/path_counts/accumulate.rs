@@ -12,14 +12,14 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::datatypes::{DataType, Decimal128Type, Fields, Int64Type, UInt32Type, UInt64Type};
-use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err};
+use datafusion::common::{Result, exec_datafusion_err, exec_err};
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 
 use super::super::arguments::{Lists, TextColumn, element_type, item_field};
 use super::super::elements::{Names, record_fields};
 use super::super::single_group::FirstGroup;
 use super::entries::{Entries, Ranks};
-use super::tally::{Counts, END, Overflow, START, Symbols, Tally};
+use super::tally::{Counts, END, START, Symbols, Tally};
 use super::{Model, result_type};
 
 /// The word of the first channel of a state.
@@ -53,10 +53,6 @@ pub(in crate::functions) struct PathCounts<M> {
     /// The numbers of the channels of the path in hand, and what its model makes of them.
     path: Vec<u32>,
     scratch: Vec<u32>,
-}
-
-fn overflow(function: &str) -> DataFusionError {
-    exec_datafusion_err!("{function}: counts or values add up to more than 64 bits, or 38 digits, hold")
 }
 
 /// The counts of each row of a batch.
@@ -128,7 +124,7 @@ impl<M: Model> PathCounts<M> {
             self.path.clear();
             self.path.extend(numbers[path].iter().map(|number| symbols[*number as usize]));
             let counted = keys.count(&mut self.tally, group as u32, &self.path, counts, &mut self.scratch);
-            counted.map_err(|Overflow| overflow(M::NAME))?;
+            counted.map_err(|overflow| overflow.of(M::NAME))?;
         }
         Ok(())
     }
@@ -163,7 +159,7 @@ impl<M: Model> PathCounts<M> {
                 keys.normalise(&mut self.path);
                 let counts = Counts { conversions: conversions[entry], nulls: nulls[entry], value: values[entry] };
                 let added = self.tally.add(group as u32, &self.path, counts);
-                added.map_err(|Overflow| overflow(M::NAME))?;
+                added.map_err(|overflow| overflow.of(M::NAME))?;
             }
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! The counts of one group in an order that depends on the names of its channels alone.
 
 use super::Keys;
-use super::tally::{Counts, END, START, Symbols, Tally};
+use super::tally::{Counts, END, Overflow, START, Symbols, Tally};
 
 /// The rank of the place before the first touch; channels have the ranks from 1.
 pub(in crate::functions) const RANK_OF_START: u32 = 0;
@@ -69,13 +69,9 @@ impl Entries {
     }
 
     /// The sum of the counts of the windows that end a path: those of all journeys.
-    pub(in crate::functions) fn ends(&self) -> Counts {
+    pub(in crate::functions) fn ends(&self) -> Result<Counts, Overflow> {
         let is_end = |key: &[u32]| key.last() == Some(&RANK_OF_END);
-        self.iter().filter(|(key, _)| is_end(key)).fold(Counts::default(), |sum, (_, counts)| Counts {
-            conversions: sum.conversions.saturating_add(counts.conversions),
-            nulls: sum.nulls.saturating_add(counts.nulls),
-            value: sum.value.saturating_add(counts.value),
-        })
+        Counts::sum(self.iter().filter(|(key, _)| is_end(key)).map(|(_, counts)| counts))
     }
 
     /// Keys and counts, by key.

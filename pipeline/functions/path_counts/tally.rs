@@ -5,7 +5,11 @@
 
 use std::ops::Range;
 
+use datafusion::common::{DataFusionError, exec_datafusion_err};
 use hashbrown::HashTable;
+
+/// The largest number of 38 digits, as many as a decimal holds.
+const LARGEST_VALUE: u128 = 10u128.pow(38) - 1;
 
 /// What is counted for a key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,11 +25,20 @@ pub(in crate::functions) struct Counts {
 impl Counts {
     /// Adds counts; `None` when a sum does not fit.
     pub(in crate::functions) fn checked_add(self, other: Counts) -> Option<Counts> {
+        let value = self.value.checked_add(other.value)?;
+        if value.unsigned_abs() > LARGEST_VALUE {
+            return None;
+        }
         Some(Counts {
             conversions: self.conversions.checked_add(other.conversions)?,
             nulls: self.nulls.checked_add(other.nulls)?,
-            value: self.value.checked_add(other.value)?,
+            value,
         })
+    }
+
+    /// The sum of many.
+    pub(in crate::functions) fn sum(mut counts: impl Iterator<Item = Counts>) -> Result<Counts, Overflow> {
+        counts.try_fold(Counts::default(), Counts::checked_add).ok_or(Overflow)
     }
 
     /// All journeys.
@@ -34,9 +47,16 @@ impl Counts {
     }
 }
 
-/// A sum that does not fit into its 64 bits, or 128 bits for a value.
+/// A sum that does not fit into its 64 bits, or 38 digits for a value.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::functions) struct Overflow;
+
+impl Overflow {
+    /// The error of a function.
+    pub(in crate::functions) fn of(self, function: &str) -> DataFusionError {
+        exec_datafusion_err!("{function}: counts or values add up to more than 64 bits, or 38 digits, hold")
+    }
+}
 
 /// Counts by group and key.
 #[derive(Debug, Default)]
@@ -281,10 +301,13 @@ mod tests {
     #[test]
     fn sums_that_do_not_fit_are_told() {
         let mut tally = Tally::default();
-        let most = Counts { conversions: u64::MAX, nulls: 0, value: i128::MAX };
+        let most = Counts { conversions: u64::MAX, nulls: 0, value: 10i128.pow(38) - 1 };
         tally.add(0, &[1], most).unwrap();
         assert_eq!(tally.add(0, &[1], Counts { conversions: 1, ..Counts::default() }), Err(Overflow));
         assert_eq!(tally.add(0, &[1], Counts { value: 1, ..Counts::default() }), Err(Overflow));
+        assert_eq!(tally.add(0, &[1], Counts { value: -1, ..Counts::default() }), Ok(()));
+        assert_eq!(Counts::sum([counts(1), counts(2)].into_iter()), Ok(counts(3)));
+        assert_eq!(Counts::sum([most, counts(1)].into_iter()), Err(Overflow));
     }
 
     #[test]
