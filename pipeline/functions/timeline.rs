@@ -20,7 +20,7 @@ use datafusion::logical_expr::{
 };
 
 use self::accumulate::{Shape, Timelines};
-use self::columns::stored_type;
+use self::columns::{STORED, remedy, stored_type};
 pub use self::path::Path;
 use super::arguments::{empty_list, expect_count, is_text, list_type, time_type};
 use super::call::{Call, Parameterised};
@@ -54,7 +54,8 @@ fn result_fields(values: &DataType) -> Result<Fields> {
             return plan_err!("timeline: the name {} is taken twice", value.name());
         }
         let Some(stored) = stored_type(value.data_type()) else {
-            return plan_err!("timeline: value {} cannot be of type {}", value.name(), value.data_type());
+            let (name, data_type) = (value.name(), value.data_type());
+            return plan_err!("timeline: expected value {name} to be {STORED}, got {data_type}; {}", remedy(data_type));
         };
         fields.push(Field::new(value.name(), list_type(stored), true));
     }
@@ -149,7 +150,8 @@ impl AggregateUDFImpl for Timeline {
                     (
                         "values",
                         "Struct, as `named_struct('channel', channel, …)` makes it; its fields may be text, \
-                         `Decimal128`, boolean, whole or floating-point numbers, dates and timestamps.",
+                         `Decimal128`, boolean, signed whole numbers (or unsigned ones of up to 32 bits), \
+                         floating-point numbers, dates and timestamps.",
                     ),
                 ],
                 example: Example {
@@ -178,8 +180,12 @@ impl AggregateUDFImpl for Timeline {
                         not matter.",
                 ties: "events that share time and id are ordered by their values.",
                 memory: "per event 16 bytes, the bytes of its id, and its values: 4 bytes for a text (distinct texts \
-                         are kept once), 1 for a boolean, 4, 8 or 16 for the others.",
-                errors: "a `distinct` call; other types, at planning; more than 2 GiB of event ids in one partition.",
+                         are kept once), 1 for a boolean, 4, 8 or 16 for the others. On the way out 4 bytes per \
+                         event that leaves, 16 per event of the group in hand, and a column of the result beside the \
+                         one that is kept.",
+                errors: "a `distinct` call; other types, at planning; more than 4 GiB of event ids, 2 GiB of distinct \
+                         texts or 4 billion events in one partition, more than 2 GiB of event ids or 2 billion events \
+                         in one result.",
                 source: "our own.",
                 differs: &[Unlike {
                     whom: "`array_agg(… order by …)`",
@@ -292,7 +298,14 @@ mod tests {
             ("timeline(score, event_id, named_struct('a', 1))", "expected occurred_at to be a timestamp"),
             ("timeline(occurred_at, score, named_struct('a', 1))", "expected event_id to be text"),
             ("timeline(occurred_at, event_id, channel)", "expected a struct of values"),
-            ("timeline(occurred_at, event_id, named_struct('a', [1]))", "value a cannot be of type"),
+            (
+                "timeline(occurred_at, event_id, named_struct('a', [1]))",
+                "expected value a to be text, a signed whole number",
+            ),
+            (
+                "timeline(occurred_at, event_id, named_struct('a', arrow_cast(1, 'UInt64')))",
+                "boolean, date or timestamp, got UInt64; cast it to bigint",
+            ),
             ("timeline(occurred_at, event_id, named_struct('times', 1))", "the name times is taken twice"),
             ("timeline(distinct occurred_at, event_id, named_struct('a', 1))", "distinct is not supported"),
         ];

@@ -14,6 +14,7 @@ use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 
 use super::super::arguments::{Lists, element_type, item_field, time_type, to_times};
+use super::super::conditions::true_values;
 use super::super::moments::to_moments;
 use super::super::single_group::FirstGroup;
 use super::columns::column_of;
@@ -113,10 +114,7 @@ impl Timelines {
         if self.shape.key_count() > 1 {
             keys = NullBuffer::union(keys.as_ref(), columns[1].logical_nulls().as_ref());
         }
-        let passed = filter.map(|filter| match filter.nulls() {
-            Some(nulls) => NullBuffer::new(filter.values() & nulls.inner()),
-            None => NullBuffer::new(filter.values().clone()),
-        });
+        let passed = filter.map(|filter| NullBuffer::new(true_values(filter)));
         let selected = NullBuffer::union(keys.as_ref(), passed.as_ref()).filter(|selected| selected.null_count() > 0);
         Ok(Input { columns, is_selected: selected.map(NullBuffer::into_inner) })
     }
@@ -226,8 +224,9 @@ impl GroupsAccumulator for Timelines {
                 true => Arc::clone(column),
                 false if index < self.shape.key_count() => cast(column, stored)?,
                 false => {
-                    let mut stored = column_of(stored)?;
-                    stored.append(column)?;
+                    let function = self.shape.function();
+                    let mut stored = column_of(function, stored)?;
+                    stored.append(function, column)?;
                     stored.gather(&(0..rows as u32).collect::<Vec<_>>())?
                 }
             });

@@ -14,7 +14,7 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
 };
-use datafusion::common::{Result, exec_datafusion_err, exec_err, resources_datafusion_err};
+use datafusion::common::{Result, exec_datafusion_err, exec_err, resources_datafusion_err, resources_err};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::super::arguments::{TextColumn, coded_text_type, is_text, time_type};
@@ -32,10 +32,22 @@ pub(super) fn stored_type(data_type: &DataType) -> Option<DataType> {
     }
 }
 
+/// What values may be, for messages.
+pub(super) const STORED: &str =
+    "text, a signed whole number, a decimal, a floating-point number, boolean, date or timestamp";
+
+/// What to do about values of a type that cannot be kept.
+pub(super) fn remedy(data_type: &DataType) -> &'static str {
+    match data_type {
+        DataType::UInt64 => "cast it to bigint",
+        _ => "cast it to one",
+    }
+}
+
 /// One column of events.
 pub(super) trait Column: Debug + Send + Sync {
-    /// Appends all elements of an array.
-    fn append(&mut self, array: &ArrayRef) -> Result<()>;
+    /// Appends all elements of an array; the function is the one that an error names.
+    fn append(&mut self, function: &str, array: &ArrayRef) -> Result<()>;
     /// The elements of the rows, in their order.
     fn gather(&mut self, rows: &[u32]) -> Result<ArrayRef>;
     /// Keeps the elements of the rows, which ascend, and renumbers them from 0. Without rows all memory is given back.
@@ -46,8 +58,8 @@ pub(super) trait Column: Debug + Send + Sync {
     fn size(&self) -> usize;
 }
 
-/// An empty column for values of a [`stored_type`].
-pub(super) fn column_of(stored: &DataType) -> Result<Box<dyn Column>> {
+/// An empty column for values of a [`stored_type`], of a function that an error names.
+pub(super) fn column_of(function: &str, stored: &DataType) -> Result<Box<dyn Column>> {
     Ok(match stored {
         DataType::Dictionary(..) => Box::new(CodedTexts::default()),
         DataType::Boolean => Box::new(Booleans::default()),
@@ -56,7 +68,7 @@ pub(super) fn column_of(stored: &DataType) -> Result<Box<dyn Column>> {
         DataType::Date32 => Box::new(Primitives::<Date32Type>::new(stored)),
         DataType::Decimal128(..) => Box::new(Primitives::<Decimal128Type>::new(stored)),
         DataType::Timestamp(TimeUnit::Microsecond, _) => Box::new(Primitives::<TimestampMicrosecondType>::new(stored)),
-        other => return exec_err!("timeline: no column of type {other}"),
+        other => return exec_err!("{function}: no column of type {other}"),
     })
 }
 
@@ -110,7 +122,7 @@ impl<T: ArrowPrimitiveType> Primitives<T> {
 }
 
 impl<T: ArrowPrimitiveType + Debug> Column for Primitives<T> {
-    fn append(&mut self, array: &ArrayRef) -> Result<()> {
+    fn append(&mut self, _function: &str, array: &ArrayRef) -> Result<()> {
         let array =
             if *array.data_type() == self.data_type { Arc::clone(array) } else { cast(array, &self.data_type)? };
         self.values.extend_from_slice(array.as_primitive::<T>().values());
@@ -155,10 +167,10 @@ impl<T: ArrowPrimitiveType + Debug> Column for Primitives<T> {
 struct Booleans(Vec<Option<bool>>);
 
 impl Column for Booleans {
-    fn append(&mut self, array: &ArrayRef) -> Result<()> {
+    fn append(&mut self, function: &str, array: &ArrayRef) -> Result<()> {
         match array.as_boolean_opt() {
             Some(booleans) => self.0.extend(booleans),
-            None => return exec_err!("timeline: expected booleans, got {}", array.data_type()),
+            None => return exec_err!("{function}: expected booleans, got {}", array.data_type()),
         }
         Ok(())
     }
@@ -203,11 +215,11 @@ struct Translation {
 }
 
 impl CodedTexts {
-    fn append_texts<'a>(&mut self, texts: impl Iterator<Item = Option<&'a str>>) -> Result<()> {
+    fn append_texts<'a>(&mut self, function: &str, texts: impl Iterator<Item = Option<&'a str>>) -> Result<()> {
         self.codes.reserve(texts.size_hint().0);
         for text in texts {
             let code = match text {
-                Some(text) => self.texts.intern(text)?,
+                Some(text) => self.texts.intern(function, text)?,
                 None => NULL_CODE,
             };
             self.codes.push(code);
@@ -215,20 +227,21 @@ impl CodedTexts {
         Ok(())
     }
 
-    fn append_coded(&mut self, keys: &Int32Array, dictionary: &ArrayRef) -> Result<()> {
+    fn append_coded(&mut self, function: &str, keys: &Int32Array, dictionary: &ArrayRef) -> Result<()> {
         let known = self.translation.take().filter(|known| known.dictionary.to_data().ptr_eq(&dictionary.to_data()));
         let mut translation = known.unwrap_or_else(|| Translation {
             dictionary: Arc::clone(dictionary),
             codes: vec![UNKNOWN_CODE; dictionary.len()],
         });
-        let texts = TextColumn::of_array("timeline", dictionary)?;
+        let texts = TextColumn::of_array(function, dictionary)?;
         self.codes.reserve(keys.len());
         for key in keys {
             let code = match key {
                 None => NULL_CODE,
                 Some(key) => match translation.codes[key as usize] {
                     UNKNOWN_CODE => {
-                        let code = texts.get(key as usize).map_or(Ok(NULL_CODE), |text| self.texts.intern(text))?;
+                        let text = texts.get(key as usize);
+                        let code = text.map_or(Ok(NULL_CODE), |text| self.texts.intern(function, text))?;
                         translation.codes[key as usize] = code;
                         code
                     }
@@ -253,7 +266,8 @@ impl CodedTexts {
         for code in self.codes.iter_mut().filter(|code| **code != NULL_CODE) {
             let new = &mut new_codes[*code as usize];
             if *new == UNKNOWN_CODE {
-                *new = self.texts.insert(texts.get(*code)).expect("what fitted among more texts fits again");
+                let text = texts.get(*code);
+                *new = self.texts.insert("", text).expect("what fitted among more texts fits again");
             }
             *code = *new;
         }
@@ -262,21 +276,21 @@ impl CodedTexts {
 }
 
 impl Column for CodedTexts {
-    fn append(&mut self, array: &ArrayRef) -> Result<()> {
+    fn append(&mut self, function: &str, array: &ArrayRef) -> Result<()> {
         match array.data_type() {
-            DataType::Utf8 => self.append_texts(array.as_string::<i32>().iter()),
-            DataType::LargeUtf8 => self.append_texts(array.as_string::<i64>().iter()),
-            DataType::Utf8View => self.append_texts(array.as_string_view().iter()),
+            DataType::Utf8 => self.append_texts(function, array.as_string::<i32>().iter()),
+            DataType::LargeUtf8 => self.append_texts(function, array.as_string::<i64>().iter()),
+            DataType::Utf8View => self.append_texts(function, array.as_string_view().iter()),
             DataType::Dictionary(..) => {
                 let dictionary = array.as_any_dictionary();
                 let keys = cast(dictionary.keys(), &DataType::Int32)?;
-                self.append_coded(keys.as_primitive::<Int32Type>(), dictionary.values())
+                self.append_coded(function, keys.as_primitive::<Int32Type>(), dictionary.values())
             }
             DataType::Null => {
                 self.codes.resize(self.codes.len() + array.len(), NULL_CODE);
                 Ok(())
             }
-            other => exec_err!("timeline: expected text, got {other}"),
+            other => exec_err!("{function}: expected text, got {other}"),
         }
     }
 
@@ -356,7 +370,7 @@ impl Interner {
         entry(&self.bytes, &self.offsets, code)
     }
 
-    fn intern(&mut self, text: &str) -> Result<i32> {
+    fn intern(&mut self, function: &str, text: &str) -> Result<i32> {
         let text = text.as_bytes();
         // Neighbouring events often share their channel or touchpoint.
         if self.last != NULL_CODE && self.get(self.last) == text {
@@ -366,18 +380,22 @@ impl Interner {
         let known = self.codes.find(hash, |&code| entry(&self.bytes, &self.offsets, code) == text);
         self.last = match known {
             Some(&code) => code,
-            None => self.insert(text)?,
+            None => self.insert(function, text)?,
         };
         Ok(self.last)
     }
 
     /// Adds a text that is new.
-    fn insert(&mut self, text: &[u8]) -> Result<i32> {
+    fn insert(&mut self, function: &str, text: &[u8]) -> Result<i32> {
         let hash = self.hasher.hash_one(text);
         let code = (self.offsets.len() - 1) as i32;
         self.bytes.extend_from_slice(text);
-        let end = i32::try_from(self.bytes.len());
-        self.offsets.push(end.map_err(|_| resources_datafusion_err!("timeline: more than 2 GiB of distinct texts"))?);
+        let Ok(end) = i32::try_from(self.bytes.len()) else {
+            return resources_err!(
+                "{function}: more than 2 GiB of distinct texts in one partition; raise target_partitions"
+            );
+        };
+        self.offsets.push(end);
         let Self { bytes, offsets, codes, hasher, .. } = self;
         codes.insert_unique(hash, code, |&code| hasher.hash_one(entry(bytes, offsets, code)));
         self.array = None;
@@ -426,7 +444,7 @@ impl Ids {
 }
 
 impl Column for Ids {
-    fn append(&mut self, array: &ArrayRef) -> Result<()> {
+    fn append(&mut self, function: &str, array: &ArrayRef) -> Result<()> {
         match array.data_type() {
             DataType::Utf8 => {
                 let ids = array.as_string::<i32>();
@@ -439,13 +457,13 @@ impl Column for Ids {
             DataType::LargeUtf8 => self.append_texts(array.as_string::<i64>().iter()),
             DataType::Utf8View => self.append_texts(array.as_string_view().iter()),
             _ => {
-                let ids = TextColumn::of_array("timeline", array)?;
+                let ids = TextColumn::of_array(function, array)?;
                 self.append_texts((0..array.len()).map(|position| ids.get(position)));
             }
         }
         if u32::try_from(self.bytes.len()).is_err() {
             return Err(resources_datafusion_err!(
-                "timeline: more than 4 GiB of event ids in one partition; raise target_partitions"
+                "{function}: more than 4 GiB of event ids in one partition; raise target_partitions"
             ));
         }
         Ok(())
@@ -494,5 +512,26 @@ impl Column for Ids {
 
     fn size(&self) -> usize {
         self.bytes.capacity() + self.ends.capacity() * size_of::<u32>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::Int64Array;
+
+    use super::*;
+
+    #[test]
+    fn errors_name_the_function_whose_events_they_are() {
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        for (stored, message) in [
+            (DataType::Boolean, "path: expected booleans, got Int64"),
+            (coded_text_type(), "path: expected text, got Int64"),
+        ] {
+            let error = column_of("path", &stored).unwrap().append("path", &numbers).unwrap_err().strip_backtrace();
+            assert!(error.contains(message) && !error.contains("timeline"), "{error}");
+        }
+        let error = column_of("path", &DataType::UInt64).unwrap_err().strip_backtrace();
+        assert!(error.contains("path: no column of type UInt64"), "{error}");
     }
 }

@@ -50,7 +50,7 @@ impl Events {
             function,
             times: times_column(),
             ids: has_ids.then(Ids::default),
-            values: value_types.map(column_of).collect::<Result<_>>()?,
+            values: value_types.map(|stored| column_of(function, stored)).collect::<Result<_>>()?,
             groups: Vec::new(),
             group_count: 0,
         })
@@ -58,13 +58,13 @@ impl Events {
 
     /// Appends events: `columns` are times and, where events have them, ids, both without nulls, then the values.
     pub(super) fn append(&mut self, columns: &[ArrayRef], groups: impl Iterator<Item = usize>) -> Result<()> {
+        let function = self.function;
         self.groups.extend(groups.map(|group| group as u32));
         if u32::try_from(self.groups.len()).is_err() {
-            let function = self.function;
             return resources_err!("{function}: more than 4 billion events in one partition; raise target_partitions");
         }
         for (column, array) in self.columns().zip(columns) {
-            column.append(array)?;
+            column.append(function, array)?;
         }
         Ok(())
     }

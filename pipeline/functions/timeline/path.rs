@@ -16,7 +16,7 @@ use super::super::documentation::{Example, Manual, Section, Unlike, WINDOWS};
 use super::super::moments::coerce_moment;
 use super::super::single_group::{MovingFrame, SingleGroup};
 use super::accumulate::{Shape, Timelines};
-use super::columns::stored_type;
+use super::columns::{STORED, remedy, stored_type};
 
 /// The function `path`.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -67,10 +67,7 @@ impl AggregateUDFImpl for Path {
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         match stored_type(&types[1]) {
             Some(stored) => Ok(list_type(stored)),
-            None => plan_err!(
-                "path: expected value to be text, a number, boolean, date or timestamp, got {}; cast it to one",
-                types[1]
-            ),
+            None => plan_err!("path: expected value to be {STORED}, got {}; {}", types[1], remedy(&types[1])),
         }
     }
 
@@ -112,7 +109,11 @@ impl AggregateUDFImpl for Path {
                 details: "",
                 arguments: &[
                     ("ts", "Timestamp of any unit and zone, told apart to the microsecond; date or whole number."),
-                    ("value", "Text, `Decimal128`, boolean, whole or floating-point number, date or timestamp."),
+                    (
+                        "value",
+                        "Text, `Decimal128`, boolean, a signed whole number (or an unsigned one of up to 32 bits), \
+                         floating-point number, date or timestamp.",
+                    ),
                 ],
                 example: Example {
                     query: "
@@ -136,8 +137,11 @@ impl AggregateUDFImpl for Path {
                        one group may so order events of equal time differently: `timeline` keeps several values of an \
                        event together.",
                 memory: "per event 12 bytes and its value: 4 bytes for a text (distinct texts are kept once), 1 for a \
-                         boolean, 4, 8 or 16 for the others.",
-                errors: "a `distinct` call; other types, at planning.",
+                         boolean, 4, 8 or 16 for the others. On the way out 4 bytes per event that leaves, 16 per \
+                         event of the group in hand, and a column of the result beside the one that is kept.",
+                errors: "a `distinct` call; other types, at planning; a time beyond the range of microseconds; more \
+                         than 2 GiB of distinct texts or 4 billion events in one partition, or 2 billion events in one \
+                         result.",
                 source: "our own.",
                 differs: &[Unlike {
                     whom: "`groupArray` of ClickHouse over sorted rows",
@@ -413,7 +417,12 @@ mod tests {
         for (call, message) in [
             ("path(ts)", "expected 2 arguments, got 1"),
             ("path(value, ts)", "expected ts to be a timestamp, a date or a whole number, got Utf8"),
-            ("path(ts, [value])", "expected value to be text, a number, boolean, date or timestamp, got List"),
+            (
+                "path(ts, [value])",
+                "expected value to be text, a signed whole number, a decimal, a floating-point number",
+            ),
+            ("path(ts, arrow_cast(ts, 'UInt64'))", "boolean, date or timestamp, got UInt64; cast it to bigint"),
+            ("path(ts, [value])", "got List(Utf8); cast it to one"),
             ("path(distinct ts, value)", "distinct is not supported"),
         ] {
             let error = error_of(&format!("select {call} from {EVENTS}")).await;
