@@ -110,7 +110,8 @@ impl WindowUDFImpl for Sessionize {
         let times = coerce_moment(self.name(), "ts", &types[0])?;
         if types[1].is_integer() && !times.is_integer() {
             return plan_err!(
-                "sessionize: expected gap to be an interval such as '30 minutes', got {}; a number is for times that are",
+                "sessionize: expected gap to be an interval such as '30 minutes', got {}; \
+                 a whole number is a gap only between whole-number times",
                 types[1]
             );
         }
@@ -142,9 +143,6 @@ impl WindowUDFImpl for Sessionize {
             let params = &call.params;
             if params.order_by.is_empty() {
                 return plan_err!("sessionize: expected an order by in the window; write over (… order by ts)");
-            }
-            if params.filter.is_some() {
-                return plan_err!("sessionize: filter is not supported; put the condition in a where below");
             }
             if params.distinct {
                 return plan_err!("sessionize: distinct is not supported: every row has its session");
@@ -203,8 +201,9 @@ impl WindowUDFImpl for Sessionize {
                         order. A window without `order by` is refused, as elsewhere it would mean another thing. What \
                         else stands in the `order by`, and the frame, change nothing.",
                 ties: "rows of equal `ts` belong to one session.",
-                memory: "8 bytes per row of a partition; 24 more where the partition is not in order.",
-                errors: "a gap that is not constant, null, negative or of months; no `order by`; `filter`, `distinct` and \
+                memory: "8 bytes per row of a partition; 16 more where the partition is not in order, and 8 more \
+                         where times are converted: dates, and timestamps that are not in microseconds.",
+                errors: "a gap that is not constant, null, negative or of months; no `order by`; `distinct` and \
                          `ignore nulls`; other types: all at planning.",
                 source: "`sessionize` of DuckDB's `behavioral` extension.",
                 differs: &[
@@ -370,11 +369,14 @@ mod tests {
             ),
             ("sessionize(minute, minute) over (order by minute)", "expected gap to be a constant, got minute"),
             ("sessionize(minute, null) over (order by minute)", "expected gap to be a span of time, got null"),
+            (
+                "sessionize(now(), 5) over (order by minute)",
+                "such as '30 minutes', got Int64; a whole number is a gap only between whole-number times",
+            ),
             ("sessionize(minute, -1) over (order by minute)", "must not be negative"),
             ("sessionize(now(), interval '1 month') over (order by minute)", "months has no fixed length"),
             ("sessionize(minute, 5) over (partition by customer)", "expected an order by in the window"),
             ("sessionize(minute, 5) over ()", "expected an order by in the window"),
-            ("sessionize(minute, 5) filter (where minute <> 8) over (order by minute)", "filter is not supported"),
             ("sessionize(distinct minute, 5) over (order by minute)", "distinct is not supported"),
             ("sessionize(minute, 5) ignore nulls over (order by minute)", "ignore nulls is not supported"),
             ("sessionize(minute, (select 5)) over (order by minute)", "expected gap to be a constant, got a subquery"),
