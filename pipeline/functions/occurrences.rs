@@ -9,7 +9,8 @@
 //! - Rows that meet no condition are skipped unless the function keeps them.
 //! - Times are moments: microseconds for timestamps and dates, whole numbers as they are.
 //! - A state is a list of structs, one per row, in the order of arrival.
-//! - Memory: 16 bytes per row kept; twice that for the groups on their way out if groups are interleaved.
+//! - Memory: 16 bytes per row kept; twice that for the groups on their way out if groups are interleaved, and 12 more for
+//!   those that leave as a state, which is a copy.
 
 mod accumulate;
 mod lists;

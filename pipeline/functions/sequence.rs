@@ -2,7 +2,8 @@
 //!
 //! A pattern is read once per call ([`pattern`]). Without time terms all the ways to match move at once, as the bits of
 //! a word, over up to 63 items that take a row ([`automaton`]); with them, and for events, item by item over the rows
-//! of the group ([`matcher`], [`backward`]). Either way the time is rows × items: there is nothing to give up on.
+//! of the group ([`matcher`], [`backward`]). Either way the time is rows × items, and for the events of a group that does
+//! not match a pattern with time terms that many times the logarithm of the conditions: there is nothing to give up on.
 
 mod answers;
 mod automaton;
@@ -205,14 +206,20 @@ const SEQUENCE: Manual = Manual {
              `n` is an interval (`30 minutes`), or a whole number as in ClickHouse: of seconds with timestamps, of \
              days with dates, of the unit of `ts` with integers.",
         ),
-        ("Time", "rows × items of the pattern, whatever the pattern: there is no budget that a group could exceed."),
+        (
+            "Time",
+            "rows × items of the pattern, whatever the pattern: there is no budget that a group could exceed. Only \
+             `sequence_match_events` takes more, in a group that does not match a pattern with time terms: to find the \
+             longest beginning that matches, it goes through the rows log2(conditions of the pattern) times.",
+        ),
         WINDOWS,
     ],
     nulls: "rows with a null `ts` are skipped; a null condition counts as false.",
     order: "rows may come in any order and from any partitions; they are taken in the order of time.",
     ties: "rows of equal `ts` are taken in the order of what they meet, as a number whose lowest bit is `cond1`.",
     memory: "16 bytes per row that meets a condition. While a group is matched against a pattern with time terms, or \
-             for its events, 8 bytes per row of it, and for the events a bit per row and item.",
+             for its events, 8 bytes per row of it, and for the events a bit per row and item. A partial state holds \
+             12 bytes per row, a copy.",
     errors: "a pattern that is wrong (the message says where, and the remedy), has more than 256 items or is no \
              constant; more than 32 conditions or one that is not boolean; a `distinct` call; other types: all at \
              planning.",

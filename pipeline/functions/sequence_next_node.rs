@@ -1,7 +1,7 @@
 //! `sequence_next_node`: the value of the row that comes after, or before, a chain of rows.
 //!
-//! A row is 16 bytes: its time, and a number that stands for its kind, a value and what is met with it, which is kept once.
-//! A partial state holds 12 bytes per row, and the values of a group once in it.
+//! A row is 16 bytes: its time, and a number that stands for its kind, a value and what is met with it, which is kept once
+//! with some 25 bytes beside the value. A partial state holds 12 bytes per row, and the kinds of a group once in it.
 
 mod accumulate;
 mod nodes;
@@ -174,8 +174,9 @@ impl AggregateUDFImpl for SequenceNextNode {
                 order: "rows may come in any order and from any partitions; they are taken in the order of time.",
                 ties: "rows of equal `ts` are taken in the order of their values, by bytes; those of equal values by \
                        what they meet, as a number whose lowest bit is `cond1` and whose highest is `base_cond`.",
-                memory: "16 bytes per row, and each distinct value once for each set of conditions met with it. A \
-                         partial state holds 12 bytes per row, and the values of a group once in it.",
+                memory: "16 bytes per row, and each distinct value once for each set of conditions met with it, with \
+                         some 25 bytes beside it. A partial state holds 12 bytes per row, and the values of a group \
+                         once in it, with 16 bytes beside each.",
                 errors: "an unknown direction or base, `'head'` with `'backward'`, `'tail'` with `'forward'`, a match \
                          without `cond1`, a `distinct` call, other types: all at planning; more than 2 billion \
                          distinct values.",
