@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, UInt32Array};
 use datafusion::arrow::buffer::{BooleanBuffer, OffsetBuffer};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, UInt32Type};
-use datafusion::common::{Result, exec_err, plan_err};
+use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
@@ -16,7 +16,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
-use super::arguments::{item_field, list_type};
+use super::arguments::{item_field, list_type, to_booleans};
 use super::conditions::{MOST_CONDITIONS, coerce_condition, true_values};
 use super::documentation::{Example, Manual, NULL_ARGUMENTS, NULL_CONDITIONS, Section, Unlike};
 use super::single_group::{FirstGroup, MovingFrame, SingleGroup};
@@ -42,10 +42,7 @@ fn for_each_met(
 ) -> Result<()> {
     let passed = filter.map(true_values);
     for (number, condition) in conditions.iter().enumerate() {
-        let Some(condition) = condition.as_boolean_opt() else {
-            return exec_err!("retention: expected conditions to be boolean, got {}", condition.data_type());
-        };
-        let mut is_met = true_values(condition);
+        let mut is_met = true_values(&to_booleans("retention", condition)?);
         if let Some(passed) = &passed {
             is_met = &is_met & passed;
         }
