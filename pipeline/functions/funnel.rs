@@ -23,6 +23,8 @@ mod terms;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_of_chains;
+#[cfg(test)]
 mod tests_of_options;
 mod touches;
 mod unordered;

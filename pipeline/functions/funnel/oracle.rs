@@ -1,60 +1,56 @@
-//! The options told plainly: every chain there is, from the definition in [`manual`](super::manual). Slow, for tests only. It shares nothing with the functions but the names of the choices, and is compared with the whole of them.
+//! The options told plainly: every chain there is, from the definition in [`manual`](super::manual). Slow, for tests
+//! only. It shares nothing with the functions but the names of the choices.
 
 use std::cmp::Reverse;
-use std::sync::Arc;
 
-use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Int32Array, Int64Array, ListArray, StringArray, StructArray, TimestampMicrosecondArray,
-};
-use datafusion::arrow::buffer::OffsetBuffer;
-use datafusion::arrow::datatypes::{DataType, Field, Int32Type};
-use datafusion::config::ConfigOptions;
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl};
-use datafusion::scalar::ScalarValue;
-use proptest::prelude::*;
-
-use super::super::arguments::item_field;
-use super::JourneyFunnel;
 use super::options::{Entry, Order};
 
-/// A touch: a touchpoint of one letter, and a value to hold.
+/// A touch, and a value to hold.
 #[derive(Debug, Clone, Copy)]
-struct Touch {
-    time: Option<i64>,
-    touchpoint: &'static str,
-    held: Option<i32>,
+pub(super) struct Touch {
+    pub time: Option<i64>,
+    pub touchpoint: Option<&'static str>,
+    pub channel: Option<&'static str>,
+    pub held: Option<i32>,
 }
 
 /// What a funnel asks.
 #[derive(Debug, Clone)]
-struct Asked {
-    steps: Vec<&'static str>,
-    window: i64,
-    orders: Vec<Order>,
-    entry: Entry,
-    min_gaps: Vec<Option<i64>>,
-    max_gaps: Vec<Option<i64>>,
-    excluded: Vec<Option<&'static str>>,
-    is_excluded_everywhere: bool,
-    removes: bool,
+pub(super) struct Asked {
+    pub steps: Vec<&'static str>,
+    pub window: i64,
+    pub orders: Vec<Order>,
+    pub entry: Entry,
+    pub min_gaps: Vec<Option<i64>>,
+    pub max_gaps: Vec<Option<i64>>,
+    pub excluded: Vec<Option<&'static str>>,
+    pub is_excluded_everywhere: bool,
+    pub removes: bool,
     /// Steps from 0.
-    optional: Vec<usize>,
-    has_hold: bool,
-    among: Option<Vec<&'static str>>,
+    pub optional: Vec<usize>,
+    pub has_hold: bool,
+    pub among: Option<Vec<&'static str>>,
+    /// Whether options are left out where they are the default, and an order is one text where it can.
+    pub is_brief: bool,
 }
 
 /// A chain: (step, touch) pairs.
 type Chain = Vec<(usize, usize)>;
 
 /// An attempt: the position (from 1) of the touch of each step, and the last entry.
-type Attempt = (Vec<Option<i32>>, i32);
+pub(super) type Attempt = (Vec<Option<i32>>, i32);
 
-fn matches(text: &str, touch: Touch) -> bool {
-    text.split('|').any(|alternative| alternative == "*" || alternative == touch.touchpoint)
+/// Whether a touch matches a text in the syntax of steps. No touchpoint has a `:` in its name.
+pub(super) fn matches(text: &str, touch: Touch) -> bool {
+    text.split('|').any(|alternative| match alternative.split_once(':') {
+        _ if alternative == "*" => true,
+        Some((channel, touchpoint)) => touch.channel == Some(channel) && touch.touchpoint == Some(touchpoint),
+        None => touch.touchpoint == Some(alternative),
+    })
 }
 
 impl Asked {
-    fn is_unordered(&self) -> bool {
+    pub(super) fn is_unordered(&self) -> bool {
         self.orders.contains(&Order::Any)
     }
 
@@ -269,193 +265,7 @@ impl Naive<'_> {
 }
 
 /// What the definition says.
-fn told(asked: &Asked, touches: &[Touch]) -> (usize, Vec<Attempt>) {
+pub(super) fn told(asked: &Asked, touches: &[Touch]) -> (usize, Vec<Attempt>) {
     let with_time = (1..).zip(touches).filter_map(|(position, touch)| Some((touch.time?, *touch, position)));
     Naive { asked, touches: with_time.collect() }.outcome()
-}
-
-// ---------------------------------------------------------------------------------------------------------------
-// The functions themselves
-// ---------------------------------------------------------------------------------------------------------------
-
-fn one_row(values: ArrayRef) -> ArrayRef {
-    let offsets = OffsetBuffer::from_lengths([values.len()]);
-    Arc::new(ListArray::new(item_field(values.data_type().clone()), offsets, values, None))
-}
-
-fn text_list(texts: Vec<Option<&str>>) -> ArrayRef {
-    one_row(Arc::new(StringArray::from(texts)))
-}
-
-/// The options as a user writes them.
-fn options(asked: &Asked) -> ScalarValue {
-    let text = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text])) };
-    let mut fields: Vec<(&str, ArrayRef)> = vec![];
-    let orders = asked.orders.iter().map(|order| match order {
-        Order::Eventually => Some("eventually"),
-        Order::Next => Some("next"),
-        Order::Any => Some("any"),
-    });
-    fields.push(("order", text_list(orders.collect())));
-    fields.push(("min_gaps", one_row(Arc::new(Int64Array::from(asked.min_gaps.clone())))));
-    fields.push(("max_gaps", one_row(Arc::new(Int64Array::from(asked.max_gaps.clone())))));
-    let entry = match asked.entry {
-        Entry::Last => "last",
-        Entry::First => "first",
-        Entry::Every => "every",
-    };
-    fields.push(("entry", text(entry)));
-    if asked.excluded.iter().any(Option::is_some) {
-        let excluded = match asked.is_excluded_everywhere {
-            true => text(asked.excluded[0].unwrap()),
-            false => text_list(asked.excluded.clone()),
-        };
-        fields.push(("excluded", excluded));
-        fields.push(("on_excluded", text(if asked.removes { "remove" } else { "end" })));
-    }
-    let optional: Vec<i64> = asked.optional.iter().map(|step| *step as i64 + 1).collect();
-    fields.push(("optional", one_row(Arc::new(Int64Array::from(optional)))));
-    if let Some(among) = &asked.among {
-        fields.push(("among", text_list(among.iter().copied().map(Some).collect())));
-    }
-    let columns = fields.into_iter();
-    let columns = columns.map(|(name, column)| (Arc::new(Field::new(name, column.data_type().clone(), true)), column));
-    ScalarValue::Struct(Arc::new(StructArray::from(columns.collect::<Vec<_>>())))
-}
-
-/// The answer of a function over one journey.
-fn call(function: JourneyFunnel, asked: &Asked, touches: &[Touch]) -> ArrayRef {
-    let times = TimestampMicrosecondArray::from(touches.iter().map(|touch| touch.time).collect::<Vec<_>>());
-    let column = |array| ColumnarValue::Array(array);
-    let mut args = vec![
-        column(one_row(Arc::new(times))),
-        column(text_list(touches.iter().map(|touch| Some(touch.touchpoint)).collect())),
-        column(text_list(vec![None; touches.len()])),
-        column(text_list(asked.steps.iter().copied().map(Some).collect())),
-        ColumnarValue::Scalar(ScalarValue::from(asked.window)),
-        ColumnarValue::Scalar(options(asked)),
-    ];
-    if asked.has_hold {
-        args.push(column(one_row(Arc::new(Int32Array::from(
-            touches.iter().map(|touch| touch.held).collect::<Vec<_>>(),
-        )))));
-    }
-    let args = ScalarFunctionArgs {
-        args,
-        arg_fields: vec![],
-        number_rows: 1,
-        return_field: Arc::new(Field::new("", DataType::Null, true)),
-        config_options: Arc::new(ConfigOptions::default()),
-    };
-    let answer = function.invoke_with_args(args).unwrap_or_else(|error| panic!("{error}"));
-    answer.into_array(1).unwrap()
-}
-
-fn numbers(list: ArrayRef) -> Vec<Option<i32>> {
-    list.as_primitive::<Int32Type>().iter().collect()
-}
-
-/// The furthest step, the positions and the attempts that the functions return.
-fn answered(asked: &Asked, touches: &[Touch]) -> (usize, Vec<Option<i32>>, Vec<Attempt>) {
-    let furthest = call(JourneyFunnel::furthest(), asked, touches).as_primitive::<Int32Type>().value(0);
-    let positions = numbers(call(JourneyFunnel::positions(), asked, touches).as_list::<i32>().value(0));
-    let records = call(JourneyFunnel::attempts(), asked, touches).as_list::<i32>().value(0);
-    let (steps, last_entries) = (records.as_struct().column(0).as_list::<i32>(), records.as_struct().column(1));
-    let attempts = (0..records.len())
-        .map(|attempt| (numbers(steps.value(attempt)), last_entries.as_primitive::<Int32Type>().value(attempt)));
-    (furthest as usize, positions, attempts.collect())
-}
-
-fn agree(asked: &Asked, touches: &[Touch]) -> Result<(), TestCaseError> {
-    let (furthest, attempts) = told(asked, touches);
-    let (level, positions, found) = answered(asked, touches);
-    prop_assert_eq!((level, &found), (furthest, &attempts));
-    let depth = |steps: &Vec<Option<i32>>| match asked.is_unordered() {
-        true => steps.iter().flatten().count(),
-        false => steps.len(),
-    };
-    let witness = attempts.iter().map(|(steps, _)| steps).find(|steps| depth(steps) == furthest);
-    prop_assert_eq!(positions, witness.cloned().unwrap_or_default());
-    Ok(())
-}
-
-// ---------------------------------------------------------------------------------------------------------------
-// Cases
-// ---------------------------------------------------------------------------------------------------------------
-
-fn touches() -> impl Strategy<Value = Vec<Touch>> {
-    let touchpoint = prop::sample::select(vec!["a", "a", "b", "b", "c", "c", "d", "x", "y"]);
-    let touch = (0i64..4, touchpoint, prop::option::weighted(0.9, 0i32..2), prop::bool::weighted(0.95));
-    prop::collection::vec(touch, 0..10).prop_map(|touches| {
-        let mut now = 0;
-        let touch = |(gap, touchpoint, held, has_time)| {
-            now += gap;
-            Touch { time: Some(now).filter(|_| has_time), touchpoint, held }
-        };
-        touches.into_iter().map(touch).collect()
-    })
-}
-
-/// One of the choices as often as not, else the first.
-fn choice<T: Clone + std::fmt::Debug + 'static>(choices: Vec<T>) -> impl Strategy<Value = T> {
-    let usual = choices[0].clone();
-    prop_oneof![Just(usual), prop::sample::select(choices)]
-}
-
-fn asked() -> impl Strategy<Value = Asked> {
-    let steps = prop::collection::vec(prop::sample::select(vec!["a", "a", "b", "b", "c", "a|b", "b|x", "*"]), 1..=4);
-    let orders = prop_oneof![
-        Just(vec![Order::Eventually; 4]),
-        prop::collection::vec(prop::sample::select(vec![Order::Eventually, Order::Next]), 4),
-        prop::collection::vec(prop::sample::select(vec![Order::Eventually, Order::Any, Order::Any]), 4),
-    ];
-    let gaps = || choice(vec![None, None, Some(0), Some(1), Some(3)]);
-    let gaps = prop::collection::vec((gaps(), gaps()), 4);
-    let excluded = (prop::collection::vec(choice(vec![None, Some("x"), Some("y"), Some("x|y")]), 3), any::<bool>());
-    let optional = prop::collection::vec(choice(vec![false, true]), 4);
-    let among = choice(vec![None, Some(vec!["d"]), Some(vec!["x", "y"]), Some(vec![])]);
-    let entry = choice(vec![Entry::Last, Entry::First, Entry::Every]);
-    let options = (gaps, excluded, any::<bool>(), optional, choice(vec![false, true]), among);
-    (steps, 0i64..12, orders, entry, options).prop_map(|(steps, window, mut orders, entry, options)| {
-        let (gaps, (mut excluded, is_excluded_everywhere), removes, optional, has_hold, among) = options;
-        let count = steps.len();
-        orders.truncate(count);
-        orders[0] = if orders[0] == Order::Next { Order::Eventually } else { orders[0] };
-        let is_unordered = orders.contains(&Order::Any);
-        let has_next = orders.contains(&Order::Next);
-        excluded.truncate(count - 1);
-        let is_excluded_everywhere = (is_excluded_everywhere || is_unordered) && count > 1;
-        if is_excluded_everywhere {
-            let text = excluded[0];
-            excluded.fill(text);
-        }
-        // A funnel says no to what has no clear meaning.
-        let gap = |step: usize, gap: Option<i64>| gap.filter(|_| step > 0 && !is_unordered);
-        let min_gaps: Vec<_> = (0..count).map(|step| gap(step, gaps[step].0)).collect();
-        let max_gap = |step: usize| gap(step, gaps[step].1).map(|most| most.max(min_gaps[step].unwrap_or(0)));
-        let is_optional = |step: &usize| optional[*step] && (*step + 1 == count || steps[*step] != steps[*step + 1]);
-        Asked {
-            max_gaps: (0..count).map(max_gap).collect(),
-            optional: (1..count).filter(is_optional).filter(|_| !is_unordered).collect(),
-            removes: removes && entry != Entry::Every && excluded.iter().any(Option::is_some),
-            among: among.filter(|_| has_next),
-            steps,
-            window,
-            orders,
-            entry,
-            min_gaps,
-            excluded,
-            is_excluded_everywhere,
-            has_hold,
-        }
-    })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(6000))]
-
-    #[test]
-    fn options_agree_with_trying_every_chain(asked in asked(), touches in touches()) {
-        agree(&asked, &touches)?;
-    }
 }
