@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray, StructArray};
 use datafusion::arrow::datatypes::{DataType, Field};
-use datafusion::common::{Result, exec_datafusion_err, exec_err, plan_datafusion_err, plan_err};
+use datafusion::common::{Result, exec_datafusion_err, plan_datafusion_err, plan_err};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{ColumnarValue, Expr, ReturnFieldArgs, ScalarUDF};
 use datafusion::scalar::ScalarValue;
 
-use super::super::arguments::{element_type, is_text};
+use super::super::arguments::is_text;
 use super::super::moments::{Spans, coerce_span};
-use super::options::{Options, check_name, texts};
+use super::options::{GIVEN_TWICE, Options, check_field, check_hold, texts};
 use super::steps::Steps;
 use super::terms::Terms;
 
@@ -31,15 +31,13 @@ pub(super) fn coerce(function: &str, types: &[DataType]) -> Result<Vec<DataType>
         DataType::Struct(fields) => {
             fields
                 .iter()
-                .try_for_each(|field| check_name(field.name()))
+                .try_for_each(|field| check_field(field.name(), field.data_type()))
                 .map_err(|what| plan_datafusion_err!("{function}: {what}"))?;
         }
         other => return plan_err!("{function}: expected the options to be a text or a struct, got {other}"),
     }
-    if let Some(hold) = types.get(HOLD)
-        && element_type(hold).is_none()
-    {
-        return plan_err!("{function}: hold: expected a list parallel to times, got {hold}");
+    if let Some(hold) = types.get(HOLD) {
+        check_hold(hold).map_err(|what| plan_datafusion_err!("{function}: {what}"))?;
     }
     Ok(types[OPTIONS..].to_vec())
 }
@@ -49,9 +47,10 @@ pub(super) fn check(function: &str, args: &ReturnFieldArgs) -> Result<()> {
     let constant = |position: usize| args.scalar_arguments.get(position).copied().flatten();
     let checked = || {
         let options = constant(OPTIONS).map(Options::parse).transpose()?;
-        let hold = args.arg_fields.get(HOLD);
-        let options =
-            options.map(|options| if hold.is_some() { options.with_hold() } else { Ok(options) }).transpose()?;
+        let options = match (options, args.arg_fields.get(HOLD)) {
+            (Some(options), Some(_)) => Some(options.with_hold()?),
+            (options, _) => options,
+        };
         let Some(steps) = constant(OPTIONS - 2).filter(|steps| !steps.is_null()) else { return Ok(()) };
         let steps = texts(steps)?;
         let steps = Steps::parse(steps.iter().map(Option::as_deref))?;
@@ -92,7 +91,6 @@ pub(super) fn of_arguments(function: &str, args: &[ColumnarValue]) -> Result<(Op
     let (options, hold) = read().map_err(|what| exec_datafusion_err!("{function}: {what}"))?;
     match args.get(HOLD) {
         None => Ok((options, hold)),
-        Some(_) if hold.is_some() => exec_err!("{function}: hold is given twice; leave one out"),
         Some(hold) => {
             let options = options.with_hold().map_err(|what| exec_datafusion_err!("{function}: {what}"))?;
             Ok((options, Some(hold.clone())))
@@ -107,9 +105,17 @@ fn hold_of(fields: &StructArray) -> Option<&Arc<dyn Array>> {
 /// Options of which every row has the same, as a plan leaves them that was not simplified.
 fn of_rows(fields: &StructArray) -> Result<Options, String> {
     let mut constants = vec![];
+    let mut has_hold = false;
     for (name, column) in fields.column_names().into_iter().zip(fields.columns()) {
+        if name == "hold" {
+            if has_hold {
+                return Err(GIVEN_TWICE.to_owned());
+            }
+            has_hold = true;
+            continue;
+        }
         let others = column.len().saturating_sub(1);
-        if name != "hold" && column.slice(0, others) != column.slice(column.len() - others, others) {
+        if column.slice(0, others) != column.slice(column.len() - others, others) {
             return Err(not_constant(name));
         }
         if !column.is_empty() {
@@ -117,7 +123,7 @@ fn of_rows(fields: &StructArray) -> Result<Options, String> {
         }
     }
     let options = Options::of_fields(&constants)?;
-    if hold_of(fields).is_some() { options.with_hold() } else { Ok(options) }
+    if has_hold { options.with_hold() } else { Ok(options) }
 }
 
 fn not_constant(name: &str) -> String {
@@ -135,9 +141,6 @@ fn parted(args: &[Expr]) -> Result<Option<Vec<Expr>>, String> {
         }
         _ => return Ok(None),
     };
-    if args.len() > HOLD {
-        return Ok(None);
-    }
     let mut constants = vec![];
     let mut hold = None;
     for pair in pairs.chunks_exact(2) {
@@ -145,13 +148,20 @@ fn parted(args: &[Expr]) -> Result<Option<Vec<Expr>>, String> {
         let name = name.try_as_str().flatten().unwrap_or_default();
         match &pair[1] {
             Expr::Literal(value, _) => constants.push((name, value.clone())),
-            column if name == "hold" => hold = Some(column.clone()),
+            column if name == "hold" => {
+                if hold.replace(column.clone()).is_some() {
+                    return Err(GIVEN_TWICE.to_owned());
+                }
+            }
             changing if changing.any_column_refs() => return Err(not_constant(name)),
             // As the parameter of a prepared statement.
             _ => return Ok(None),
         }
     }
     let Some(hold) = hold else { return Ok(None) };
+    if args.len() > HOLD {
+        return Err(GIVEN_TWICE.to_owned());
+    }
     if constants.is_empty() {
         // A struct has at least one field. This is what holds without it.
         constants.push(("entry", ScalarValue::from("last")));

@@ -124,7 +124,7 @@ impl StepLists {
     }
 }
 
-/// A number per value of any type, equal for equal values; that of null is [`Names::NULL`].
+/// A number per value of a type that can be held, equal for equal values; that of null is [`Names::NULL`].
 fn held_numbers(function: &str, values: &ArrayRef) -> Result<Vec<u32>> {
     if is_text(values.data_type()) {
         return Names::new().numbers(function, values);
@@ -138,7 +138,7 @@ fn held_numbers(function: &str, values: &ArrayRef) -> Result<Vec<u32>> {
             return Names::NULL;
         }
         let next = known.len() as u32 + 1;
-        *known.entry(rows.row(position).data().to_vec()).or_insert(next)
+        *known.entry(rows.row(position)).or_insert(next)
     };
     Ok((0..values.len()).map(&mut number).collect())
 }

@@ -1,12 +1,13 @@
 //! The options of a funnel, as they are written: a text or a struct of constants.
 //!
 //! A text is a mode of `window_funnel`. The fields of a struct are all optional, and one that is null is not given:
-//! `mode`, `order`, `entry`, `min_gaps`, `max_gaps`, `excluded`, `on_excluded`, `optional`, `hold`, `among`; the head
-//! of the module above says what each means. What can be told without the steps is checked here, the rest in
+//! `mode`, `order`, `entry`, `min_gaps`, `max_gaps`, `excluded`, `on_excluded`, `optional`, `hold`, `among`; [`manual`](super::manual)
+//! says what each means. What can be told without the steps is checked here, the rest in
 //! [`Terms`](super::terms::Terms). An error names the field, what was expected, what came, and what to do.
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::datatypes::{DataType, Int64Type};
+use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::scalar::ScalarValue;
 
@@ -17,6 +18,9 @@ use super::super::window_funnel::Rule;
 /// Every field.
 pub(super) const FIELDS: [&str; 10] =
     ["mode", "order", "entry", "min_gaps", "max_gaps", "excluded", "on_excluded", "optional", "hold", "among"];
+
+/// What is said of two lists to hold.
+pub(super) const GIVEN_TWICE: &str = "hold is given twice; leave one out";
 
 /// When a step may be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,9 +88,9 @@ pub(super) struct Options {
     pub rule: Option<Rule>,
     pub orders: Orders,
     pub entry: Entry,
-    /// One per step, or none.
-    pub min_gaps: Vec<Option<i64>>,
-    pub max_gaps: Vec<Option<i64>>,
+    /// One per step, each `None` for no limit.
+    pub min_gaps: Option<Vec<Option<i64>>>,
+    pub max_gaps: Option<Vec<Option<i64>>>,
     pub excluded: Excluded,
     pub on_excluded: OnExcluded,
     /// Numbers of steps, from 1.
@@ -156,6 +160,7 @@ impl Options {
     pub(super) fn with_hold(self) -> Result<Self, String> {
         match self.rule {
             Some(_) => Err("a mode stands alone, or with among, and hold is given; leave one of them out".to_owned()),
+            None if self.has_hold => Err(GIVEN_TWICE.to_owned()),
             None => Ok(Self { has_hold: true, ..self }),
         }
     }
@@ -166,19 +171,15 @@ impl Options {
             "order" if is_list(value) => self.orders = Orders::Each(each_text(value, order)?),
             "order" => self.orders = Orders::All(order(text(value)?)?),
             "entry" => self.entry = entry(text(value)?)?,
-            "min_gaps" => self.min_gaps = spans(value)?,
-            "max_gaps" => self.max_gaps = spans(value)?,
+            "min_gaps" => self.min_gaps = Some(spans(value)?),
+            "max_gaps" => self.max_gaps = Some(spans(value)?),
             "excluded" if is_list(value) => self.excluded = Excluded::Between(texts(value)?),
             "excluded" => self.excluded = Excluded::Everywhere(text(value)?.to_owned()),
             "on_excluded" => self.on_excluded = on_excluded(text(value)?)?,
             "optional" => self.optional = numbers(value)?,
             "among" => self.among = Some(each_text(value, |text| Ok(text.to_owned()))?),
-            _ => {
-                if !is_list(value) {
-                    return Err(format!("expected a list parallel to times, got {}", value.data_type()));
-                }
-                self.has_hold = true;
-            }
+            // The lists themselves are arguments of the call.
+            _ => self.has_hold = true,
         }
         Ok(())
     }
@@ -199,8 +200,25 @@ impl Options {
     }
 }
 
+/// Fails when a field is not known, or is a hold of a type that cannot be held.
+pub(super) fn check_field(name: &str, data_type: &DataType) -> Result<(), String> {
+    check_name(name)?;
+    if name == "hold" && !data_type.is_null() { check_hold(data_type) } else { Ok(()) }
+}
+
+/// Fails when no value of a type can be held.
+pub(super) fn check_hold(data_type: &DataType) -> Result<(), String> {
+    let Some(element) = element_type(data_type) else {
+        return Err(format!("hold: expected a list parallel to times, got {data_type}"));
+    };
+    if is_text(element) || RowConverter::supports_fields(&[SortField::new(element.clone())]) {
+        return Ok(());
+    }
+    Err(format!("hold: expected a list of values that can be compared, got {data_type}; cast them to text"))
+}
+
 /// Fails when a field is not known.
-pub(super) fn check_name(name: &str) -> Result<(), String> {
+fn check_name(name: &str) -> Result<(), String> {
     if FIELDS.contains(&name) {
         return Ok(());
     }
@@ -259,16 +277,17 @@ fn text(value: &ScalarValue) -> Result<&str, String> {
     }
 }
 
-/// The elements of a list, cast to a type that `accepts` says they can have.
+/// The elements of a list, cast to a type that `accepts` says they can have. `hint` is for one that stands alone.
 fn elements(
     value: &ScalarValue,
     expected: &str,
+    hint: String,
     to: DataType,
     accepts: impl Fn(&DataType) -> bool,
 ) -> Result<ArrayRef, String> {
     let data_type = value.data_type();
     let is_accepted = element_type(&data_type).is_some_and(|element| element.is_null() || accepts(element));
-    let hint = if accepts(&data_type) { format!("; write [{value}]") } else { String::new() };
+    let hint = if accepts(&data_type) { hint } else { String::new() };
     if !is_accepted {
         return Err(format!("expected a list of {expected}, got {data_type}{hint}"));
     }
@@ -279,7 +298,8 @@ fn elements(
 
 /// The texts of a list of any encoding.
 pub(super) fn texts(value: &ScalarValue) -> Result<Vec<Option<String>>, String> {
-    let texts = elements(value, "texts", DataType::Utf8, is_text)?;
+    let alone = text(value).unwrap_or_default().replace('\'', "''");
+    let texts = elements(value, "texts", format!("; write ['{alone}']"), DataType::Utf8, is_text)?;
     Ok(texts.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect())
 }
 
@@ -291,7 +311,8 @@ fn each_text<T>(value: &ScalarValue, read: impl Fn(&str) -> Result<T, String>) -
 }
 
 fn numbers(value: &ScalarValue) -> Result<Vec<i64>, String> {
-    let numbers = elements(value, "step numbers", DataType::Int64, DataType::is_integer)?;
+    let hint = format!("; write [{value}]");
+    let numbers = elements(value, "step numbers", hint, DataType::Int64, DataType::is_integer)?;
     if numbers.null_count() > 0 {
         return Err("expected step numbers, got a null among them; leave it out".to_owned());
     }
@@ -303,7 +324,8 @@ fn spans(value: &ScalarValue) -> Result<Vec<Option<i64>>, String> {
     let element = element_type(&data_type).unwrap_or(&data_type);
     let to = coerce_span("", element).unwrap_or(DataType::Int64);
     let accepts = |element: &DataType| coerce_span("", element).is_ok();
-    let spans = elements(value, "intervals or whole microseconds", to, accepts)?;
+    let hint = "; write one per step, null for step 1".to_owned();
+    let spans = elements(value, "intervals or whole microseconds", hint, to, accepts)?;
     let count = spans.len();
     let spans =
         Spans::of_argument("", &ColumnarValue::Array(spans)).map_err(|error| reason(&error.strip_backtrace()))?;

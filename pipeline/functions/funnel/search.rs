@@ -269,9 +269,9 @@ mod tests {
         let cases = [
             Options { entry: Entry::First, ..Options::default() },
             Options { entry: Entry::Every, excluded: excluded(), ..Options::default() },
-            Options { min_gaps: gaps(COUNT / 2), ..Options::default() },
-            Options { max_gaps: gaps(COUNT / 2), ..Options::default() },
-            Options { min_gaps: gaps(2), max_gaps: gaps(2), entry: Entry::Every, ..Options::default() },
+            Options { min_gaps: Some(gaps(COUNT / 2)), ..Options::default() },
+            Options { max_gaps: Some(gaps(COUNT / 2)), ..Options::default() },
+            Options { min_gaps: Some(gaps(2)), max_gaps: Some(gaps(2)), entry: Entry::Every, ..Options::default() },
             Options { excluded: excluded(), ..Options::default() },
             Options { excluded: excluded(), on_excluded: OnExcluded::Remove, ..Options::default() },
             Options { optional: vec![2], ..Options::default() },
@@ -328,7 +328,7 @@ mod tests {
     fn times_at_the_ends_of_the_range_do_not_overflow() {
         let far = [(i64::MIN, 1, 1), (0, 0, 1), (i64::MAX, 2, 1)];
         for entry in [Entry::Last, Entry::First, Entry::Every] {
-            let gaps = vec![None, Some(i64::MAX)];
+            let gaps = Some(vec![None, Some(i64::MAX)]);
             let plain = Options { entry, ..Options::default() };
             let gapped = Options { max_gaps: gaps, ..plain.clone() };
             for options in [plain, gapped] {

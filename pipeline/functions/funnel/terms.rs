@@ -124,6 +124,11 @@ fn set_orders(options: &Options, terms: &mut [Term]) -> Result<(), String> {
             if orders[0] == Order::Next {
                 return Err("order: step 1 is 'next' to nothing; write 'eventually' for it".to_owned());
             }
+            let mut runs = orders.chunk_by(|before, after| before == after);
+            if runs.any(|run| run == [Order::Any]) {
+                return Err("order: 'any' needs a neighbour of its kind; write 'eventually' for a step that has none"
+                    .to_owned());
+            }
             terms.iter_mut().zip(orders).for_each(|(term, order)| term.order = *order);
         }
     }
@@ -132,9 +137,7 @@ fn set_orders(options: &Options, terms: &mut [Term]) -> Result<(), String> {
 
 fn set_gaps(options: &Options, terms: &mut [Term]) -> Result<(), String> {
     for (name, gaps) in [("min_gaps", &options.min_gaps), ("max_gaps", &options.max_gaps)] {
-        if gaps.is_empty() {
-            continue;
-        }
+        let Some(gaps) = gaps else { continue };
         expect_one_per_step(name, gaps.len(), terms.len())?;
         if gaps[0].is_some() {
             return Err(format!("{name}: step 1 has no step before it; write null for it"));
@@ -148,8 +151,10 @@ fn set_gaps(options: &Options, terms: &mut [Term]) -> Result<(), String> {
             && min_gap > max_gap
         {
             return Err(format!(
-                "step {} cannot match: its min_gaps, {min_gap} microseconds, is above its max_gaps, {max_gap}",
-                step + 1
+                "step {} cannot match: its min_gaps, {}, is above its max_gaps, {}",
+                step + 1,
+                in_seconds(min_gap),
+                in_seconds(max_gap)
             ));
         }
     }
@@ -253,14 +258,22 @@ fn check_window(terms: &[Term], window: i64) -> Result<(), String> {
         least[step] = nearest.saturating_add(terms[step].min_gap.unwrap_or(0));
         if least[step] > window {
             return Err(format!(
-                "step {} cannot match: by min_gaps it comes {} microseconds after step 1 at the earliest, and the \
-                 window is {window}",
+                "step {} cannot match: by min_gaps it comes {} after step 1 at the earliest, and the window is {}",
                 step + 1,
-                least[step]
+                in_seconds(least[step]),
+                in_seconds(window)
             ));
         }
     }
     Ok(())
+}
+
+/// A span of microseconds as it is read.
+fn in_seconds(microseconds: i64) -> String {
+    let (seconds, rest) = (microseconds / 1_000_000, microseconds % 1_000_000);
+    let digits = format!("{seconds}.{rest:06}");
+    let number = digits.trim_end_matches('0').trim_end_matches('.');
+    format!("{number} {}", if number == "1" { "second" } else { "seconds" })
 }
 
 fn expect_one_per_step(name: &str, count: usize, step_count: usize) -> Result<(), String> {

@@ -1,11 +1,13 @@
 //! The functions as SQL, with options: an answer each that would be another if the option were ignored.
 
 use datafusion::arrow::array::{Array, AsArray};
-use datafusion::arrow::datatypes::{Int32Type, TimestampMicrosecondType};
+use datafusion::arrow::datatypes::{DataType, Int32Type, TimestampMicrosecondType};
 use datafusion::common::Result;
 use datafusion::prelude::SessionContext;
 
+use super::super::arguments::list_type;
 use super::super::window_funnel::golden::{MODES, SHARED, STREAMS};
+use super::options::check_hold;
 use crate::functions::elements::testing::{error_of, rows_of};
 use crate::functions::register_all;
 
@@ -46,32 +48,33 @@ async fn abc(journey: &str, options: &str) -> [String; 3] {
 async fn each_option_decides() {
     for (options, journey, furthest, positions, without) in [
         ("{order: 'next'}", "A1 X2 B3 C4", "1", "[1]", "[1, 3, 4]"),
-        ("{order: 'next'}", "A1 X2 A3 B4 C5", "3", "[3, 4, 5]", "[3, 4, 5]"),
+        ("{order: 'next'}", "A1 B2 X3 C4 A5 B6 C7", "3", "[5, 6, 7]", "[1, 2, 4]"),
         ("{order: ['eventually', 'eventually', 'next']}", "A1 X2 B3 X4 C5", "2", "[1, 3]", "[1, 3, 5]"),
-        ("{order: ['eventually', 'next', 'eventually']}", "A1 B2 X3 C4", "3", "[1, 2, 4]", "[1, 2, 4]"),
+        ("{order: ['eventually', 'next', 'eventually']}", "A1 B2 A3 X4 B5 X6 C7", "3", "[1, 2, 7]", "[3, 5, 7]"),
         ("{order: 'next', among: ['X']}", "A1 X2 B3 C4", "1", "[1]", "[1, 3, 4]"),
-        ("{order: 'next', among: ['Y']}", "A1 X2 B3 C4", "3", "[1, 3, 4]", "[1, 3, 4]"),
+        ("{order: 'next', among: ['Y']}", "A1 X2 B3 Y4 C5", "2", "[1, 3]", "[1, 3, 5]"),
+        ("{order: 'next'}", "A1 X2 B3 Y4 C5", "1", "[1]", "[1, 3, 5]"),
         ("{order: 'next', among: []}", "A1 C2 B3 C4", "1", "[1]", "[1, 3, 4]"),
         ("{order: 'any'}", "C1 B2 A3", "3", "[3, 2, 1]", "[3]"),
-        ("{order: 'any'}", "AB1 AB2 C3", "3", "[1, 2, 3]", "[1, 2, 3]"),
+        ("{order: 'any'}", "C1 AB2 AB3", "3", "[2, 3, 1]", "[2, 3]"),
         ("{order: ['eventually', 'any', 'any']}", "A1 C2 B3", "3", "[1, 3, 2]", "[1, 3]"),
         ("{order: ['eventually', 'any', 'any']}", "C1 A2 C3", "2", "[2, , 3]", "[2]"),
         ("{order: ['any', 'any', 'eventually']}", "B1 C2 A3 C4", "3", "[3, 1, 4]", "[3]"),
         ("{entry: 'first'}", "A1 A8 B12 C15", "1", "[1]", "[2, 3, 4]"),
         ("{entry: 'first'}", "A1 A2 B3 C4", "3", "[1, 3, 4]", "[2, 3, 4]"),
         ("{entry: 'first'}", "A1 B2 B3 C4", "3", "[1, 2, 4]", "[1, 3, 4]"),
-        ("{entry: 'last'}", "A1 A2 B3 C4", "3", "[2, 3, 4]", "[2, 3, 4]"),
         ("{entry: 'every'}", "A1 A2 B3 C4", "3", "[1, 3, 4]", "[2, 3, 4]"),
         ("{min_gaps: [null, interval '2 seconds', null]}", "A1 A2 B3 C4", "3", "[1, 3, 4]", "[2, 3, 4]"),
         ("{min_gaps: [null, 2000000, null]}", "A1 B2 C3", "1", "[1]", "[1, 2, 3]"),
         ("{max_gaps: [null, null, interval '1 second']}", "A1 B2 C4", "2", "[1, 2]", "[1, 2, 3]"),
-        ("{max_gaps: [null, null, '1 second']}", "A1 B2 B3 A4 C4", "3", "[1, 3, 5]", "[1, 3, 5]"),
+        ("{max_gaps: [null, null, '1 second']}", "A1 B2 C4 B5 C6", "3", "[1, 4, 5]", "[1, 2, 3]"),
         ("{excluded: 'X'}", "A1 X2 B3 C4", "1", "[1]", "[1, 3, 4]"),
-        ("{excluded: 'X'}", "A1 X2 A3 B4 C5", "3", "[3, 4, 5]", "[3, 4, 5]"),
+        ("{excluded: 'X'}", "A1 X2 B3 C4 A5 B6 C7", "3", "[5, 6, 7]", "[1, 3, 4]"),
         ("{excluded: [null, 'X|Y']}", "A1 X2 B3 Y4 C5", "2", "[1, 3]", "[1, 3, 5]"),
-        ("{excluded: [null, 'X'], on_excluded: 'end'}", "A1 B2 X3 B4 C5", "3", "[1, 4, 5]", "[1, 4, 5]"),
+        ("{excluded: [null, 'X'], on_excluded: 'end'}", "A1 B2 X3 C4", "2", "[1, 2]", "[1, 2, 4]"),
+        ("{excluded: [null, 'X'], on_excluded: 'end'}", "A1 B2 X3 C4 B5 C6", "3", "[1, 5, 6]", "[1, 2, 4]"),
         ("{excluded: 'web:X'}", "A1 X2@web B3 C4", "1", "[1]", "[1, 3, 4]"),
-        ("{excluded: 'web:X'}", "A1 X2@store B3 C4", "3", "[1, 3, 4]", "[1, 3, 4]"),
+        ("{excluded: 'web:X'}", "A1 X2@store B3 X4@web C5", "2", "[1, 3]", "[1, 3, 5]"),
         ("{excluded: [null, 'X'], on_excluded: 'remove'}", "A1 B2 X3 C4", "0", "[]", "[1, 2, 4]"),
         ("{excluded: [null, 'X'], on_excluded: 'remove'}", "A1 B2 X3 C4 A5 B6", "0", "[]", "[1, 2, 4]"),
         ("{excluded: [null, 'X'], on_excluded: 'remove'}", "A1 B2 X3 C4 A5 B6 C7", "3", "[5, 6, 7]", "[1, 2, 4]"),
@@ -79,24 +82,50 @@ async fn each_option_decides() {
         // The window of the earlier entry has closed, but the later one is asked.
         ("{excluded: 'X', on_excluded: 'remove'}", "A1 A5 B6 X12", "0", "[]", "[2, 3]"),
         ("{order: 'any', excluded: 'X', on_excluded: 'remove'}", "A1 A5 B6 X12", "0", "[]", "[2, 3]"),
-        ("{order: 'any', excluded: 'X', on_excluded: 'remove'}", "A1 A5 C6 X16", "2", "[2, , 3]", "[2]"),
-        ("{excluded: 'X', on_excluded: 'remove'}", "A1 X12", "1", "[1]", "[1]"),
+        ("{order: 'any', excluded: 'X', on_excluded: 'remove'}", "A1 A5 C6 X16", "2", "[2, , 3]", "[1]"),
         ("{optional: [2]}", "A1 C2", "3", "[1, , 2]", "[1]"),
-        ("{optional: [2]}", "A1 B2 C3", "3", "[1, 2, 3]", "[1, 2, 3]"),
-        ("{optional: [2, 3]}", "A1 B2", "2", "[1, 2]", "[1, 2]"),
+        ("{optional: [2]}", "A1 B2 A3 C4", "3", "[3, , 4]", "[1, 2, 4]"),
+        ("{optional: [2, 3]}", "A1 C2", "3", "[1, , 2]", "[1]"),
         ("{hold: channels}", "A1@web B2@app B3@web C4@app", "2", "[1, 3]", "[1, 3, 4]"),
         ("{hold: channels}", "A1@web A2 B3", "1", "[1]", "[2, 3]"),
+        (
+            "{hold: [map([channels[1]], [1]), map([channels[2]], [1]), map([channels[3]], [1])]}",
+            "A1@web B2@app B3@web",
+            "2",
+            "[1, 3]",
+            "[1, 2]",
+        ),
         ("{hold: channels, entry: 'first'}", "A1@web A2@app B3@app", "1", "[1]", "[2, 3]"),
         ("{hold: touchpoints, order: 'any'}", "AB1 B2 AB3", "2", "[1, 3]", "[1, 2]"),
         ("{mode: 'strict_order'}", "A1 X2 B3 C4", "1", "[1]", "[1, 3, 4]"),
         ("{mode: 'strict_order', among: ['Y']}", "A1 X2 B3 Y4 C5", "2", "[1, 3]", "[1, 3, 5]"),
         ("'mixpanel'", "A1 A2 B3 C4", "3", "[1, 3, 4]", "[2, 3, 4]"),
-        ("{mode: null, entry: null, hold: null}", "A1 A2 B3 C4", "3", "[2, 3, 4]", "[2, 3, 4]"),
     ] {
+        assert_ne!(positions, without, "{journey} {options}: the option has to decide");
         let [level, chain, attempts] = abc(journey, options).await;
         assert_eq!((level.as_str(), chain.as_str()), (furthest, positions), "{journey} {options}");
         assert_eq!(attempts.contains(&format!("step_positions: {positions},")), furthest != "0", "{journey} {options}");
         assert_eq!(abc(journey, "").await[1], without, "{journey}");
+    }
+}
+
+#[tokio::test]
+async fn an_option_that_nothing_falls_under_changes_nothing() {
+    for (options, journey, positions) in [
+        ("{order: 'next'}", "A1 X2 A3 B4 C5", "[3, 4, 5]"),
+        ("{order: 'next', among: ['Y']}", "A1 X2 B3 C4", "[1, 3, 4]"),
+        ("{order: ['eventually', 'any', 'any']}", "AB1 AB2 C3", "[1, 2, 3]"),
+        ("{entry: 'last'}", "A1 A2 B3 C4", "[2, 3, 4]"),
+        ("{excluded: 'X'}", "A1 X2 A3 B4 C5", "[3, 4, 5]"),
+        ("{excluded: 'web:X'}", "A1 X2@store B3 C4", "[1, 3, 4]"),
+        ("{excluded: 'X', on_excluded: 'remove'}", "A1 X12", "[1]"),
+        ("{optional: [2]}", "A1 B2 C3", "[1, 2, 3]"),
+        ("{optional: [2, 3]}", "A1 B2", "[1, 2]"),
+        ("{optional: []}", "A1 C2", "[1]"),
+        ("{mode: null, entry: null, hold: null}", "A1 A2 B3 C4", "[2, 3, 4]"),
+    ] {
+        let with = abc(journey, options).await;
+        assert_eq!((with[1].as_str(), &with), (positions, &abc(journey, "").await), "{journey} {options}");
     }
 }
 
@@ -304,12 +333,27 @@ async fn options_are_constants_and_what_is_held_a_column() {
 async fn options_of_a_prepared_statement_are_known_when_it_is_bound() {
     let ctx = SessionContext::new();
     register_all(&ctx);
-    let prepare = "prepare funnel(varchar) as select journey_funnel([timestamp '2026-01-01', timestamp '2026-01-02'], \
-                   ['A', 'B'], ['web', 'web'], ['A', 'B'], interval '1 hour', {entry: $1})";
-    ctx.sql(prepare).await.unwrap().collect().await.unwrap();
-    assert!(ctx.sql("execute funnel('first')").await.unwrap().collect().await.is_ok());
+    let lists = lists("A1 A8 B12 C15");
+    let prepare = format!(
+        "prepare funnel(varchar) as select journey_funnel({lists}, ['A', 'B', 'C'], interval '10 seconds', {{entry: $1}})"
+    );
+    ctx.sql(&prepare).await.unwrap().collect().await.unwrap();
+    for (entry, furthest) in [("first", 1), ("last", 3)] {
+        let batches = ctx.sql(&format!("execute funnel('{entry}')")).await.unwrap().collect().await.unwrap();
+        assert_eq!(batches[0].column(0).as_primitive::<Int32Type>().values(), &[furthest], "{entry}");
+    }
     let wrong = async { ctx.sql("execute funnel('second')").await?.collect().await };
     assert!(wrong.await.unwrap_err().to_string().contains("entry: expected 'last', 'first' or 'every', got 'second'"));
+}
+
+#[test]
+fn what_is_held_can_be_compared() {
+    for element in [DataType::Utf8View, DataType::Float64, list_type(DataType::Int32)] {
+        assert_eq!(check_hold(&list_type(element)), Ok(()));
+    }
+    let of_lists = DataType::Dictionary(Box::new(DataType::Int32), Box::new(list_type(DataType::Int32)));
+    let error = check_hold(&list_type(of_lists)).unwrap_err();
+    assert!(error.starts_with("hold: expected a list of values that can be compared, got List(Dictionary("), "{error}");
 }
 
 /// Plans a query without running it.
@@ -340,7 +384,10 @@ async fn wrong_options_are_errors_of_planning() {
         ("{order: ['eventually', null, 'next']}", "order: element 2 is null; expected a text"),
         ("{min_gaps: [null, 1]}", "min_gaps: expected one element per step, 3, got 2"),
         ("{min_gaps: [1, 1, 1]}", "min_gaps: step 1 has no step before it; write null for it"),
-        ("{max_gaps: interval '1 day'}", "max_gaps: expected a list of intervals or whole microseconds, got Interval"),
+        (
+            "{max_gaps: interval '1 day'}",
+            "max_gaps: expected a list of intervals or whole microseconds, got Interval(MonthDayNano); write one per step, null for step 1",
+        ),
         (
             "{max_gaps: [null, 1.5, null]}",
             "max_gaps: expected a list of intervals or whole microseconds, got List(Float64)",
@@ -349,9 +396,16 @@ async fn wrong_options_are_errors_of_planning() {
         ("{max_gaps: [null, interval '1 month', null]}", "max_gaps: an interval of months has no fixed length"),
         (
             "{min_gaps: [null, 2, null], max_gaps: [null, 1, null]}",
-            "step 2 cannot match: its min_gaps, 2 microseconds, is above",
+            "step 2 cannot match: its min_gaps, 0.000002 seconds, is above its max_gaps, 0.000001 seconds",
         ),
-        ("{min_gaps: [null, 6000000, 6000000]}", "step 3 cannot match: by min_gaps it comes 12000000 microseconds"),
+        (
+            "{min_gaps: [null, 6000000, 6500000]}",
+            "step 3 cannot match: by min_gaps it comes 12.5 seconds after step 1 at the earliest, and the window is 10 seconds",
+        ),
+        ("{min_gaps: []}", "min_gaps: expected one element per step, 3, got 0"),
+        ("{max_gaps: []}", "max_gaps: expected one element per step, 3, got 0"),
+        ("{order: []}", "order: expected one element per step, 3, got 0"),
+        ("{excluded: []}", "excluded: expected 2 elements, one from each of 3 steps to the next, got 0"),
         ("{excluded: ['X']}", "excluded: expected 2 elements, one from each of 3 steps to the next, got 1"),
         ("{excluded: 'B'}", "excluded: 'B' holds all that step 2 asks for"),
         ("{excluded: ['X', '*']}", "excluded: '*' holds all that step 2 asks for"),
@@ -363,12 +417,22 @@ async fn wrong_options_are_errors_of_planning() {
         ("{optional: [1]}", "optional: step 1 is how a funnel is entered"),
         ("{optional: [4]}", "optional: expected numbers from 2 to 3, got 4"),
         ("{optional: [2, null]}", "optional: expected step numbers, got a null among them"),
+        ("{among: 'X'}", "among: expected a list of texts, got Utf8; write ['X']"),
+        ("{among: 'X''s'}", "among: expected a list of texts, got Utf8; write ['X''s']"),
         ("{hold: 'web'}", "hold: expected a list parallel to times, got Utf8"),
         ("{among: ['X']}", "among tells which touches stand between two steps"),
         ("{mode: 'strict_once', among: ['X']}", "among tells which touches stand between two steps"),
         ("{order: 'next', among: ['X', '']}", "among: an element ('') has an empty alternative"),
         ("{mode: 'strict_order', entry: 'first'}", "a mode stands alone, or with among, and entry is given"),
         ("{mode: 'strict_order', hold: channels}", "a mode stands alone, or with among, and hold is given"),
+        ("{mode: 'strict_order'}, channels", "a mode stands alone, or with among, and hold is given"),
+        ("{hold: channels, hold: channels}", "hold is given twice; leave one out"),
+        ("{hold: ['web'], hold: channels}", "hold is given twice; leave one out"),
+        ("{hold: ['web'], hold: ['web']}", "hold is given twice; leave one out"),
+        ("{hold: ['web']}, channels", "hold is given twice; leave one out"),
+        ("{hold: channels}, channels", "hold is given twice; leave one out"),
+        ("{order: ['eventually', 'any', 'eventually']}", "order: 'any' needs a neighbour of its kind"),
+        ("{order: ['any', 'eventually', 'any']}", "order: 'any' needs a neighbour of its kind"),
         ("{order: ['any', 'any', 'next']}", "does not go with order 'next'"),
         ("{order: 'any', max_gaps: [null, 1, null]}", "does not go with min_gaps and max_gaps"),
         ("{order: 'any', optional: [2]}", "does not go with optional steps"),
