@@ -16,7 +16,7 @@
 
 use super::chain::MOST_STEPS;
 use super::options::{Entry, Order};
-use super::search::{Reached, View, gap};
+use super::search::{Reached, View, gap, take_step};
 use super::terms::Terms;
 use super::touches::Touch;
 
@@ -117,6 +117,7 @@ impl Ordered {
             if self.furthest == self.levels.len() {
                 return number;
             }
+            take_step();
             let touch = view.touches[number as usize];
             if gap(entered, touch) > view.window {
                 return number;
@@ -168,6 +169,7 @@ impl Ordered {
     /// Takes the next touch. Returns whether it serves a step of a chain.
     #[inline]
     fn touch(&mut self, view: View<'_>, number: u32, may_enter: bool) -> bool {
+        take_step();
         let mut steps = view.touches[number as usize].steps & self.open;
         let mut is_served = false;
         // From the last, so that it serves a chain once.
@@ -201,6 +203,7 @@ impl Ordered {
         let touch = view.touches[number as usize];
         let mut best: Option<(u32, u32)> = None;
         for edge in &mut self.edges[step] {
+            take_step();
             let level = &self.levels[edge.from];
             let found = match edge.order {
                 Order::Next => edge.neighbour(&self.nodes, level, view, touch),
@@ -271,8 +274,10 @@ impl Edge {
         while let Some(node) = level.get(self.admitted)
             && self.min_gap.is_none_or(|least| gap(touch_of(*node), touch) >= least)
         {
+            take_step();
             let entry = nodes[*node as usize].entry;
             while let Some(last) = self.queue[self.head..].last() {
+                take_step();
                 let of_last = nodes[*last as usize].entry;
                 if of_last > entry || (of_last == entry && prefers_earlier) {
                     break;
@@ -284,6 +289,7 @@ impl Edge {
         }
         let excluded_at = self.last_excluded(view, touch.position);
         while let Some(node) = self.queue.get(self.head) {
+            take_step();
             let before = touch_of(*node);
             let is_over = self.max_gap.is_some_and(|most| gap(before, touch) > most)
                 || excluded_at.is_some_and(|excluded| excluded > before.position);

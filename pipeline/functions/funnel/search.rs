@@ -38,6 +38,13 @@ pub(super) fn gap(from: Touch, to: Touch) -> i64 {
     to.time.saturating_sub(from.time)
 }
 
+/// A step of the work, which tests count.
+#[inline]
+pub(super) fn take_step() {
+    #[cfg(test)]
+    tests::STEPS_TAKEN.set(tests::STEPS_TAKEN.get() + 1);
+}
+
 #[derive(Debug)]
 enum Chains {
     Ordered(Ordered),
@@ -240,9 +247,15 @@ impl Search {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
     use crate::functions::funnel::options::{Excluded, Options, Order, Orders};
     use crate::functions::funnel::steps::Steps;
+
+    thread_local! {
+        pub(super) static STEPS_TAKEN: Cell<usize> = const { Cell::new(0) };
+    }
 
     /// The time of a touch, the steps that it matches, the value that it holds.
     type Told = (i64, u32, u32);
@@ -263,7 +276,9 @@ mod tests {
 
     #[test]
     fn a_long_journey_is_not_quadratic() {
-        const COUNT: i64 = 200_000;
+        const COUNT: i64 = 20_000;
+        /// Per touch; the journey has three steps.
+        const MOST_STEPS_TAKEN: usize = 8;
         let excluded = || Excluded::Everywhere("x".to_owned());
         let gaps = |gap: i64| vec![None, Some(gap), Some(gap)];
         let cases = [
@@ -297,7 +312,10 @@ mod tests {
         for options in cases {
             for journey in journeys {
                 let touches: Vec<Told> = (0..COUNT).map(journey).collect();
+                STEPS_TAKEN.set(0);
                 let (furthest, attempts) = outcome(&options, 3, i64::MAX, &touches);
+                let taken = STEPS_TAKEN.get() / COUNT as usize;
+                assert!((1..=MOST_STEPS_TAKEN).contains(&taken), "{taken} steps per touch: {options:?}");
                 let is_removed = options.on_excluded == OnExcluded::Remove && attempts == 0;
                 assert!(furthest > 0 || is_removed, "{options:?}");
             }

@@ -12,7 +12,7 @@
 use std::cmp::Reverse;
 
 use super::chain::MOST_STEPS;
-use super::search::{Reached, View, gap};
+use super::search::{Reached, View, gap, take_step};
 use super::terms::Terms;
 use super::touches::{Touch, bits};
 
@@ -144,6 +144,7 @@ impl Unordered {
         let (mut waiting, mut end) = self.runs[0];
         let mut found = Some(entry);
         while let Some(number) = found {
+            take_step();
             let touch = view.touches[number as usize];
             let step = (touch.steps & waiting).trailing_zeros() as usize;
             show(step, number);
@@ -177,6 +178,7 @@ impl Unordered {
 /// The first place after a touch of one of some steps.
 fn next_place(places: &[Vec<u32>], after: u32, steps: u32) -> Option<u32> {
     let next = |step: usize| {
+        take_step();
         let places = &places[step];
         places.get(places.partition_point(|place| *place <= after)).copied()
     };
@@ -190,7 +192,10 @@ fn next_touch(view: View<'_>, entry: u32) -> impl Fn(u32, u32, u32) -> Option<u3
         let later = (after + 1..).zip(&view.touches[after as usize + 1..]);
         let mut in_reach =
             later.take_while(|(_, touch)| touch.position <= last_position && gap(entered, **touch) <= view.window);
-        let is_next = |touch: &Touch| touch.steps & steps != 0 && touch.held == entered.held;
+        let is_next = |touch: &Touch| {
+            take_step();
+            touch.steps & steps != 0 && touch.held == entered.held
+        };
         in_reach.find(|(_, touch)| is_next(touch)).map(|(number, _)| number)
     }
 }
