@@ -221,10 +221,13 @@ impl Lists {
     }
 }
 
-/// Timestamps of any unit as microseconds.
+/// Timestamps of any unit as microseconds. The time zone, a matter of display, stays.
 pub(crate) fn to_times(function: &str, array: &ArrayRef) -> Result<TimestampMicrosecondArray> {
     match array.data_type() {
-        DataType::Timestamp(..) => Ok(to_moments(function, array)?.reinterpret_cast::<TimestampMicrosecondType>()),
+        DataType::Timestamp(_, zone) => {
+            let times = to_moments(function, array)?.reinterpret_cast::<TimestampMicrosecondType>();
+            Ok(times.with_timezone_opt(zone.clone()))
+        }
         other => exec_err!("{function}: expected timestamps, got {other}"),
     }
 }

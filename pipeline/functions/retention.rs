@@ -408,7 +408,7 @@ mod tests {
 
     #[tokio::test]
     async fn distinct_changes_nothing() {
-        for arguments in ["a", "a, a", "a, b, c"] {
+        for arguments in ["a, a", "a, b", "a, b, c"] {
             let met = "(values (true, false, true), (true, true, null), (true, true, null)) as met(a, b, c)";
             let plain = rows_of(&format!("select retention({arguments}) from {met}")).await;
             assert_eq!(

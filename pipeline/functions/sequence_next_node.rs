@@ -266,6 +266,9 @@ mod tests {
             for time in ["Int8", "UInt64", "Date32", "Date64", "Timestamp(s)", "Timestamp(ns, \"+02:00\")"] {
                 let time = match time {
                     "Date64" => "arrow_cast(arrow_cast(second, 'Date32'), 'Date64')".to_owned(),
+                    other if other.contains("ns") => {
+                        format!("arrow_cast(arrow_cast(second, 'Timestamp(s)'), '{other}')")
+                    }
                     other => format!("arrow_cast(second, '{other}')"),
                 };
                 let arguments =
