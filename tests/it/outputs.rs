@@ -29,14 +29,13 @@ fn assert_same(ours: &[String], theirs: &Value, columns: &[String], place: &str)
 
 #[test]
 fn every_mart_and_table_opens_in_the_tools_of_its_readers() {
+    let Some(python) = python("tests/outputs/requirements.txt") else {
+        return;
+    };
     let house = House::of_sample("odd-cases");
     house.succeed(&["run"]);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/outputs/open_elsewhere.py");
-    let output = Command::new(python("tests/outputs/requirements.txt"))
-        .arg(script)
-        .arg(house.path().join("lake"))
-        .output()
-        .unwrap();
+    let output = Command::new(python).arg(script).arg(house.path().join("lake")).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let seen: Value = serde_json::from_slice(&output.stdout).unwrap();
 
