@@ -292,7 +292,7 @@ fn asked() -> impl Strategy<Value = Asked> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(6000))]
+    #![proptest_config(ProptestConfig::with_cases(40000))]
 
     #[test]
     fn options_agree_with_trying_every_chain(asked in asked(), journeys in prop::collection::vec(touches(), 1..=4)) {
