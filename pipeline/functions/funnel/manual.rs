@@ -106,8 +106,8 @@ const FUNNEL: Manual = Manual {
 
 const OPTIONS: &str = "each may be left out.\n\
     - `order`: a text for all steps (`next` from the second on), or a list of one per step. `eventually`: after the step \
-    before. `next`: and no other touch that takes part between the two. `any`: neighbouring steps of this kind are a run; a \
-    touch is put in the first step of the run that it matches and that is not served, and the step after the run waits \
+    before. `next`: and no other touch that takes part between the two. `any`: neighbouring steps of this kind, two \
+    at least, are a run; a touch is put in the first step of the run that it matches and that is not served, and the step after the run waits \
     for all of it. With `any` each entry has one chain, which takes every touch that it can; a run that begins with \
     step 1 is entered by any of its steps; of a run served in part each step counts one.\n\
     - `entry`: which touches begin chains. `last`: all. `first`: only the first that matches step 1 (and holds a value). \
@@ -126,7 +126,8 @@ const OPTIONS: &str = "each may be left out.\n\
     removed: 0, and no attempts.\n\
     - `optional`: numbers of steps that a chain may skip; never 1.\n\
     - `hold`: a list parallel to `times`, of any type, a column: all touches of a chain hold the value of its first. A \
-    touch whose value is null serves no step; it may still be what stands between two others.\n\
+    touch whose value is null serves no step; it may still be what stands between two others. Maps whose keys stand in \
+    another order differ.\n\
     - `among`: list of texts in the syntax of a step: the touches that take part besides those that match a step, and so \
     stand between two steps of order `next` (or a mode of that kind). All by default.\n\
     - `mode`: as the text. It stands alone or with `among`.";
