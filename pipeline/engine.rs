@@ -41,9 +41,14 @@ pub fn session(lake: &Lake, settings: &config::Engine) -> Result<SessionContext>
 /// Plans one query, read-only: SQL as DataFusion knows it, `match_recognize` as the standard spells it, and
 /// `show functions` with ours.
 pub async fn query(ctx: &SessionContext, sql: &str) -> Result<DataFrame> {
-    if let Some(functions) = functions::show_functions(ctx, sql)? {
+    let state = ctx.state();
+    let dialect = state.config().options().sql_parser.dialect;
+    let statement = state.sql_to_statement(&functions::standard_sql(sql), &dialect)?;
+    if let Some(functions) = functions::show_functions(ctx, &statement)? {
         return Ok(functions);
     }
+    let plan = state.statement_to_plan(statement).await?;
     let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    Ok(ctx.sql_with_options(&functions::standard_sql(sql), options).await?)
+    options.verify_plan(&plan)?;
+    Ok(ctx.execute_logical_plan(plan).await?)
 }

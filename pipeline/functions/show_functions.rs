@@ -2,7 +2,7 @@
 //!
 //! DataFusion's own plan of the statement joins the types of results, which it takes from signatures. Ours depend on
 //! the call, so that it would leave our functions out; and it knows no documentation of table functions. So the
-//! statement is answered here, before DataFusion sees it, from the same documentation as everything else.
+//! statement is answered here, before DataFusion plans it, from the same documentation as everything else.
 
 use std::sync::Arc;
 
@@ -11,14 +11,17 @@ use datafusion::common::Result;
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::{col, lit};
 use datafusion::prelude::DataFrame;
-use datafusion::sql::parser::{DFParser, Statement};
+use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{ShowStatementFilter, Statement as SqlStatement};
 
 use super::documentation::{Documented, known_to};
 
 /// Plans `show functions [like '…' | ilike '…']`; `None` for any other statement.
-pub fn show_functions(ctx: &SessionContext, sql: &str) -> Result<Option<DataFrame>> {
-    let Some(filter) = filter_of(sql) else {
+pub fn show_functions(ctx: &SessionContext, statement: &Statement) -> Result<Option<DataFrame>> {
+    let Statement::Statement(statement) = statement else {
+        return Ok(None);
+    };
+    let SqlStatement::ShowFunctions { filter } = statement.as_ref() else {
         return Ok(None);
     };
     let functions = known_to(&ctx.state());
@@ -34,52 +37,38 @@ pub fn show_functions(ctx: &SessionContext, sql: &str) -> Result<Option<DataFram
     let functions = ctx.read_batch(table)?;
     let functions = match filter {
         None => functions,
-        Some(ShowStatementFilter::Like(pattern)) => functions.filter(col("function_name").like(lit(pattern)))?,
-        Some(ShowStatementFilter::ILike(pattern)) => functions.filter(col("function_name").ilike(lit(pattern)))?,
+        Some(ShowStatementFilter::Like(pattern)) => {
+            functions.filter(col("function_name").like(lit(pattern.as_str())))?
+        }
+        Some(ShowStatementFilter::ILike(pattern)) => {
+            functions.filter(col("function_name").ilike(lit(pattern.as_str())))?
+        }
         // DataFusion says what it does not know.
         Some(_) => return Ok(None),
     };
     Ok(Some(functions.sort_by(vec![col("function_name"), col("function_type")])?))
 }
 
-/// The filter, if any, of a `show functions`; `None` for any other statement.
-fn filter_of(sql: &str) -> Option<Option<ShowStatementFilter>> {
-    if !without_comments(sql).get(..4)?.eq_ignore_ascii_case("show") {
-        return None;
-    }
-    let mut statements = DFParser::parse_sql(sql).ok()?;
-    match (statements.pop_front(), statements.is_empty()) {
-        (Some(Statement::Statement(statement)), true) => match *statement {
-            SqlStatement::ShowFunctions { filter } => Some(filter),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// A statement from its first word on.
-fn without_comments(sql: &str) -> &str {
-    let sql = sql.trim_start();
-    let rest = match sql.strip_prefix("--") {
-        Some(comment) => comment.split_once('\n').map(|(_, rest)| rest),
-        None => sql.strip_prefix("/*").and_then(|comment| comment.split_once("*/")).map(|(_, rest)| rest),
-    };
-    rest.map_or(sql, without_comments)
-}
-
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::array::AsArray;
+    use datafusion::config::Dialect;
 
     use super::*;
     use crate::functions::{documented, register_all};
+
+    /// What is shown for a text; nothing also where it is no statement.
+    fn show(ctx: &SessionContext, sql: &str) -> Option<DataFrame> {
+        let statement = ctx.state().sql_to_statement(sql, &Dialect::Generic).ok()?;
+        show_functions(ctx, &statement).unwrap()
+    }
 
     /// Name, kind and description of what a statement shows.
     async fn shown(sql: &str) -> Vec<(String, String, String)> {
         let ctx = SessionContext::new();
         register_all(&ctx);
         let mut rows = vec![];
-        for batch in show_functions(&ctx, sql).unwrap().unwrap().collect().await.unwrap() {
+        for batch in show(&ctx, sql).unwrap().collect().await.unwrap() {
             let text =
                 |column: &str, row| batch.column_by_name(column).unwrap().as_string::<i32>().value(row).to_owned();
             let row = |row| (text("function_name", row), text("function_type", row), text("description", row));
@@ -132,7 +121,7 @@ mod tests {
             "-- show",
             "/* show",
         ] {
-            assert!(show_functions(&ctx, sql).unwrap().is_none(), "{sql}");
+            assert!(show(&ctx, sql).is_none(), "{sql}");
         }
     }
 }
