@@ -1,7 +1,14 @@
 //! Rows of many groups in the order in which they arrive, and the way out: group after group.
 
-use datafusion::common::Result;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, ListArray, StructArray};
+use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
+use datafusion::arrow::datatypes::Fields;
+use datafusion::common::{Result, resources_err};
 use datafusion::logical_expr::EmitTo;
+
+use super::arguments::item_field;
 
 /// What is kept of a row, of a fixed size.
 pub(super) trait Row: Copy + Default {
@@ -141,8 +148,24 @@ impl<R> Taken<R> {
     }
 }
 
+/// Columns of rows as a state: a list of records per group, from where each group ends.
+pub(super) fn lists_of_groups(
+    function: &str,
+    fields: Fields,
+    columns: Vec<ArrayRef>,
+    ends: &[usize],
+) -> Result<ArrayRef> {
+    let records = StructArray::try_new(fields, columns, None)?;
+    if i32::try_from(records.len()).is_err() {
+        return resources_err!("{function}: more than 2 billion rows in one state; raise target_partitions");
+    }
+    let offsets: Vec<i32> = std::iter::once(0).chain(ends.iter().map(|end| *end as i32)).collect();
+    let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+    Ok(Arc::new(ListArray::try_new(item_field(records.data_type().clone()), offsets, Arc::new(records), None)?))
+}
+
 /// Where each of the first groups ends, if their rows were laid one after another.
-fn ends_of_groups<R: Row>(rows: &[R], groups: usize) -> Vec<usize> {
+pub(super) fn ends_of_groups<R: Row>(rows: &[R], groups: usize) -> Vec<usize> {
     let mut ends = vec![0; groups];
     for row in rows {
         if let Some(count) = ends.get_mut(row.group() as usize) {

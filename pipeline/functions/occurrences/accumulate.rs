@@ -4,17 +4,15 @@ use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, StructArray, UInt32Array,
-};
-use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
+use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use datafusion::arrow::datatypes::{Int64Type, UInt32Type};
-use datafusion::common::{Result, resources_err};
+use datafusion::common::Result;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 
-use super::super::arguments::{Lists, item_field, to_booleans};
+use super::super::arguments::{Lists, to_booleans};
 use super::super::conditions::true_values;
-use super::super::grouped_rows::{GroupedRows, Taken};
+use super::super::grouped_rows::{GroupedRows, Taken, ends_of_groups, lists_of_groups};
 use super::super::moments::to_moments;
 use super::super::single_group::FirstGroup;
 use super::{GroupFunction, Occurrence, sort, state_row_fields};
@@ -64,20 +62,12 @@ impl<F: GroupFunction> Occurrences<F> {
         Ok(Batch { times: times.values().clone(), selected: selected.map(NullBuffer::into_inner) })
     }
 
-    /// Rows as a state: a list per group.
-    fn to_state(&self, times: Vec<i64>, conditions: Vec<u32>, ends: &[usize]) -> Result<ArrayRef> {
-        if i32::try_from(times.len()).is_err() {
-            return resources_err!(
-                "{}: more than 2 billion rows in one state; raise target_partitions",
-                self.function.name()
-            );
-        }
-        let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(times)), Arc::new(UInt32Array::from(conditions))];
-        let rows = StructArray::try_new(state_row_fields(), columns, None)?;
-        let offsets: Vec<i32> = std::iter::once(0).chain(ends.iter().map(|end| *end as i32)).collect();
-        let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
-        let item = item_field(rows.data_type().clone());
-        Ok(Arc::new(ListArray::try_new(item, offsets, Arc::new(rows), None)?))
+    /// Rows as a state, where each group ends at one of `ends`.
+    fn to_state(&self, rows: &[Occurrence], ends: &[usize]) -> Result<Vec<ArrayRef>> {
+        let times = Int64Array::from_iter_values(rows.iter().map(|row| row.time));
+        let conditions = UInt32Array::from_iter_values(rows.iter().map(|row| row.conditions));
+        let columns: Vec<ArrayRef> = vec![Arc::new(times), Arc::new(conditions)];
+        Ok(vec![lists_of_groups(self.function.name(), state_row_fields(), columns, ends)?])
     }
 }
 
@@ -159,9 +149,7 @@ impl<F: GroupFunction> GroupsAccumulator for Occurrences<F> {
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
         let Taken { rows, ends } = self.rows.take(emit_to);
-        let times = rows.iter().map(|row| row.time).collect();
-        let conditions = rows.iter().map(|row| row.conditions).collect();
-        Ok(vec![self.to_state(times, conditions, &ends)?])
+        self.to_state(&rows, &ends)
     }
 
     /// Each row becomes a state of one row, or of none when it does not count.
@@ -173,18 +161,7 @@ impl<F: GroupFunction> GroupsAccumulator for Occurrences<F> {
         let mut rows = vec![Occurrence::new(0, 0, 0); row_count];
         let written = write_rows(&mut rows, &batch, &conditions, 0..row_count, self.function.keeps_unmatched());
         rows.truncate(written);
-        let mut ends = vec![0; row_count];
-        for row in &rows {
-            ends[row.group as usize] = 1;
-        }
-        let mut end = 0;
-        for count in &mut ends {
-            end += *count;
-            *count = end;
-        }
-        let times = rows.iter().map(|row| row.time).collect();
-        let conditions = rows.iter().map(|row| row.conditions).collect();
-        Ok(vec![self.to_state(times, conditions, &ends)?])
+        self.to_state(&rows, &ends_of_groups(&rows, row_count))
     }
 
     fn size(&self) -> usize {

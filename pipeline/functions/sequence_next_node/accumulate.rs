@@ -7,19 +7,19 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, LargeStringBuilder, ListArray, StringViewArray,
-    StringViewBuilder, StructArray, UInt32Array, UInt64Array,
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, LargeStringBuilder, StringViewArray, StringViewBuilder,
+    UInt32Array, UInt64Array,
 };
-use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use datafusion::arrow::datatypes::{DataType, Fields, Int64Type, UInt32Type, UInt64Type};
-use datafusion::common::{Result, resources_err};
+use datafusion::common::Result;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use hashbrown::HashMap;
 
-use super::super::arguments::{Lists, item_field, to_booleans};
+use super::super::arguments::{Lists, to_booleans};
 use super::super::conditions::true_values;
 use super::super::elements::{Names, record_fields};
-use super::super::grouped_rows::Taken;
+use super::super::grouped_rows::{Taken, ends_of_groups, lists_of_groups};
 use super::super::moments::to_moments;
 use super::super::single_group::FirstGroup;
 use super::NAME;
@@ -104,17 +104,6 @@ impl Batch {
     }
 }
 
-/// A list per group, from where each ends.
-fn list_of(fields: Fields, columns: Vec<ArrayRef>, ends: &[usize]) -> Result<ArrayRef> {
-    let records = StructArray::try_new(fields, columns, None)?;
-    if i32::try_from(records.len()).is_err() {
-        return resources_err!("{NAME}: more than 2 billion rows in one state; raise target_partitions");
-    }
-    let offsets: Vec<i32> = std::iter::once(0).chain(ends.iter().map(|end| *end as i32)).collect();
-    let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
-    Ok(Arc::new(ListArray::try_new(item_field(records.data_type().clone()), offsets, Arc::new(records), None)?))
-}
-
 /// Rows as a state, where each group ends at one of `ends`.
 fn to_state(rows: &[Node], ends: &[usize], kinds: &Kinds) -> Result<Vec<ArrayRef>> {
     const UNUSED: u32 = u32::MAX;
@@ -142,8 +131,13 @@ fn to_state(rows: &[Node], ends: &[usize], kinds: &Kinds) -> Result<Vec<ArrayRef
     }
     let times = Int64Array::from_iter_values(rows.iter().map(|row| row.time));
     Ok(vec![
-        list_of(kind_fields(), vec![Arc::new(values.finish()), Arc::new(UInt64Array::from(met))], &kind_ends)?,
-        list_of(row_fields(), vec![Arc::new(times), Arc::new(UInt32Array::from(kinds_of_rows))], ends)?,
+        lists_of_groups(
+            NAME,
+            kind_fields(),
+            vec![Arc::new(values.finish()), Arc::new(UInt64Array::from(met))],
+            &kind_ends,
+        )?,
+        lists_of_groups(NAME, row_fields(), vec![Arc::new(times), Arc::new(UInt32Array::from(kinds_of_rows))], ends)?,
     ])
 }
 
@@ -230,12 +224,7 @@ impl GroupsAccumulator for NextNodes {
         let (mut rows, mut kinds) = (Vec::with_capacity(batch.met.len()), Kinds::default());
         // The number of the row stands where its group would.
         batch.for_each(&mut kinds, |row| row as u32, |node| rows.push(node))?;
-        let mut end = 0;
-        let ends = (0..batch.met.len()).map(|row| {
-            end += usize::from(rows.get(end).is_some_and(|node: &Node| node.group as usize == row));
-            end
-        });
-        to_state(&rows, &ends.collect::<Vec<_>>(), &kinds)
+        to_state(&rows, &ends_of_groups(&rows, batch.met.len()), &kinds)
     }
 
     fn size(&self) -> usize {
