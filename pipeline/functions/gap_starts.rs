@@ -9,9 +9,9 @@ use datafusion::logical_expr::{
 };
 
 use super::arguments::{coerce_times, expect_count, list_type};
-use super::documentation::{Example, Manual, Section};
+use super::documentation::{Example, Manual};
 use super::moments::coerce_span;
-use super::starts::Starts;
+use super::starts::{RUNS, Starts};
 
 /// The function `gap_starts`.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -51,19 +51,9 @@ impl ScalarUDFImpl for GapStarts {
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
             Manual {
-                section: Section::Journeys,
                 syntax: &["gap_starts(times, gap)"],
                 summary: "Marks the elements of an ascending list of times that start a run: the first, and each that \
                           comes more than a gap after the one before it.",
-                details: "",
-                arguments: &[
-                    ("times", "List of timestamps of any unit, ascending; that is not checked."),
-                    (
-                        "gap",
-                        "How long a run may rest, an interval, a duration, text such as `'30 minutes'` or whole \
-                         microseconds; a constant or a column. A rest of exactly this length does not end it.",
-                    ),
-                ],
                 example: Example {
                     query: "
                         select gap_starts(
@@ -74,14 +64,8 @@ impl ScalarUDFImpl for GapStarts {
                     rows: &["starts", "[true, false, true]"],
                 },
                 returns: "list of booleans, parallel to the times.",
-                parts: &[],
-                nulls: "null when either argument is; a null among the times is an error.",
-                order: "that of the list.",
-                ties: "elements of equal time belong to one run.",
                 memory: "a bit per element.",
-                errors: "a null among the times, a negative gap, an interval of months; other types, at planning.",
-                source: "our own; the rule of `sessionize` of DuckDB's `behavioral`, over a list.",
-                differs: &[],
+                ..RUNS
             }
             .document()
         });

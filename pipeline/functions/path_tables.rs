@@ -21,6 +21,10 @@ use super::documentation::{Example, Manual};
 use super::markov::{self, MarkovRemoval};
 use super::shapley::{self, Shapley};
 
+/// The first argument of either function, for SQL users.
+const QUERY: (&str, &str) =
+    ("query", "A query in parentheses; its columns are, in order, path, conversions, nulls and perhaps value.");
+
 /// A function over a table of paths, called in `from`.
 #[derive(Debug)]
 pub struct PathTable {
@@ -82,11 +86,7 @@ pub fn path_tables() -> &'static [PathTable] {
                     summary: "Returns a row per channel of a table of paths: its exact Markov removal effect and its \
                               share of the conversions, as `markov_removal` computes them.",
                     arguments: &[
-                        (
-                            "query",
-                            "A query in parentheses; its columns are, in order, path, conversions, nulls and perhaps \
-                             value.",
-                        ),
+                        QUERY,
                         ("order", "Whole number from 1 to 4, a constant: how many touches say where a walk goes next."),
                     ],
                     example: Example {
@@ -120,11 +120,7 @@ pub fn path_tables() -> &'static [PathTable] {
                     summary: "Returns a row per channel of a table of paths: its Shapley value and what it is \
                               credited with, as `shapley` computes them.",
                     arguments: &[
-                        (
-                            "query",
-                            "A query in parentheses; its columns are, in order, path, conversions, nulls and perhaps \
-                             value.",
-                        ),
+                        QUERY,
                         ("game", "Text, a constant: what a coalition is worth, `'conversions'` or `'rate'`."),
                     ],
                     example: Example {

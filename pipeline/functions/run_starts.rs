@@ -11,9 +11,9 @@ use datafusion::logical_expr::{
 };
 
 use super::arguments::{coerce_times, element_type, expect_count, item_field, list_type};
-use super::documentation::{Example, Manual, Section};
+use super::documentation::{Example, Manual};
 use super::moments::coerce_span;
-use super::starts::Starts;
+use super::starts::{RUNS, Starts};
 
 /// The function `run_starts`.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -58,19 +58,9 @@ impl ScalarUDFImpl for RunStarts {
     fn documentation(&self) -> Option<&Documentation> {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
             Manual {
-                section: Section::Journeys,
                 syntax: &["run_starts(times, gap)"],
                 summary: "Returns the times of an ascending list at which runs start: the first, and each that comes \
                           more than a gap after the one before it.",
-                details: "",
-                arguments: &[
-                    ("times", "List of timestamps of any unit, ascending; that is not checked."),
-                    (
-                        "gap",
-                        "How long a run may rest, an interval, a duration, text such as `'30 minutes'` or whole \
-                         microseconds; a constant or a column. A rest of exactly this length does not end it.",
-                    ),
-                ],
                 example: Example {
                     query: "
                         select run_starts(
@@ -82,14 +72,8 @@ impl ScalarUDFImpl for RunStarts {
                 },
                 returns: "list of timestamps in microseconds, with the time zone of the input, as many as there are \
                           runs; empty for an empty list.",
-                parts: &[],
-                nulls: "null when either argument is; a null among the times is an error.",
-                order: "that of the list.",
-                ties: "elements of equal time belong to one run.",
                 memory: "a bit per element and 8 bytes per run.",
-                errors: "a null among the times, a negative gap, an interval of months; other types, at planning.",
-                source: "our own; the rule of `sessionize` of DuckDB's `behavioral`, over a list.",
-                differs: &[],
+                ..RUNS
             }
             .document()
         });

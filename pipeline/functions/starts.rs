@@ -12,7 +12,34 @@ use datafusion::common::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 
 use super::arguments::{Lists, item_field, to_booleans, to_times};
+use super::documentation::{Example, Manual, Section};
 use super::moments::Spans;
+
+/// What `gap_starts` and `run_starts` tell their users alike.
+pub(super) const RUNS: Manual = Manual {
+    section: Section::Journeys,
+    syntax: &[],
+    summary: "",
+    details: "",
+    arguments: &[
+        ("times", "List of timestamps of any unit, ascending; that is not checked."),
+        (
+            "gap",
+            "How long a run may rest, an interval, a duration, text such as `'30 minutes'` or whole microseconds; a \
+             constant or a column. A rest of exactly this length does not end it.",
+        ),
+    ],
+    example: Example { query: "", rows: &[] },
+    returns: "",
+    parts: &[],
+    nulls: "null when either argument is; a null among the times is an error.",
+    order: "that of the list.",
+    ties: "elements of equal time belong to one run.",
+    memory: "",
+    errors: "a null among the times, a negative gap, an interval of months; other types, at planning.",
+    source: "our own; the rule of `sessionize` of DuckDB's `behavioral`, over a list.",
+    differs: &[],
+};
 
 /// Lists of times and, for each element, whether it starts a run.
 pub(crate) struct Starts {

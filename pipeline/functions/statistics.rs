@@ -29,6 +29,18 @@ use self::formulas::Proportion;
 /// How sure an interval is unless the call says otherwise.
 const DEFAULT_CONFIDENCE: f64 = 0.95;
 
+/// What SQL users read about two groups that are compared.
+const TWO_GROUPS: [(&str, &str); 4] = [
+    ("successes_a", "Number: how many of a succeeded, from 0 to trials_a."),
+    ("trials_a", "Number: how many of a there were."),
+    ("successes_b", "Number: how many of b succeeded, from 0 to trials_b."),
+    ("trials_b", "Number: how many of b there were."),
+];
+
+/// The same about a confidence.
+const ABOUT_CONFIDENCE: (&str, &str) =
+    ("confidence", "Number between 0 and 1: how sure the interval is; 0.95 when left out.");
+
 /// Coerces arguments that are numbers: `counts`, then perhaps a confidence.
 fn coerce_numbers(function: &str, types: &[DataType], names: &[&str], optional: usize) -> Result<Vec<DataType>> {
     if types.len() > names.len() || types.len() + optional < names.len() {

@@ -10,7 +10,9 @@ use datafusion::logical_expr::{
 
 use super::super::documentation::{Example, Manual, Section, Unlike};
 use super::formulas::difference_interval;
-use super::{CriticalValue, Numbers, Records, check_confidence, coerce_numbers, record_field};
+use super::{
+    ABOUT_CONFIDENCE, CriticalValue, Numbers, Records, TWO_GROUPS, check_confidence, coerce_numbers, record_field,
+};
 
 /// The function `difference_interval`.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -76,13 +78,7 @@ impl ScalarUDFImpl for DifferenceInterval {
                 summary: "Returns the difference of two rates and the differences that the data leave plausible: \
                           Newcombe's hybrid score interval.",
                 details: "",
-                arguments: &[
-                    ("successes_a", "Number: how many of a succeeded, from 0 to trials_a."),
-                    ("trials_a", "Number: how many of a there were."),
-                    ("successes_b", "Number: how many of b succeeded, from 0 to trials_b."),
-                    ("trials_b", "Number: how many of b there were."),
-                    ("confidence", "Number between 0 and 1: how sure the interval is; 0.95 when left out."),
-                ],
+                arguments: &[TWO_GROUPS[0], TWO_GROUPS[1], TWO_GROUPS[2], TWO_GROUPS[3], ABOUT_CONFIDENCE],
                 example: Example {
                     query: "
                         select round(lift['difference'], 4) as difference,

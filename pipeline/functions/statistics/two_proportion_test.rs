@@ -10,7 +10,7 @@ use datafusion::logical_expr::{
 
 use super::super::documentation::{Example, Manual, Section, Unlike};
 use super::formulas::two_proportion_test;
-use super::{Numbers, Records, coerce_numbers, record_field};
+use super::{Numbers, Records, TWO_GROUPS, coerce_numbers, record_field};
 
 /// The function `two_proportion_test`.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -68,12 +68,7 @@ impl ScalarUDFImpl for TwoProportionTest {
                 summary: "Tests whether two rates differ by more than chance: the z test with the pooled rate.",
                 details: "Like any normal approximation it wants about five expected successes and failures on each \
                           side.",
-                arguments: &[
-                    ("successes_a", "Number: how many of a succeeded, from 0 to trials_a."),
-                    ("trials_a", "Number: how many of a there were."),
-                    ("successes_b", "Number: how many of b succeeded, from 0 to trials_b."),
-                    ("trials_b", "Number: how many of b there were."),
-                ],
+                arguments: &TWO_GROUPS,
                 example: Example {
                     query: "
                         select round(test['difference'], 4) as difference,

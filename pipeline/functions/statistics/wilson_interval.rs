@@ -10,7 +10,7 @@ use datafusion::logical_expr::{
 
 use super::super::documentation::{Example, Manual, Section};
 use super::formulas::wilson_interval;
-use super::{CriticalValue, Numbers, Records, check_confidence, coerce_numbers, record_field};
+use super::{ABOUT_CONFIDENCE, CriticalValue, Numbers, Records, check_confidence, coerce_numbers, record_field};
 
 /// The function `wilson_interval`.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -75,7 +75,7 @@ impl ScalarUDFImpl for WilsonInterval {
                 arguments: &[
                     ("successes", "Number: how many succeeded, from 0 to the trials."),
                     ("trials", "Number: how many there were."),
-                    ("confidence", "Number between 0 and 1: how sure the interval is; 0.95 when left out."),
+                    ABOUT_CONFIDENCE,
                 ],
                 example: Example {
                     query: "
