@@ -9,6 +9,7 @@ of us. Every tool must see every column of the catalog, also the day that stands
 """
 
 import json
+import os
 import sys
 from decimal import Decimal
 from pathlib import Path
@@ -82,7 +83,10 @@ def main():
         tables[str(folder.relative_to(lake))] = of_arrow(pa.table(DeltaTable(str(folder)).to_pyarrow_table()))
     strays = [str(path) for path in (lake / "marts").rglob("*") if path.is_file() and path.suffix != ".parquet"]
     assert not strays, f"foreign files under marts/: {strays}"
-    print(json.dumps({"marts": marts, "tables": tables}))
+    print(json.dumps({"marts": marts, "tables": tables}), flush=True)
 
 
 main()
+# The libraries' threads are still there: a regular end of the interpreter now and then dies in their destructors, after all
+# is said.
+os._exit(0)
