@@ -9,6 +9,7 @@
 
 mod columns;
 mod combinations;
+mod components;
 mod identity_key;
 mod interner;
 mod links;
@@ -61,6 +62,8 @@ pub struct Resolution {
     collected: Collected,
     /// For each identifier the position of the earliest of its customer.
     customers: Vec<u32>,
+    /// For each identifier the position of the one with the smallest hash in its component.
+    components: Vec<u32>,
     refusals: Vec<Refusal>,
 }
 
@@ -73,6 +76,8 @@ pub struct ResolvedIdentifier<'a> {
     pub value: &'a str,
     /// The customer: position, in the order of [`Resolution::identifiers`], of its earliest identifier.
     pub customer: u32,
+    /// The component: position of the identifier with the smallest content hash that links lead to, followed or not.
+    pub component: u32,
     /// First `occurred_at`, in microseconds.
     pub first_seen: i64,
     /// Last `occurred_at`, in microseconds.
@@ -95,7 +100,8 @@ pub fn resolve(links: Links, rules: &Rules) -> Resolution {
     let ranks = ranks(&collected.kinds, &rules.priority);
     let caps = Caps { limits, ranks, max_links: rules.max_links, max_identifiers: rules.max_identifiers };
     let outcome = resolve::resolve(&collected.identifiers, &collected.links, &caps);
-    Resolution { collected, customers: outcome.customers, refusals: outcome.refusals }
+    let resolve::Outcome { customers, components, refusals } = outcome;
+    Resolution { collected, customers, components, refusals }
 }
 
 /// Rank of each of these kinds, which are in the order of their names: 0 is the strongest.
@@ -115,6 +121,11 @@ impl Resolution {
         hex::encode(self.collected.identifiers[customer as usize].hash)
     }
 
+    /// Key of a component: 32 hex digits of the smallest content hash of its identifiers.
+    pub fn component_key(&self, component: u32) -> String {
+        hex::encode(self.collected.identifiers[component as usize].hash)
+    }
+
     /// Distinct usable identifiers.
     pub fn identifier_count(&self) -> usize {
         self.customers.len()
@@ -123,6 +134,11 @@ impl Resolution {
     /// Customers that have an identifier.
     pub fn customer_count(&self) -> usize {
         self.customers.iter().zip(0..).filter(|(customer, position)| *customer == position).count()
+    }
+
+    /// Components: sets of identifiers that no link leads out of.
+    pub fn component_count(&self) -> usize {
+        self.components.iter().zip(0..).filter(|(component, position)| *component == position).count()
     }
 
     /// Distinct pairs of identifiers seen on one event.
@@ -151,6 +167,7 @@ impl Resolution {
             kind: self.kind(identifier.kind),
             value: self.collected.value(position),
             customer: self.customers[position],
+            component: self.components[position],
             first_seen: identifier.first_seen,
             last_seen: identifier.last_seen,
         }

@@ -1,4 +1,4 @@
-//! From links to customers: connected components that no shared identifier can fuse.
+//! From links to customers: what is connected, as far as no shared identifier fuses it.
 //!
 //! Two guards, in this order:
 //! 1. An identifier with more distinct neighbours of stronger kinds than `max_links` is shared (a kiosk, `info@shop`):
@@ -17,6 +17,8 @@
 use std::cmp::Ordering;
 
 use rayon::prelude::*;
+
+use super::components::components;
 
 /// A distinct identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +80,8 @@ pub(super) enum Rule {
 pub(super) struct Outcome {
     /// For each identifier the position of the earliest identifier of its customer.
     pub(super) customers: Vec<u32>,
+    /// For each identifier the position of the one with the smallest hash that links lead to, followed or refused.
+    pub(super) components: Vec<u32>,
     /// Links not followed, by their positions.
     pub(super) refusals: Vec<Refusal>,
 }
@@ -85,17 +89,19 @@ pub(super) struct Outcome {
 /// Follows the links as far as the caps allow. A link of an identifier with itself says nothing and is passed over.
 pub(super) fn resolve(identifiers: &[Identifier], links: &[Link], caps: &Caps) -> Outcome {
     let (mut proposals, mut refusals) = refuse_shared(identifiers, links, caps);
-    let mut components = Components::new(identifiers, caps);
-    if components.depend_on_order() {
+    let mut customers = Customers::new(identifiers, caps);
+    if customers.depend_on_order() {
         put_in_order(&mut proposals, identifiers);
     }
     for Proposal { first_seen, a, b } in proposals {
-        if let Err(rule) = components.unite(a, b) {
+        if let Err(rule) = customers.unite(a, b) {
             refusals.push(Refusal { a: a.min(b), b: a.max(b), first_seen, rule });
         }
     }
     refusals.par_sort_unstable_by_key(|refusal| (refusal.a, refusal.b));
-    Outcome { customers: components.into_earliest(identifiers), refusals }
+    let customers = customers.into_earliest(identifiers);
+    let components = components(identifiers, &customers, &refusals);
+    Outcome { customers, components, refusals }
 }
 
 /// A link that passed the first guard; ordered by time, then by its ends.
@@ -173,7 +179,7 @@ fn in_hash_order(identifiers: &[Identifier]) -> Vec<u32> {
 }
 
 /// Disjoint sets of identifiers: union by size, path halving (Tarjan and van Leeuwen, 1984), counts at the roots.
-struct Components<'a> {
+struct Customers<'a> {
     caps: &'a Caps,
     parents: Vec<u32>,
     sizes: Vec<u32>,
@@ -181,7 +187,7 @@ struct Components<'a> {
     counts: Vec<u32>,
 }
 
-impl<'a> Components<'a> {
+impl<'a> Customers<'a> {
     /// Each identifier by itself.
     fn new(identifiers: &[Identifier], caps: &'a Caps) -> Self {
         let limits = &caps.limits;
@@ -202,21 +208,9 @@ impl<'a> Components<'a> {
         self.caps.max_identifiers.is_some() || !self.caps.limits.is_empty()
     }
 
-    fn root(&mut self, mut identifier: u32) -> u32 {
-        loop {
-            let parent = self.parents[identifier as usize];
-            if parent == identifier {
-                return identifier;
-            }
-            let grandparent = self.parents[parent as usize];
-            self.parents[identifier as usize] = grandparent;
-            identifier = grandparent;
-        }
-    }
-
-    /// Makes the components of two identifiers one, or says which rule that would break.
+    /// Makes the customers of two identifiers one, or says which rule that would break.
     fn unite(&mut self, a: u32, b: u32) -> Result<(), Rule> {
-        let (a, b) = (self.root(a), self.root(b));
+        let (a, b) = (root(&mut self.parents, a), root(&mut self.parents, b));
         if a == b {
             return Ok(());
         }
@@ -241,7 +235,7 @@ impl<'a> Components<'a> {
         Ok(())
     }
 
-    /// For each identifier the earliest of its component.
+    /// For each identifier the earliest of its customer.
     fn into_earliest(mut self, identifiers: &[Identifier]) -> Vec<u32> {
         let age = |position: u32| {
             let identifier = &identifiers[position as usize];
@@ -249,270 +243,30 @@ impl<'a> Components<'a> {
         };
         let mut earliest = self.parents.clone();
         for position in 0..self.parents.len() as u32 {
-            let root = self.root(position);
+            let root = root(&mut self.parents, position);
             if age(position) < age(earliest[root as usize]) {
                 earliest[root as usize] = position;
             }
         }
         for position in 0..self.parents.len() as u32 {
-            self.parents[position as usize] = self.root(position);
+            self.parents[position as usize] = root(&mut self.parents, position);
         }
         self.parents.iter().map(|root| earliest[*root as usize]).collect()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// Identifier `number` with a hash that is not in the order of positions.
-    fn identifier(number: u32, kind: u16, first_seen: i64) -> Identifier {
-        let mut hash = [0; 16];
-        hash[..4].copy_from_slice(&number.wrapping_mul(0x9e37_79b1).to_be_bytes());
-        hash[12..].copy_from_slice(&number.to_be_bytes());
-        Identifier { kind, hash, first_seen, last_seen: first_seen }
-    }
-
-    fn identifiers(count: u32) -> Vec<Identifier> {
-        (0..count).map(|number| identifier(number, 0, i64::from(number))).collect()
-    }
-
-    fn link(a: u32, b: u32, first_seen: i64) -> Link {
-        Link { a, b, first_seen, last_seen: first_seen, event_count: 1 }
-    }
-
-    #[test]
-    fn without_caps_whatever_is_linked_is_one_customer() {
-        let outcome = resolve(&identifiers(6), &[link(1, 2, 0), link(4, 5, 0), link(2, 5, 0)], &Caps::default());
-        assert_eq!(outcome, Outcome { customers: vec![0, 1, 1, 3, 1, 1], refusals: vec![] });
-    }
-
-    #[test]
-    fn the_earliest_identifier_names_the_customer_and_hashes_break_ties() {
-        let mut identifiers = identifiers(3);
-        identifiers[2].first_seen = -5;
-        let links = [link(0, 1, 0), link(1, 2, 0)];
-        assert_eq!(resolve(&identifiers, &links, &Caps::default()).customers, [2, 2, 2]);
-        for identifier in &mut identifiers {
-            identifier.first_seen = 0;
+/// The root of an identifier in a forest of parents; halves the way to it.
+pub(super) fn root(parents: &mut [u32], mut identifier: u32) -> u32 {
+    loop {
+        let parent = parents[identifier as usize];
+        if parent == identifier {
+            return identifier;
         }
-        identifiers[1].hash = [0; 16];
-        identifiers[0].hash = [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
-        assert_eq!(resolve(&identifiers, &links, &Caps::default()).customers, [1, 1, 1]);
-    }
-
-    #[test]
-    fn a_link_of_an_identifier_with_itself_says_nothing() {
-        let caps = Caps { max_links: Some(1), ranks: vec![0], ..Caps::default() };
-        let outcome = resolve(&identifiers(2), &[link(0, 0, 0), link(0, 1, 0), link(1, 1, 0)], &caps);
-        assert_eq!(outcome, Outcome { customers: vec![0, 0], refusals: vec![] });
-    }
-
-    #[test]
-    fn the_newest_of_links_that_break_a_limit_is_refused() {
-        let mut identifiers = identifiers(3);
-        identifiers[2].kind = 1;
-        let caps = Caps { limits: vec![(0, 1)], ..Caps::default() };
-        let refused = |a, b, first_seen| Refusal { a, b, first_seen, rule: Rule::Limit { kind: 0, values: 2 } };
-        let outcome = resolve(&identifiers, &[link(0, 2, 9), link(1, 2, 8)], &caps);
-        assert_eq!(outcome, Outcome { customers: vec![0, 1, 1], refusals: vec![refused(0, 2, 9)] });
-        let outcome = resolve(&identifiers, &[link(0, 2, 7), link(1, 2, 8)], &caps);
-        assert_eq!(outcome, Outcome { customers: vec![0, 1, 0], refusals: vec![refused(1, 2, 8)] });
-    }
-
-    #[test]
-    fn a_chain_of_ten_thousand_links_breaks_into_pieces_of_the_cap() {
-        let links: Vec<_> = (0..10_000).map(|number| link(number, number + 1, i64::from(number))).collect();
-        let whole = resolve(&identifiers(10_001), &links, &Caps::default());
-        assert!(whole.customers.iter().all(|customer| *customer == 0));
-        let caps = Caps { max_identifiers: Some(50), ..Caps::default() };
-        let outcome = resolve(&identifiers(10_001), &links, &caps);
-        assert!(outcome.customers.iter().zip(0..).all(|(customer, position)| *customer == position / 50 * 50));
-        assert_eq!(outcome.refusals.len(), 200);
-        assert_eq!(outcome.refusals[0].rule, Rule::MaxIdentifiers { identifiers: 51 });
-    }
-
-    #[test]
-    fn the_cap_on_links_is_met_before_any_link_is_followed() {
-        // 0 has three stronger neighbours; 1 and 2 know each other without it.
-        let links = [link(0, 1, 0), link(0, 2, 1), link(0, 3, 2), link(1, 2, 3)];
-        let mut identifiers = identifiers(4);
-        identifiers[0].kind = 1;
-        let caps = Caps { max_links: Some(2), ranks: vec![0, 1], ..Caps::default() };
-        let outcome = resolve(&identifiers, &links, &caps);
-        assert_eq!(outcome.customers, [0, 1, 1, 3]);
-        let rule = Rule::MaxLinks { kind: 1, links: 3 };
-        let refused: Vec<_> = outcome.refusals.iter().map(|refusal| (refusal.a, refusal.b, refusal.rule)).collect();
-        assert_eq!(refused, [(0, 1, rule), (0, 2, rule), (0, 3, rule)]);
-    }
-
-    #[test]
-    fn neighbours_of_weaker_kinds_and_of_its_own_make_nothing_shared() {
-        let links = [link(0, 1, 0), link(0, 2, 1), link(0, 3, 2)];
-        for ranks in [vec![0, 1], vec![1, 0]] {
-            let mut identifiers = identifiers(4);
-            let caps = Caps { max_links: Some(2), ranks, ..Caps::default() };
-            assert_eq!(resolve(&identifiers, &links, &caps).customers, [0, 0, 0, 0], "all of one kind");
-            identifiers[0].kind = 1;
-            let is_strongest = caps.ranks[1] == 0;
-            assert_eq!(resolve(&identifiers, &links, &caps).refusals.is_empty(), is_strongest);
-        }
-    }
-
-    /// The same rules, written for reading: customers are sets that are searched from end to end.
-    fn oracle(identifiers: &[Identifier], links: &[Link], caps: &Caps) -> Outcome {
-        let links: Vec<_> = links.iter().filter(|link| link.a != link.b).collect();
-        let hash = |position: u32| identifiers[position as usize].hash;
-        let kind = |position: u32| identifiers[position as usize].kind;
-        let is_stronger = |other: u32, end: u32| caps.ranks[kind(other) as usize] < caps.ranks[kind(end) as usize];
-        let stronger = |end: u32| {
-            let others = links.iter().filter_map(|link| match (link.a == end, link.b == end) {
-                (true, _) => Some(link.b),
-                (_, true) => Some(link.a),
-                _ => None,
-            });
-            others.filter(|other| is_stronger(*other, end)).count()
-        };
-        let mut refusals = Vec::new();
-        let mut refuse = |link: &Link, rule| {
-            refusals.push(Refusal { a: link.a.min(link.b), b: link.a.max(link.b), first_seen: link.first_seen, rule });
-        };
-        let mut followed = Vec::new();
-        for link in &links {
-            let (links, kind) = (stronger(link.a), kind(link.a)).max((stronger(link.b), kind(link.b)));
-            match caps.max_links {
-                Some(most) if links > most => refuse(link, Rule::MaxLinks { kind, links: links as u32 }),
-                _ => followed.push(*link),
-            }
-        }
-        followed.sort_by_key(|link| {
-            let (a, b) = (hash(link.a), hash(link.b));
-            (link.first_seen, a.min(b), a.max(b))
-        });
-        let mut customers: Vec<BTreeSet<u32>> =
-            (0..identifiers.len() as u32).map(|one| BTreeSet::from([one])).collect();
-        for link in followed {
-            let of = |end: u32| customers.iter().position(|customer| customer.contains(&end)).unwrap();
-            let (a, b) = (of(link.a), of(link.b));
-            if a == b {
-                continue;
-            }
-            let united: BTreeSet<u32> = customers[a].union(&customers[b]).copied().collect();
-            let values = |limited: u16| united.iter().filter(|member| kind(**member) == limited).count();
-            if let Some((limited, _)) = caps.limits.iter().find(|(limited, most)| values(*limited) > *most) {
-                refuse(link, Rule::Limit { kind: *limited, values: values(*limited) as u32 });
-            } else if caps.max_identifiers.is_some_and(|most| united.len() > most) {
-                refuse(link, Rule::MaxIdentifiers { identifiers: united.len() as u32 });
-            } else {
-                customers.retain(|customer| customer.is_disjoint(&united));
-                customers.push(united);
-            }
-        }
-        refusals.sort_by_key(|refusal| (refusal.a, refusal.b));
-        let earliest = |position: u32| {
-            let customer = customers.iter().find(|customer| customer.contains(&position)).unwrap();
-            let age = |member: &&u32| (identifiers[**member as usize].first_seen, hash(**member));
-            *customer.iter().min_by_key(age).unwrap()
-        };
-        Outcome { customers: (0..identifiers.len() as u32).map(earliest).collect(), refusals }
-    }
-
-    /// What can be reached from each identifier.
-    fn reachable(count: usize, links: &[Link]) -> Vec<BTreeSet<u32>> {
-        let mut neighbours: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-        for link in links {
-            neighbours.entry(link.a).or_default().push(link.b);
-            neighbours.entry(link.b).or_default().push(link.a);
-        }
-        let reach = |start: u32| {
-            let (mut seen, mut queue) = (BTreeSet::from([start]), VecDeque::from([start]));
-            while let Some(here) = queue.pop_front() {
-                for next in neighbours.get(&here).into_iter().flatten() {
-                    if seen.insert(*next) {
-                        queue.push_back(*next);
-                    }
-                }
-            }
-            seen
-        };
-        (0..count as u32).map(reach).collect()
-    }
-
-    prop_compose! {
-        /// Few times and kinds, so that ties and limits are met often.
-        fn graphs()(count in 1u32..24)(
-            times in prop::collection::vec(0i64..4, count as usize),
-            kinds in prop::collection::vec(0u16..3, count as usize),
-            pairs in prop::collection::btree_map((0..count, 0..count), 0i64..5, 0..40),
-        ) -> (Vec<Identifier>, Vec<Link>) {
-            let numbered = (0..).zip(times.into_iter().zip(kinds));
-            let identifiers = numbered.map(|(number, (time, kind))| identifier(number, kind, time)).collect();
-            let links = pairs.into_iter().filter(|((a, b), _)| a <= b).map(|((a, b), time)| link(a, b, time)).collect();
-            (identifiers, links)
-        }
-    }
-
-    prop_compose! {
-        fn any_caps()(
-            limits in prop::collection::btree_map(0u16..3, 0usize..4, 0..3),
-            ranks in Just(vec![0usize, 1, 2]).prop_shuffle(),
-            max_links in prop::option::of(0usize..6),
-            max_identifiers in prop::option::of(0usize..10),
-        ) -> Caps {
-            Caps { limits: limits.into_iter().collect(), ranks, max_links, max_identifiers }
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn without_caps_customers_are_what_can_be_reached((identifiers, links) in graphs()) {
-            let customers = resolve(&identifiers, &links, &Caps::default()).customers;
-            let reachable = reachable(identifiers.len(), &links);
-            for (position, reached) in reachable.iter().enumerate() {
-                let has_same_customer = |other: &u32| customers[*other as usize] == customers[position];
-                let same: BTreeSet<u32> = (0..customers.len() as u32).filter(has_same_customer).collect();
-                prop_assert_eq!(&same, reached);
-            }
-        }
-
-        #[test]
-        fn caps_are_kept_as_the_rules_read((identifiers, links) in graphs(), caps in any_caps()) {
-            prop_assert_eq!(resolve(&identifiers, &links, &caps), oracle(&identifiers, &links, &caps));
-        }
-
-        #[test]
-        fn neither_numbers_nor_the_order_of_links_matter(
-            (identifiers, links) in graphs(),
-            caps in any_caps(),
-            seed in prop::collection::vec(any::<u32>(), 64),
-        ) {
-            let mut numbers: Vec<u32> = (0..identifiers.len() as u32).collect();
-            numbers.sort_by_key(|number| seed[*number as usize]);
-            let mut renumbered = identifiers.clone();
-            for (identifier, number) in identifiers.iter().zip(&numbers) {
-                renumbered[*number as usize] = *identifier;
-            }
-            let new = |old: u32| numbers[old as usize];
-            let mut shuffled: Vec<Link> =
-                links.iter().map(|link| Link { a: new(link.b), b: new(link.a), ..*link }).collect();
-            shuffled.sort_by_key(|link| seed[(link.a * 7 + link.b) as usize % seed.len()]);
-
-            let expected = resolve(&identifiers, &links, &caps);
-            let outcome = resolve(&renumbered, &shuffled, &caps);
-            for (old, customer) in (0..).zip(&expected.customers) {
-                prop_assert_eq!(outcome.customers[new(old) as usize], new(*customer));
-            }
-            let named = |refusal: &Refusal, number: &dyn Fn(u32) -> u32| {
-                let (a, b) = (number(refusal.a), number(refusal.b));
-                (a.min(b), a.max(b), refusal.first_seen, format!("{:?}", refusal.rule))
-            };
-            let expected: BTreeSet<_> = expected.refusals.iter().map(|refusal| named(refusal, &new)).collect();
-            let refused: BTreeSet<_> = outcome.refusals.iter().map(|refusal| named(refusal, &|same| same)).collect();
-            prop_assert_eq!(refused, expected);
-        }
+        let grandparent = parents[parent as usize];
+        parents[identifier as usize] = grandparent;
+        identifier = grandparent;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,7 +50,7 @@ pub fn folder(name: &str) -> String {
 fn built_from(workspace: &Workspace, events: &str) -> Result<BuiltFrom> {
     let rules = serde_json::to_string(&workspace.project.config.identity)?;
     let pseudonyms = workspace.project.config.privacy.pseudonymize.join(",");
-    let statement = format!("resolve {rules} {pseudonyms}");
+    let statement = format!("resolve by component {rules} {pseudonyms}");
     Ok(BuiltFrom::now(&statement, &["events".into()], &[("events".into(), events.into())].into()))
 }
 

@@ -1,7 +1,8 @@
 //! The result of identity as four tables, in batches.
 //!
 //! All text is `Utf8`, times are microseconds in UTC, and no column has nulls. Rows come in order: identifiers by kind
-//! and value, links and refusals by their two ends, of which the lower is `from`. A batch is made when it is asked for,
+//! and value, links and refusals by their two ends, of which the lower is `from`. `component` is the key of what all links,
+//! followed or refused, connect: no row of another component has any part in the result of this one. A batch is made when it is asked for,
 //! so that no table stands in memory as a whole.
 
 use std::ops::Range;
@@ -20,18 +21,18 @@ pub const BATCH_ROWS: usize = 65_536;
 
 static MAP: LazyLock<SchemaRef> = LazyLock::new(|| {
     let columns = ["kind", "value", "identity_key", "customer_id"].map(text);
-    schema(columns.into_iter().chain(["first_seen_at", "last_seen_at"].map(time)))
+    schema(columns.into_iter().chain(["first_seen_at", "last_seen_at"].map(time)).chain([text("component")]))
 });
 
 static LINKS: LazyLock<SchemaRef> = LazyLock::new(|| {
     let ends = ["from_kind", "from_value", "to_kind", "to_value"].map(text);
     let times = ["first_seen_at", "last_seen_at"].map(time);
-    schema(ends.into_iter().chain(times).chain([Field::new("event_count", DataType::Int64, false)]))
+    schema(ends.into_iter().chain(times).chain([Field::new("event_count", DataType::Int64, false), text("component")]))
 });
 
 static REFUSALS: LazyLock<SchemaRef> = LazyLock::new(|| {
     let ends = ["from_kind", "from_value", "to_kind", "to_value"].map(text);
-    schema(ends.into_iter().chain([time("first_seen_at")]).chain(["rule", "detail"].map(text)))
+    schema(ends.into_iter().chain([time("first_seen_at")]).chain(["rule", "detail", "component"].map(text)))
 });
 
 static CUSTOMERS: LazyLock<SchemaRef> = LazyLock::new(|| {
@@ -39,18 +40,20 @@ static CUSTOMERS: LazyLock<SchemaRef> = LazyLock::new(|| {
     schema([text("customer_id"), count, text("identifier_kinds")].into_iter())
 });
 
-/// Columns of `identity_map`: `kind`, `value`, `identity_key`, `customer_id`, `first_seen_at`, `last_seen_at`.
+/// Columns of `identity_map`: `kind`, `value`, `identity_key`, `customer_id`, `first_seen_at`, `last_seen_at`,
+/// `component`.
 pub fn identity_map_schema() -> SchemaRef {
     MAP.clone()
 }
 
 /// Columns of `identity_links`: `from_kind`, `from_value`, `to_kind`, `to_value`, `first_seen_at`, `last_seen_at`,
-/// `event_count`.
+/// `event_count`, `component`.
 pub fn identity_links_schema() -> SchemaRef {
     LINKS.clone()
 }
 
-/// Columns of `identity_refusals`: `from_kind`, `from_value`, `to_kind`, `to_value`, `first_seen_at`, `rule`, `detail`.
+/// Columns of `identity_refusals`: `from_kind`, `from_value`, `to_kind`, `to_value`, `first_seen_at`, `rule`, `detail`,
+/// `component`.
 pub fn identity_refusals_schema() -> SchemaRef {
     REFUSALS.clone()
 }
@@ -110,6 +113,7 @@ fn map_batch(resolution: &Resolution, rows: Range<usize>) -> RecordBatch {
             texts(identifiers().map(|identifier| resolution.customer_id(identifier.customer))),
             times(identifiers().map(|identifier| identifier.first_seen)),
             times(identifiers().map(|identifier| identifier.last_seen)),
+            texts(identifiers().map(|identifier| resolution.component_key(identifier.component))),
         ],
     )
 }
@@ -120,6 +124,7 @@ fn links_batch(resolution: &Resolution, rows: Range<usize>) -> RecordBatch {
     columns.push(times(links.iter().map(|link| link.first_seen)));
     columns.push(times(links.iter().map(|link| link.last_seen)));
     columns.push(Arc::new(Int64Array::from_iter_values(links.iter().map(|link| link.event_count.cast_signed()))));
+    columns.push(components(resolution, links.iter().map(|link| link.a)));
     record_batch(&LINKS, columns)
 }
 
@@ -129,6 +134,7 @@ fn refusals_batch(resolution: &Resolution, rows: Range<usize>) -> RecordBatch {
     columns.push(times(refusals.iter().map(|refusal| refusal.first_seen)));
     columns.push(texts(refusals.iter().map(|refusal| resolution.rule_name(refusal.rule))));
     columns.push(texts(refusals.iter().map(|refusal| resolution.rule_detail(refusal.rule))));
+    columns.push(components(resolution, refusals.iter().map(|refusal| refusal.a)));
     record_batch(&REFUSALS, columns)
 }
 
@@ -141,6 +147,12 @@ fn ends(resolution: &Resolution, pairs: impl Iterator<Item = (u32, u32)> + Clone
         texts(pairs.clone().map(|(_, to)| identifier(to).kind)),
         texts(pairs.map(|(_, to)| identifier(to).value)),
     ]
+}
+
+/// Key of the component of each of these identifiers.
+fn components(resolution: &Resolution, positions: impl Iterator<Item = u32>) -> ArrayRef {
+    let component = |position: u32| resolution.identifier(position as usize).component;
+    texts(positions.map(|position| resolution.component_key(component(position))))
 }
 
 fn batches(rows: usize) -> impl Iterator<Item = Range<usize>> + Send + use<> {
@@ -213,21 +225,24 @@ mod tests {
         // Both of Ann's identifiers are first seen at once: the smaller hash names her.
         let ann = content_id("anonymous_id", "tablet").min(content_id("user_id", "ann"));
         let bob = content_id("user_id", "bob");
+        let all = ann.clone().min(bob.clone());
         assert_eq!(
             printed(identity_map(resolution.clone())),
             [
-                "kind,value,identity_key,customer_id,first_seen_at,last_seen_at".to_string(),
-                format!("anonymous_id,tablet,anonymous_id:tablet,{ann},1970-01-01T00:00:01Z,1970-01-01T00:00:03Z"),
-                format!("user_id,ann,user_id:ann,{ann},1970-01-01T00:00:01Z,1970-01-01T00:00:03Z"),
-                format!("user_id,bob,user_id:bob,{bob},1970-01-01T00:00:02Z,1970-01-01T00:00:02Z"),
+                "kind,value,identity_key,customer_id,first_seen_at,last_seen_at,component".to_string(),
+                format!(
+                    "anonymous_id,tablet,anonymous_id:tablet,{ann},1970-01-01T00:00:01Z,1970-01-01T00:00:03Z,{all}"
+                ),
+                format!("user_id,ann,user_id:ann,{ann},1970-01-01T00:00:01Z,1970-01-01T00:00:03Z,{all}"),
+                format!("user_id,bob,user_id:bob,{bob},1970-01-01T00:00:02Z,1970-01-01T00:00:02Z,{all}"),
             ]
         );
         assert_eq!(
             printed(identity_links(resolution.clone())),
             [
-                "from_kind,from_value,to_kind,to_value,first_seen_at,last_seen_at,event_count",
-                "anonymous_id,tablet,user_id,ann,1970-01-01T00:00:01Z,1970-01-01T00:00:03Z,2",
-                "anonymous_id,tablet,user_id,bob,1970-01-01T00:00:02Z,1970-01-01T00:00:02Z,1",
+                "from_kind,from_value,to_kind,to_value,first_seen_at,last_seen_at,event_count,component".to_string(),
+                format!("anonymous_id,tablet,user_id,ann,1970-01-01T00:00:01Z,1970-01-01T00:00:03Z,2,{all}"),
+                format!("anonymous_id,tablet,user_id,bob,1970-01-01T00:00:02Z,1970-01-01T00:00:02Z,1,{all}"),
             ]
         );
         assert_eq!(
@@ -241,9 +256,11 @@ mod tests {
         assert_eq!(
             printed(identity_refusals(resolution)),
             [
-                "from_kind,from_value,to_kind,to_value,first_seen_at,rule,detail",
-                "anonymous_id,tablet,user_id,bob,1970-01-01T00:00:02Z,limit:user_id,\
-                 the customer would have 2 values of user_id",
+                "from_kind,from_value,to_kind,to_value,first_seen_at,rule,detail,component".to_string(),
+                format!(
+                    "anonymous_id,tablet,user_id,bob,1970-01-01T00:00:02Z,limit:user_id,\
+                     the customer would have 2 values of user_id,{all}"
+                ),
             ]
         );
     }

@@ -69,6 +69,23 @@ class Identity:
         for identifier, members in self.members.items():
             elder = min(members, key=lambda found: (self.first[found], digest(*found)))
             self.customer[identifier] = content_id(*elder)
+        self.component = self.components()
+
+    def components(self):
+        """The smallest content hash of what links lead to from each identifier, followed or refused."""
+        neighbours = defaultdict(set)
+        for a, b in self.links:
+            neighbours[a].add(b)
+            neighbours[b].add(a)
+        found = {}
+        for start in self.first:
+            reached, waiting = {start}, [start]
+            while waiting:
+                new = neighbours[waiting.pop()] - reached
+                reached |= new
+                waiting += new
+            found[start] = min(content_id(*identifier) for identifier in reached)
+        return found
 
     def resolve(self):
         stronger = defaultdict(set)  # the neighbours of stronger kinds; only those make an identifier shared
@@ -113,6 +130,7 @@ class Identity:
                 {
                     "kind": kind, "value": value, "customer_id": customer,
                     "first_seen_at": Time(self.first[kind, value]), "last_seen_at": Time(self.last[kind, value]),
+                    "component": self.component[kind, value],
                 }
                 for (kind, value), customer in self.customer.items()
             ],
@@ -120,7 +138,7 @@ class Identity:
                 {
                     "from_kind": a[0], "from_value": a[1], "to_kind": b[0], "to_value": b[1],
                     "first_seen_at": Time(link["first"]), "last_seen_at": Time(link["last"]),
-                    "event_count": link["count"],
+                    "event_count": link["count"], "component": self.component[a],
                 }
                 for (a, b), link in ((sorted(pair), link) for pair, link in self.links.items())
             ],
@@ -128,6 +146,7 @@ class Identity:
                 {
                     "from_kind": a[0], "from_value": a[1], "to_kind": b[0], "to_value": b[1],
                     "first_seen_at": Time(first), "rule": rule,
+                    "component": self.component[a],
                 }
                 for (a, b), first, rule in ((sorted([a, b]), first, rule) for a, b, first, rule in self.refusals)
             ],
