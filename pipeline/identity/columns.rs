@@ -19,7 +19,7 @@ pub(super) struct IdentifierLists<'a> {
 impl<'a> IdentifierLists<'a> {
     pub(super) fn new(lists: &'a ListArray) -> Result<Self> {
         let pairs = lists.values().as_struct_opt().ok_or_else(|| wrong_type(lists.data_type()))?;
-        let text = |name: &str| texts(pairs.column_by_name(name)).ok_or_else(|| wrong_type(lists.data_type()));
+        let text = |name: &str| pairs.column_by_name(name).and_then(texts).ok_or_else(|| wrong_type(lists.data_type()));
         Ok(Self { lists, pairs, kinds: text("kind")?, values: text("value")? })
     }
 
@@ -44,9 +44,8 @@ impl<'a> IdentifierLists<'a> {
     }
 }
 
-/// A text column as views, which costs no copy of long text.
-fn texts(column: Option<&ArrayRef>) -> Option<StringViewArray> {
-    let column = column?;
+/// A text column as views, which costs no copy of long text; `None` for a column of something else.
+pub(super) fn texts(column: &ArrayRef) -> Option<StringViewArray> {
     let is_text = match column.data_type() {
         DataType::Dictionary(_, values) => is_plain_text(values),
         plain => is_plain_text(plain),

@@ -44,6 +44,13 @@ impl Combinations {
         Ok(())
     }
 
+    /// Counts events between two times with these identifiers, ascending and distinct.
+    pub(super) fn add_seen(&mut self, identifiers: &[u32], first: i64, last: i64, events: u64) -> Result<()> {
+        let entry = self.find_or_insert(identifiers, first)?;
+        self.entries[entry].see(first, last, events);
+        Ok(())
+    }
+
     /// Adds the sets of another collection, under new numbers for the identifiers.
     pub(super) fn merge(&mut self, other: Self, numbers: &[u32]) -> Result<()> {
         let mut members = Vec::new();
@@ -51,8 +58,7 @@ impl Combinations {
             members.clear();
             members.extend(other.members_of(position).iter().map(|member| numbers[*member as usize]));
             members.sort_unstable();
-            let entry = self.find_or_insert(&members, seen.first_seen)?;
-            self.entries[entry].see(seen.first_seen, seen.last_seen, seen.event_count);
+            self.add_seen(&members, seen.first_seen, seen.last_seen, seen.event_count)?;
         }
         Ok(())
     }

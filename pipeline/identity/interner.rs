@@ -80,6 +80,12 @@ impl Interner {
         self.nodes.len()
     }
 
+    /// Kind and value of each usable identifier.
+    pub(super) fn usable(&self) -> impl Iterator<Item = (&str, &str)> {
+        let usable = self.nodes.iter().filter(|node| node.is_usable);
+        usable.map(|node| (self.kinds[usize::from(node.kind)].as_str(), text_of(node.value, &self.text)))
+    }
+
     /// Adds the nodes of another interner; returns the number here of each of them.
     pub(super) fn merge(&mut self, other: Self) -> Result<Vec<u32>> {
         let kinds: Vec<u16> = other.kinds.iter().map(|kind| self.kind(kind)).collect::<Result<_>>()?;

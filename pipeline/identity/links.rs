@@ -6,10 +6,12 @@
 use std::mem;
 
 use arrow::array::{Array, ListArray, TimestampMicrosecondArray};
+use hashbrown::HashSet;
 use rayon::prelude::*;
 
 use super::columns::IdentifierLists;
 use super::combinations::Combinations;
+use super::identity_key::identity_key;
 use super::interner::{Interner, Node, Span, text_of};
 use super::resolve::{Identifier, Link};
 use crate::error::{Error, Result};
@@ -98,6 +100,45 @@ impl Links {
             self.combinations.add(&self.event, occurred_at)?;
         }
         Ok(())
+    }
+
+    /// Adds an identifier that was seen alone or with others between two times.
+    ///
+    /// Errors: 2³² distinct identifiers.
+    pub(super) fn add_identifier(
+        &mut self,
+        kind: &str,
+        value: &str,
+        first_seen: i64,
+        last_seen: i64,
+        blocked: &Blocked,
+    ) -> Result<()> {
+        self.identifiers.node(kind, value, first_seen, blocked)?;
+        self.identifiers.node(kind, value, last_seen, blocked)?;
+        Ok(())
+    }
+
+    /// Adds a pair of identifiers that `event_count` events between two times showed together.
+    ///
+    /// Errors: 2³² distinct identifiers or combinations.
+    pub(super) fn add_link(
+        &mut self,
+        ends: [(&str, &str); 2],
+        first_seen: i64,
+        last_seen: i64,
+        event_count: u64,
+        blocked: &Blocked,
+    ) -> Result<()> {
+        let [from, to] = ends.map(|(kind, value)| self.identifiers.node(kind, value, first_seen, blocked));
+        if let (Some(from), Some(to)) = (from?, to?) {
+            self.combinations.add_seen(&[from.min(to), from.max(to)], first_seen, last_seen, event_count)?;
+        }
+        Ok(())
+    }
+
+    /// Keys of the usable identifiers, as in `identity_map.identity_key`.
+    pub(super) fn identity_keys(&self) -> HashSet<String> {
+        self.identifiers.usable().map(|(kind, value)| identity_key(kind, value)).collect()
     }
 
     /// Adds all that another collector has seen, with the same [`Blocked`]: the result is as if this one had seen it.

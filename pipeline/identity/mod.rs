@@ -14,16 +14,19 @@ mod identity_key;
 mod interner;
 mod links;
 mod number_index;
+mod one_of;
 mod resolve;
 /// The stage between landing and models.
 pub mod stage;
 /// The identity tables as record batches.
 pub mod tables;
+mod update;
 
 use std::collections::BTreeMap;
 
 pub use identity_key::{identity_key, identity_key_udf};
 pub use links::Links;
+pub use update::{Update, update};
 
 use crate::config;
 use links::Collected;

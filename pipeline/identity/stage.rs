@@ -9,6 +9,7 @@ use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use datafusion::datasource::TableProvider;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::prelude::DataFrame;
 use futures::TryStreamExt;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use uuid::Uuid;
@@ -24,11 +25,14 @@ use crate::workspace::Workspace;
 /// The identity tables, by name.
 pub const TABLES: [&str; 4] = ["identity_map", "identity_customers", "identity_links", "identity_refusals"];
 
-/// What a resolution came to.
+/// What a resolution came to: of all events, or of the components that new events touched.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Resolved {
     /// Why it was done.
     pub reason: String,
+    /// Components that were resolved.
+    #[serde(default)]
+    pub components: usize,
     /// Distinct usable identifiers.
     pub identifiers: usize,
     /// Customers with an identifier.
@@ -88,7 +92,8 @@ pub async fn register(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-fn schemas() -> [SchemaRef; 4] {
+/// Columns of the identity tables, in the order of [`TABLES`].
+pub fn schemas() -> [SchemaRef; 4] {
     [
         tables::identity_map_schema(),
         tables::identity_customers_schema(),
@@ -101,7 +106,7 @@ fn schemas() -> [SchemaRef; 4] {
 /// table, which is registered.
 pub async fn run(workspace: &Workspace, events: &str, reason: String) -> Result<Resolved> {
     let started = Instant::now();
-    let links = collect(workspace).await?;
+    let links = collect(workspace.ctx.table("events").await?, &workspace.blocked).await?;
     failpoint("resolve.collected");
     let rules = Rules::from(&workspace.project.config.identity);
     let resolution = tokio::task::spawn_blocking(move || Ok(resolve(links, &rules))).await;
@@ -122,26 +127,29 @@ pub async fn run(workspace: &Workspace, events: &str, reason: String) -> Result<
         let table = Table::open(&workspace.lake, &folder).await?;
         derived::replace(&workspace.lake, &folder, table.as_ref(), schema, parts, &built_from, "resolve").await?;
     }
-    Ok(summary(&resolution, reason, started))
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(Resolved { seconds, ..summary(&resolution, reason) })
 }
 
-fn summary(resolution: &Resolution, reason: String, started: Instant) -> Resolved {
+/// What a resolution came to, without the time that it took.
+pub(super) fn summary(resolution: &Resolution, reason: String) -> Resolved {
     Resolved {
         reason,
+        components: resolution.component_count(),
         identifiers: resolution.identifier_count(),
         customers: resolution.customer_count(),
         refusals: resolution.refusal_counts(),
         blocked: resolution.blocked_count(),
-        seconds: started.elapsed().as_secs_f64(),
+        seconds: 0.0,
     }
 }
 
-/// Sends two columns of the events through collectors, one per partition of the scan, and merges what they saw.
-async fn collect(workspace: &Workspace) -> Result<Links> {
-    let frame = workspace.ctx.table("events").await?.select_columns(&["identifiers", "occurred_at"])?;
+/// Sends two columns of events through collectors, one per partition of the scan, and merges what they saw.
+pub(super) async fn collect(events: DataFrame, blocked: &Arc<Blocked>) -> Result<Links> {
+    let frame = events.select_columns(&["identifiers", "occurred_at"])?;
     let mut collectors = JoinSet::new();
     for stream in frame.execute_stream_partitioned().await? {
-        collectors.spawn(collect_stream(stream, workspace.blocked.clone()));
+        collectors.spawn(collect_stream(stream, blocked.clone()));
     }
     let mut links = Links::new();
     while let Some(collected) = collectors.join_next().await {
@@ -187,6 +195,6 @@ fn write(
 }
 
 /// What a task came to.
-fn finished<T>(task: std::result::Result<Result<T>, JoinError>) -> Result<T> {
+pub(super) fn finished<T>(task: std::result::Result<Result<T>, JoinError>) -> Result<T> {
     task.map_err(|error| Error::internal(format!("a step of resolving stopped: {error}")))?
 }

@@ -1,0 +1,60 @@
+//! A filter for the rows whose text is one of many.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::array::BooleanArray;
+use arrow::datatypes::DataType;
+use datafusion::common::{Result, exec_err};
+use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl};
+use datafusion::logical_expr::{Signature, Volatility, col};
+use hashbrown::HashSet;
+
+use super::columns::texts;
+
+/// Whether a text column holds one of `texts`. Unlike `in (…)` it costs no planning per text, and a scan can decide by it
+/// which rows of the other columns to read.
+pub(super) fn is_one_of(column: &str, texts: Arc<HashSet<String>>) -> Expr {
+    ScalarUDF::from(OneOf { signature: Signature::any(1, Volatility::Immutable), texts }).call(vec![col(column)])
+}
+
+#[derive(Debug)]
+struct OneOf {
+    signature: Signature,
+    texts: Arc<HashSet<String>>,
+}
+
+impl PartialEq for OneOf {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.texts, &other.texts)
+    }
+}
+
+impl Eq for OneOf {}
+
+impl Hash for OneOf {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.texts.len().hash(state);
+    }
+}
+
+impl ScalarUDFImpl for OneOf {
+    fn name(&self) -> &str {
+        "is_one_of"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Boolean)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let column = args.args[0].to_array(args.number_rows)?;
+        let Some(column) = texts(&column) else { return exec_err!("is_one_of: expected text") };
+        let is_one: BooleanArray = column.iter().map(|text| text.map(|text| self.texts.contains(text))).collect();
+        Ok(ColumnarValue::Array(Arc::new(is_one)))
+    }
+}
