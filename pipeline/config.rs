@@ -282,11 +282,14 @@ pub struct Engine {
     pub memory: String,
     /// Threads; 0 is one per core.
     pub threads: usize,
+    /// Share of new events, from 0 to 1, beyond which tables are built whole instead of changed where they were touched:
+    /// with many customers touched that is cheaper.
+    pub rebuild_share: f64,
 }
 
 impl Default for Engine {
     fn default() -> Self {
-        Self { memory: "1500M".into(), threads: 0 }
+        Self { memory: "1500M".into(), threads: 0, rebuild_share: 0.2 }
     }
 }
 

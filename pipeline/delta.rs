@@ -5,46 +5,28 @@
 //! is *unknown* until the log has been read again. Data files are never removed here: what a failed commit leaves
 //! behind is swept by maintenance.
 
-use std::collections::HashMap;
-use std::fmt;
+mod parts;
+mod snapshot;
+
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
-use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::stats::Precision;
-use datafusion::common::{ColumnStatistics, DataFusionError, ScalarValue, Statistics};
-use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
-use datafusion::datasource::source::DataSourceExec;
-use datafusion::datasource::table_schema::TableSchema;
-use datafusion::execution::object_store::ObjectStoreUrl;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::empty::EmptyExec;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake::kernel::{Action, Add, MetadataExt, StructType, Transaction, new_metadata};
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::{DeltaTable, DeltaTableBuilder};
 use futures::StreamExt;
-use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStoreExt};
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
-use parquet::schema::types::ColumnPath;
 
+pub use self::parts::{Part, PartWriter, encode, published_writer, with_times_as_steps, write_part, writer_properties};
+pub use self::snapshot::Snapshot;
 use crate::error::{Context, Error, Result};
 use crate::failpoint::failpoint;
 use crate::lake::Lake;
 
 /// Attempts of a commit after the first, each checked against what others committed meanwhile: the library's default.
 const RETRIES: usize = 15;
-/// A data file is closed when it has about this many bytes.
-const TARGET_FILE_BYTES: usize = 128 << 20;
 
 /// A loaded Delta table: one snapshot, used for the check and for the commit alike.
 #[derive(Debug, Clone)]
@@ -73,19 +55,6 @@ impl Outcome {
                 .hint("run again: the log tells whether it landed")),
         }
     }
-}
-
-/// A data file that was written and is not yet in a log.
-#[derive(Debug, Clone)]
-pub struct Part {
-    /// Path relative to the table.
-    pub path: String,
-    /// Bytes.
-    pub size: u64,
-    /// Rows.
-    pub rows: usize,
-    /// Values of the partition columns as Delta text.
-    pub partition: Vec<(String, String)>,
 }
 
 /// What a commit does to a table.
@@ -160,6 +129,7 @@ impl Table {
                     .into_iter()
                     .filter_map(|(name, value)| value.map(|value| (name, value)))
                     .collect(),
+                batches: file.stats().as_deref().and_then(batches_of),
             })
             .collect())
     }
@@ -171,14 +141,17 @@ impl Table {
 
     /// This snapshot as a DataFusion table.
     pub fn provider(&self, lake: &Lake, folder: &str) -> Result<Arc<dyn TableProvider>> {
-        let partition_columns = self.delta.snapshot()?.metadata().partition_columns().to_vec();
+        self.provider_of(lake, folder, self.files()?)
+    }
+
+    /// Some of the files of this snapshot as a DataFusion table.
+    pub fn provider_of(&self, lake: &Lake, folder: &str, files: Vec<Part>) -> Result<Arc<dyn TableProvider>> {
+        let snapshot = self.delta.snapshot()?;
+        let is_counted = snapshot.log_data().iter().all(|file| file.num_records().is_some());
+        let metadata = snapshot.metadata();
         let schema = self.schema()?;
-        let is_counted = self.delta.snapshot()?.log_data().iter().all(|file| file.num_records().is_some());
-        let mut snapshot = Snapshot::new(lake, folder, &schema, &partition_columns, self.files()?)?;
-        if !is_counted {
-            snapshot.rows = Precision::Absent;
-        }
-        Ok(Arc::new(snapshot))
+        let table = Snapshot::new(lake, folder, &schema, metadata.partition_columns(), files)?;
+        Ok(Arc::new(if is_counted { table } else { table.with_unknown_rows() }))
     }
 }
 
@@ -280,267 +253,31 @@ async fn resolve(
 }
 
 fn add(part: &Part) -> Add {
+    // Row counts and batches only: minima and maxima of other columns would carry personal data into the log.
+    let mut stats = serde_json::json!({ "numRecords": part.rows });
+    if let Some((first, last)) = part.batches {
+        stats["minValues"] = serde_json::json!({ BATCH: first });
+        stats["maxValues"] = serde_json::json!({ BATCH: last });
+    }
     Add {
         path: part.path.clone(),
         partition_values: part.partition.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect(),
         size: part.size.cast_signed(),
         modification_time: chrono::Utc::now().timestamp_millis(),
         data_change: true,
-        // Row counts only: minima and maxima of columns would carry personal data into the log.
-        stats: Some(format!("{{\"numRecords\":{}}}", part.rows)),
+        stats: Some(stats.to_string()),
         ..Add::default()
     }
 }
 
-/// Properties of the Parquet files that are kept or published: small first.
-pub fn writer_properties() -> WriterProperties {
-    properties(Compression::ZSTD(ZstdLevel::try_new(1).expect("level 1 exists")))
-}
+/// Column of landed tables whose smallest and largest value stand in the log.
+const BATCH: &str = "batch";
 
-fn properties(compression: Compression) -> WriterProperties {
-    WriterProperties::builder()
-        .set_compression(compression)
-        .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_created_by(concat!("wayline ", env!("CARGO_PKG_VERSION")).to_string())
-        .build()
-}
-
-/// Stores lists of times as the steps from one to the next: a quarter fewer bytes than the times themselves, and read in
-/// less time (`benches/README.md`).
-pub fn with_times_as_steps(properties: WriterProperties, schema: &Schema) -> WriterProperties {
-    let times = schema.fields().iter().filter_map(|field| match field.data_type() {
-        DataType::List(item) if matches!(item.data_type(), DataType::Timestamp(..)) => {
-            Some(ColumnPath::new(vec![field.name().clone(), "list".to_owned(), item.name().clone()]))
-        }
-        _ => None,
-    });
-    let as_steps = |properties: WriterPropertiesBuilder, column: ColumnPath| {
-        properties
-            .set_column_dictionary_enabled(column.clone(), false)
-            .set_column_encoding(column, Encoding::DELTA_BINARY_PACKED)
-    };
-    times.fold(properties.into_builder(), as_steps).build()
-}
-
-/// Encodes batches of one schema as a Parquet file in memory.
-///
-/// The Arrow schema is not embedded: files read the same everywhere, whatever encodings were used in memory.
-pub fn encode(schema: &SchemaRef, batches: impl IntoIterator<Item = RecordBatch>) -> Result<(Vec<u8>, usize)> {
-    let mut writer = encode_writer(schema)?;
-    let mut rows = 0;
-    for batch in batches {
-        rows += batch.num_rows();
-        writer.write(&batch)?;
-    }
-    Ok((writer.into_inner()?, rows))
-}
-
-/// A writer of one Parquet file into memory, with [`writer_properties`].
-fn encode_writer(schema: &SchemaRef) -> Result<ArrowWriter<Vec<u8>>> {
-    file_writer(schema, writer_properties())
-}
-
-/// A writer of one Parquet file for readers outside: with a page index, by which they skip pages within a file.
-pub fn published_writer(schema: &SchemaRef) -> Result<ArrowWriter<Vec<u8>>> {
-    let properties = writer_properties().into_builder().set_statistics_enabled(EnabledStatistics::Page);
-    file_writer(schema, properties.build())
-}
-
-fn file_writer(schema: &SchemaRef, properties: WriterProperties) -> Result<ArrowWriter<Vec<u8>>> {
-    let properties = with_times_as_steps(properties, schema);
-    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-    Ok(ArrowWriter::try_new_with_options(Vec::new(), schema.clone(), options)?)
-}
-
-/// Writes an encoded file into a table's folder under a name that is never used twice.
-pub async fn write_part(
-    lake: &Lake,
-    folder: &str,
-    name: &str,
-    partition: Vec<(String, String)>,
-    content: Vec<u8>,
-    rows: usize,
-) -> Result<Part> {
-    let directory: String = partition.iter().map(|(column, value)| format!("{column}={value}/")).collect();
-    let path = format!("{directory}{name}.parquet");
-    let size = content.len() as u64;
-    lake.store().put(&lake.path(&format!("{folder}/{path}")), content.into()).await.context(&path)?;
-    Ok(Part { path, size, rows, partition })
-}
-
-/// Writes one stream of batches as a row of files of bounded size.
-pub struct PartWriter {
-    lake: Lake,
-    folder: String,
-    name: String,
-    schema: SchemaRef,
-    open: Option<ArrowWriter<Vec<u8>>>,
-    rows: usize,
-    parts: Vec<Part>,
-}
-
-impl PartWriter {
-    /// A writer of files `name-0.parquet`, `name-1.parquet`, … in a table's folder.
-    pub fn new(lake: Lake, folder: String, name: String, schema: SchemaRef) -> Self {
-        Self { lake, folder, name, schema, open: None, rows: 0, parts: Vec::new() }
-    }
-
-    /// Adds rows; a file that has grown large is closed and uploaded.
-    pub async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        if batch.num_rows() == 0 {
-            return Ok(());
-        }
-        let mut writer = match self.open.take() {
-            Some(writer) => writer,
-            // Derived tables are written and read within one run, time and again: fast first.
-            None => file_writer(&self.schema, properties(Compression::SNAPPY))?,
-        };
-        writer.write(batch)?;
-        self.rows += batch.num_rows();
-        let is_large = writer.bytes_written() + writer.in_progress_size() >= TARGET_FILE_BYTES;
-        self.open = Some(writer);
-        if is_large {
-            self.close_file().await?;
-        }
-        Ok(())
-    }
-
-    /// Closes the last file and returns all of them.
-    pub async fn finish(mut self) -> Result<Vec<Part>> {
-        self.close_file().await?;
-        Ok(self.parts)
-    }
-
-    async fn close_file(&mut self) -> Result<()> {
-        let Some(writer) = self.open.take() else { return Ok(()) };
-        let name = format!("{}-{}", self.name, self.parts.len());
-        let rows = std::mem::take(&mut self.rows);
-        let part = write_part(&self.lake, &self.folder, &name, Vec::new(), writer.into_inner()?, rows).await?;
-        self.parts.push(part);
-        Ok(())
-    }
-}
-
-/// A fixed set of Parquet files with partition values, scanned without any declared order.
-struct Snapshot {
-    store_url: ObjectStoreUrl,
-    table_schema: TableSchema,
-    files: Vec<PartitionedFile>,
-    /// Absent if a file's count is not in the log.
-    rows: Precision<usize>,
-    bytes: u64,
-}
-
-impl fmt::Debug for Snapshot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Snapshot").field("files", &self.files.len()).field("rows", &self.rows).finish_non_exhaustive()
-    }
-}
-
-impl Snapshot {
-    fn new(lake: &Lake, folder: &str, schema: &Schema, partition_by: &[String], parts: Vec<Part>) -> Result<Self> {
-        let is_partition = |field: &&FieldRef| partition_by.iter().any(|name| name == field.name());
-        let file_fields: Vec<FieldRef> = schema.fields().iter().filter(|f| !is_partition(f)).map(as_view).collect();
-        let partition_fields: Vec<FieldRef> = partition_by
-            .iter()
-            .filter_map(|name| schema.fields().iter().find(|field| field.name() == name).cloned())
-            .collect();
-        let mut files = Vec::with_capacity(parts.len());
-        let rows = Precision::Exact(parts.iter().map(|part| part.rows).sum());
-        let bytes = parts.iter().map(|part| part.size).sum();
-        for part in parts {
-            let location = Path::parse(format!("{}/{}", lake.path(folder), part.path))
-                .map_err(|error| Error::corrupt(format!("{folder}: {error}")))?;
-            let values: HashMap<_, _> = part.partition.into_iter().collect();
-            let mut file = PartitionedFile::new_from_meta(ObjectMeta {
-                location,
-                last_modified: chrono::DateTime::UNIX_EPOCH,
-                size: part.size,
-                e_tag: None,
-                version: None,
-            });
-            file.partition_values = partition_fields
-                .iter()
-                .map(|field| partition_value(values.get(field.name()), field.data_type()))
-                .collect::<Result<_>>()?;
-            files.push(file);
-        }
-        let store_url = ObjectStoreUrl::parse(&lake.url()[..url::Position::BeforePath])?;
-        let table_schema = TableSchema::builder(Arc::new(Schema::new(file_fields)))
-            .with_table_partition_cols(partition_fields)
-            .build();
-        Ok(Self { store_url, table_schema, files, rows, bytes })
-    }
-}
-
-fn partition_value(text: Option<&String>, data_type: &DataType) -> Result<ScalarValue> {
-    match text {
-        Some(text) => Ok(ScalarValue::try_from_string(text.clone(), data_type)?),
-        None => Ok(ScalarValue::try_from(data_type)?),
-    }
-}
-
-/// Text columns are read as views, which copy no bytes.
-fn as_view(field: &FieldRef) -> FieldRef {
-    match field.data_type() {
-        DataType::Utf8 => Arc::new(Field::new(field.name(), DataType::Utf8View, field.is_nullable())),
-        _ => field.clone(),
-    }
-}
-
-#[async_trait]
-impl TableProvider for Snapshot {
-    fn schema(&self) -> SchemaRef {
-        self.table_schema.table_schema().clone()
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    fn supports_filters_pushdown(
-        &self,
-        filters: &[&Expr],
-    ) -> datafusion::error::Result<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
-    }
-
-    fn statistics(&self) -> Option<Statistics> {
-        Some(Statistics {
-            num_rows: self.rows,
-            total_byte_size: Precision::Inexact(usize::try_from(self.bytes).unwrap_or(usize::MAX)),
-            column_statistics: vec![ColumnStatistics::new_unknown(); self.schema().fields().len()],
-        })
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-        if self.files.is_empty() {
-            let schema = datafusion::physical_plan::project_schema(&self.schema(), projection)?;
-            return Ok(Arc::new(EmptyExec::new(schema)));
-        }
-        let mut source = ParquetSource::new(self.table_schema.clone());
-        let schema = datafusion::common::DFSchema::try_from(self.schema())?;
-        let predicate = datafusion::logical_expr::utils::conjunction(filters.iter().cloned())
-            .map(|filter| state.create_physical_expr(filter, &schema))
-            .transpose()?;
-        if let Some(predicate) = predicate {
-            source = source.with_predicate(predicate);
-        }
-        let groups = FileGroup::new(self.files.clone()).split_files(state.config().target_partitions());
-        let config = FileScanConfigBuilder::new(self.store_url.clone(), Arc::new(source))
-            .with_file_groups(groups)
-            .with_statistics(self.statistics().unwrap_or_else(|| Statistics::new_unknown(&self.schema())))
-            .with_projection_indices(projection.cloned())?
-            .with_limit(limit)
-            .build();
-        Ok::<_, DataFusionError>(DataSourceExec::from_data_source(config))
-    }
+/// The batches that the statistics of a file tell.
+fn batches_of(stats: &str) -> Option<(i64, i64)> {
+    let stats: serde_json::Value = serde_json::from_str(stats).ok()?;
+    let bound = |bound: &str| stats.get(bound)?.get(BATCH)?.as_i64();
+    Some((bound("minValues")?, bound("maxValues")?))
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider,
+};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
@@ -36,6 +39,20 @@ pub fn session(lake: &Lake, settings: &config::Engine) -> Result<SessionContext>
     let ctx = SessionContext::new_with_state(state);
     functions::register_all(&ctx);
     Ok(ctx)
+}
+
+/// A session with the functions, memory and settings of another and no tables.
+pub fn beside(ctx: &SessionContext) -> SessionContext {
+    let mut state = ctx.state();
+    let names = state.config_options().catalog.clone();
+    let (catalogs, catalog) = (MemoryCatalogProviderList::new(), MemoryCatalogProvider::new());
+    catalog
+        .register_schema(&names.default_schema, Arc::new(MemorySchemaProvider::new()))
+        .expect("a new catalog takes a schema");
+    catalogs.register_catalog(names.default_catalog, Arc::new(catalog));
+    // Built from an existing state, another would register all functions again, in no order: ours take names of others.
+    state.register_catalog_list(Arc::new(catalogs));
+    SessionContext::new_with_state(state)
 }
 
 /// Plans one query, read-only: SQL as DataFusion knows it, `match_recognize` as the standard spells it, and

@@ -8,7 +8,8 @@ use arrow::datatypes::{Float64Type, Int64Type};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use serde::Serialize;
 
-use crate::delta::Table;
+use crate::derived::Derived;
+use crate::derived::changes::Changes;
 use crate::error::Result;
 use crate::identity::stage as identity;
 use crate::landing;
@@ -232,12 +233,17 @@ async fn sizes(workspace: &Workspace, graph: &Graph) -> Result<Vec<TableSize>> {
     let mut places = vec![("events".to_string(), EVENTS.to_string()), ("dead_letters".into(), DEAD_LETTERS.into())];
     places.extend(identity::TABLES.map(|name| (name.to_string(), identity::folder(name))));
     places.extend(graph.models.iter().map(|model| (model.name.clone(), models::folder(&model.name))));
+    let changes = Changes::load(&workspace.lake).await?;
     let mut sizes = Vec::new();
     for (table, folder) in places {
-        if let Some(stored) = Table::open(&workspace.lake, &folder).await? {
+        if let Some(stored) = Derived::open(&workspace.lake, &changes, &folder).await? {
             let files = stored.files()?;
             let bytes = files.iter().map(|file| file.size).sum();
-            sizes.push(TableSize { table, rows: stored.rows()?, files: files.len(), bytes });
+            let rows = match stored.over {
+                None => stored.table.rows()?,
+                Some(_) => workspace.ctx.table(table.as_str()).await?.count().await?,
+            };
+            sizes.push(TableSize { table, rows, files: files.len(), bytes });
         }
     }
     Ok(sizes)

@@ -1,12 +1,21 @@
-//! Derived tables: Delta tables that are replaced whole, each with a record of what it was built from.
+//! Derived tables: Delta tables that are replaced whole, or changed in the rows of some keys, each with a record of what
+//! it was built from.
 
 mod built_from;
+pub mod changes;
+pub mod keys;
+mod layered;
 pub mod storage;
 
 pub use built_from::{BUILT_FROM, BuiltFrom, Stale};
 
-use arrow::datatypes::SchemaRef;
+use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::prelude::SessionContext;
+
+use self::changes::{Changes, Over};
 use crate::delta::{self, Change, Part, Table};
 use crate::error::Result;
 use crate::lake::Lake;
@@ -17,21 +26,67 @@ const APPLICATION: &str = "wayline.build";
 /// What a build wrote.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Built {
-    /// Rows of the table.
+    /// Rows written.
     pub rows: usize,
-    /// Bytes of its files.
+    /// Bytes of their files.
     pub bytes: u64,
 }
 
-/// The record of what a table was built from; `None` when it has none that can be read.
-pub fn built_from(table: Option<&Table>) -> Result<Option<BuiltFrom>> {
-    match table {
-        Some(table) => Ok(table.property(BUILT_FROM)?.and_then(|json| serde_json::from_str(&json).ok())),
-        None => Ok(None),
+impl Built {
+    /// Rows and bytes of these files.
+    pub fn of(parts: &[Part]) -> Self {
+        Self { rows: parts.iter().map(|part| part.rows).sum(), bytes: parts.iter().map(|part| part.size).sum() }
     }
 }
 
-/// Commits parts as the whole content of a table.
+/// A derived table as it stands: its Delta table and the changes over it.
+#[derive(Debug, Clone)]
+pub struct Derived {
+    lake: Lake,
+    folder: String,
+    /// The Delta table.
+    pub table: Table,
+    /// What lies over it.
+    pub over: Option<Over>,
+}
+
+impl Derived {
+    /// Opens a table; `None` when it was never built.
+    pub async fn open(lake: &Lake, changes: &Changes, folder: &str) -> Result<Option<Self>> {
+        let Some(table) = Table::open(lake, folder).await? else { return Ok(None) };
+        // Changes are made for one version: a table that was built whole since has them already, or is beyond them.
+        let over = changes.tables.get(folder).filter(|over| over.version == table.version()).cloned();
+        Ok(Some(Self { lake: lake.clone(), folder: folder.to_string(), table, over }))
+    }
+
+    /// The record of what the rows were built from; `None` when there is none that can be read.
+    pub fn built_from(&self) -> Result<Option<BuiltFrom>> {
+        match &self.over {
+            Some(over) => Ok(Some(over.built_from.clone())),
+            None => Ok(self.table.property(BUILT_FROM)?.and_then(|json| serde_json::from_str(&json).ok())),
+        }
+    }
+
+    /// The rows as a DataFusion table.
+    pub async fn provider(&self, ctx: &SessionContext) -> Result<Arc<dyn TableProvider>> {
+        match &self.over {
+            Some(over) => layered::provider(ctx, &self.lake, &self.folder, &self.table, over).await,
+            None => self.table.provider(&self.lake, &self.folder),
+        }
+    }
+
+    /// Files that hold rows, those of changes included; some of the rows may be gone.
+    pub fn files(&self) -> Result<Vec<Part>> {
+        let mut files = match &self.over {
+            Some(over) if over.replaces_all => Vec::new(),
+            _ => self.table.files()?,
+        };
+        files.extend(self.over.iter().flat_map(|over| &over.layers).flat_map(|layer| layer.parts.iter().cloned()));
+        Ok(files)
+    }
+}
+
+/// Commits parts as the whole content of a table; changes that lie over it mean nothing from then on.
 pub async fn replace(
     lake: &Lake,
     folder: &str,
@@ -41,8 +96,7 @@ pub async fn replace(
     built_from: &BuiltFrom,
     failpoint: &'static str,
 ) -> Result<Built> {
-    let built =
-        Built { rows: parts.iter().map(|part| part.rows).sum(), bytes: parts.iter().map(|part| part.size).sum() };
+    let built = Built::of(&parts);
     let last = match table {
         Some(table) => table.transaction(APPLICATION).await?.unwrap_or(0),
         None => 0,

@@ -14,13 +14,15 @@ mod identity_key;
 mod interner;
 mod links;
 mod number_index;
-mod one_of;
+/// A filter for the rows whose text is one of many.
+pub mod one_of;
 mod resolve;
 /// The stage between landing and models.
 pub mod stage;
 /// The identity tables as record batches.
 pub mod tables;
-mod update;
+/// What new events change of the identity tables.
+pub mod update;
 
 use std::collections::BTreeMap;
 

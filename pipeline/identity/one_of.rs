@@ -7,15 +7,15 @@ use arrow::array::BooleanArray;
 use arrow::datatypes::DataType;
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl};
-use datafusion::logical_expr::{Signature, Volatility, col};
+use datafusion::logical_expr::{Signature, Volatility};
 use hashbrown::HashSet;
 
 use super::columns::texts;
 
-/// Whether a text column holds one of `texts`. Unlike `in (…)` it costs no planning per text, and a scan can decide by it
+/// Whether a text holds one of `texts`. Unlike `in (…)` it costs no planning per text, and a scan can decide by it
 /// which rows of the other columns to read.
-pub(super) fn is_one_of(column: &str, texts: Arc<HashSet<String>>) -> Expr {
-    ScalarUDF::from(OneOf { signature: Signature::any(1, Volatility::Immutable), texts }).call(vec![col(column)])
+pub fn is_one_of(text: Expr, texts: Arc<HashSet<String>>) -> Expr {
+    ScalarUDF::from(OneOf { signature: Signature::any(1, Volatility::Immutable), texts }).call(vec![text])
 }
 
 #[derive(Debug)]

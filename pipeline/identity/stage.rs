@@ -14,9 +14,11 @@ use futures::TryStreamExt;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use uuid::Uuid;
 
+use super::update::Update;
 use super::{Links, Resolution, Rules, identity_key_udf, resolve, tables};
 use crate::delta::{Part, PartWriter, Table};
-use crate::derived::{self, BuiltFrom, Stale};
+use crate::derived::changes::{Changes, FILES, Layer};
+use crate::derived::{self, BuiltFrom, Derived, Stale, keys};
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::identifiers::Blocked;
@@ -65,9 +67,9 @@ pub fn fingerprints(workspace: &Workspace, events: &str) -> Result<BTreeMap<Stri
 }
 
 /// Why the identity tables must be built again; `None` when they need not. The last of them tells: it is committed last.
-pub async fn why_stale(workspace: &Workspace, events: &str) -> Result<Option<String>> {
-    let table = Table::open(&workspace.lake, &folder(TABLES[3])).await?;
-    let before = derived::built_from(table.as_ref())?;
+pub async fn why_stale(workspace: &Workspace, changes: &Changes, events: &str) -> Result<Option<String>> {
+    let table = Derived::open(&workspace.lake, changes, &folder(TABLES[3])).await?;
+    let before = table.map_or(Ok(None), |table| table.built_from())?;
     let stale = built_from(workspace, events)?.why_stale(before.as_ref(), |_| false);
     Ok(stale.map(|stale| match stale {
         // The statement is made of the configuration.
@@ -76,14 +78,21 @@ pub async fn why_stale(workspace: &Workspace, events: &str) -> Result<Option<Str
     }))
 }
 
+/// Fingerprint of the identity tables as they are; `None` when they were never built.
+pub async fn built_as(workspace: &Workspace, changes: &Changes) -> Result<Option<String>> {
+    let table = Derived::open(&workspace.lake, changes, &folder(TABLES[3])).await?;
+    let built_from = table.map_or(Ok(None), |table| table.built_from())?;
+    Ok(built_from.map(|built_from| built_from.fingerprint()))
+}
+
 /// Registers the identity tables and the function `identity_key`; tables that were never built are empty.
-pub async fn register(workspace: &Workspace) -> Result<()> {
+pub async fn register(workspace: &Workspace, changes: &Changes) -> Result<()> {
     let ctx = &workspace.ctx;
     let priority = workspace.project.config.identity.priority.clone();
     ctx.register_udf(identity_key_udf(priority, workspace.blocked.clone()));
     for (name, schema) in TABLES.into_iter().zip(schemas()) {
-        let provider: Arc<dyn TableProvider> = match Table::open(&workspace.lake, &folder(name)).await? {
-            Some(table) => table.provider(&workspace.lake, &folder(name))?,
+        let provider: Arc<dyn TableProvider> = match Derived::open(&workspace.lake, changes, &folder(name)).await? {
+            Some(table) => table.provider(ctx).await?,
             None => Arc::new(EmptyTable::new(schema)),
         };
         ctx.deregister_table(name)?;
@@ -142,6 +151,31 @@ pub(super) fn summary(resolution: &Resolution, reason: String) -> Resolved {
         blocked: resolution.blocked_count(),
         seconds: 0.0,
     }
+}
+
+/// Lays an update over the identity tables; it is in force once the changes are saved. The tables must have been built.
+pub async fn lay(workspace: &Workspace, changes: &mut Changes, events: &str, update: &Update) -> Result<()> {
+    let built_from = built_from(workspace, events)?;
+    let components = keys::write(&workspace.lake, "components", update.replaced_components.iter().map(String::as_str));
+    let customers = keys::write(&workspace.lake, "customers", update.replaced_customers.iter().map(String::as_str));
+    let (components, customers) = (components.await?, customers.await?);
+    let rows = [&update.map, &update.customers, &update.links, &update.refusals];
+    for ((name, schema), batches) in TABLES.into_iter().zip(schemas()).zip(rows) {
+        let (key, keys) = match name {
+            "identity_customers" => ("customer_id", &customers),
+            _ => ("component", &components),
+        };
+        let file = format!("{name}-{}", Uuid::new_v4().simple());
+        let mut writer = PartWriter::new(workspace.lake.clone(), FILES.into(), file, schema);
+        for batch in batches {
+            writer.write(batch).await?;
+        }
+        let table = Table::open(&workspace.lake, &folder(name)).await?;
+        let table = table.ok_or_else(|| Error::corrupt(format!("{name} was built and is gone")))?;
+        let layer = Layer { keys: Some(keys.clone()), parts: writer.finish().await? };
+        changes.lay(&folder(name), table.version(), key, built_from.clone(), layer);
+    }
+    Ok(())
 }
 
 /// Sends two columns of events through collectors, one per partition of the scan, and merges what they saw.

@@ -11,7 +11,7 @@ use std::time::Instant;
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringBuilder, StringViewArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimestampMicrosecondType};
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::prelude::{DataFrame, SessionContext};
+use datafusion::prelude::{DataFrame, SessionContext, col};
 use futures::TryStreamExt;
 use hashbrown::{HashMap, HashSet};
 
@@ -156,7 +156,7 @@ fn moves(resolution: &Resolution, before: &HashMap<[u8; 16], [u8; 16]>) -> Recor
 }
 
 /// A session over the same tables whose scans read other columns only for the rows that a filter keeps.
-fn reading_few_rows(ctx: &SessionContext) -> SessionContext {
+pub fn reading_few_rows(ctx: &SessionContext) -> SessionContext {
     let mut state = ctx.state();
     state.config_mut().options_mut().execution.parquet.pushdown_filters = true;
     SessionContext::new_with_state(state)
@@ -170,7 +170,7 @@ async fn rows(
     keys: HashSet<String>,
     columns: &[&str],
 ) -> Result<SendableRecordBatchStream> {
-    let frame = ctx.table(table).await?.filter(is_one_of(key, Arc::new(keys)))?;
+    let frame = ctx.table(table).await?.filter(is_one_of(col(key), Arc::new(keys)))?;
     Ok(frame.select_columns(columns)?.execute_stream().await?)
 }
 

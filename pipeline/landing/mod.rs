@@ -257,7 +257,7 @@ async fn land_batch(
     let events = std::mem::take(&mut staged.events).into_iter().map(|(_, batch)| batch).collect();
     let is_duplicate = |batch: usize, row: usize| deduplicator.duplicates(batch)[row];
     let threads = workspace.project.config.engine.thread_count();
-    let parts = write::write(lake, events, is_duplicate, &prefix, threads).await?;
+    let parts = write::write(lake, events, is_duplicate, manifest.batch, &prefix, threads).await?;
     let letters = write_letters(workspace, staged.dead_letters, &prefix).await?;
 
     let entry = Entry {

@@ -88,6 +88,7 @@ pub async fn write(
     lake: &Lake,
     events: Vec<RecordBatch>,
     is_duplicate: impl Fn(usize, usize) -> bool + Sync,
+    batch: i64,
     prefix: &str,
     threads: usize,
 ) -> Result<Vec<Part>> {
@@ -106,7 +107,7 @@ pub async fn write(
             let partition = vec![(PARTITION.to_string(), date.unwrap_or_default())];
             let part = delta::write_part(&lake, EVENTS, &name, partition, content, rows).await?;
             failpoint("land.part.close");
-            Ok::<_, Error>(part)
+            Ok::<_, Error>(Part { batches: Some((batch, batch)), ..part })
         }
     });
     written.buffered(threads).try_collect().await.context("writing events")

@@ -28,6 +28,7 @@ use crate::failpoint::failpoint;
 use crate::lake::Lake;
 use crate::models::graph::{Graph, Model};
 use crate::models::header::Publish;
+use crate::models::update::is_one_of_days;
 use crate::models::{NodeResult, Outcome, Status, result};
 use crate::workspace::Workspace;
 
@@ -66,7 +67,8 @@ pub async fn publish(
             .get(&model.name)
             .is_some_and(|mart| mart.fingerprint == *fingerprint && mart.files.keys().all(|path| found.contains(path)));
         if !is_current && outcome.sound.contains(&model.name) {
-            due.push((model.clone(), fingerprint.clone()));
+            let changed = changed_days(model, outcome, catalog.marts.get(&model.name), &found);
+            due.push((model.clone(), fingerprint.clone(), changed));
         }
     }
     if !due.is_empty() {
@@ -75,12 +77,12 @@ pub async fn publish(
     }
     let threads = workspace.project.config.engine.thread_count();
     let mut published = futures::stream::iter(due.into_iter().enumerate())
-        .map(|(place, (model, fingerprint))| {
+        .map(|(place, (model, fingerprint, changed))| {
             progress(&model.name);
             let (workspace, edition) = (workspace.clone(), edition.clone());
             tokio::spawn(async move {
                 let started = Instant::now();
-                let mart = publish_model(&workspace, &model, &fingerprint, &edition).await;
+                let mart = publish_model(&workspace, &model, &fingerprint, changed, &edition).await;
                 (place, result("mart", &model.name, Status::Success, started, String::new()), model.name, mart)
             })
         })
@@ -118,11 +120,43 @@ async fn files(lake: &Lake, folder: &str) -> Result<BTreeSet<String>> {
     Ok(listed.iter().filter_map(|file| lake.relative(&file.location)).collect())
 }
 
-async fn publish_model(workspace: &Workspace, model: &Model, fingerprint: &str, edition: &Edition) -> Result<Mart> {
+/// Days of a mart whose rows are others than in its files, and the files of all others.
+struct ChangedDays {
+    days: BTreeSet<Option<i32>>,
+    others: BTreeMap<String, catalog::MartFile>,
+}
+
+/// The days of a mart that must be written again; `None` when all must.
+fn changed_days(
+    model: &Model,
+    outcome: &Outcome,
+    published: Option<&Mart>,
+    found: &BTreeSet<String>,
+) -> Option<ChangedDays> {
+    let Publish::ByDay(day) = &model.header.publish else { return None };
+    let changed = outcome.changed.get(&model.name)?;
+    let published = published.filter(|mart| mart.fingerprint == changed.before)?;
+    let days = changed.days.get(day)?.clone();
+    if !published.files.keys().all(|path| found.contains(path)) {
+        return None;
+    }
+    let changed: BTreeSet<String> = days.iter().map(|value| path_of_day(&model.name, day, *value)).collect();
+    let is_other = |(path, _): &(&String, &catalog::MartFile)| !changed.contains(*path);
+    let others = published.files.iter().filter(is_other).map(|(path, file)| (path.clone(), file.clone())).collect();
+    Some(ChangedDays { days, others })
+}
+
+async fn publish_model(
+    workspace: &Workspace,
+    model: &Model,
+    fingerprint: &str,
+    changed: Option<ChangedDays>,
+    edition: &Edition,
+) -> Result<Mart> {
     let frame = workspace.ctx.table(model.name.as_str()).await?;
     let flat: Vec<_> =
         frame.schema().fields().iter().filter(|field| is_flat(field)).map(|field| ident(field.name())).collect();
-    let frame = frame.select(flat)?;
+    let mut frame = frame.select(flat)?;
     let day = match &model.header.publish {
         Publish::ByDay(column) => Some(column.as_str()),
         _ => None,
@@ -134,9 +168,15 @@ async fn publish_model(workspace: &Workspace, model: &Model, fingerprint: &str, 
             Err(_) => return Err(Error::invalid(format!("{}: publish by day({day}): no such column", model.origin))),
         }
     }
+    let mut others = BTreeMap::new();
+    if let (Some(day), Some(changed)) = (day, changed) {
+        frame = frame.filter(is_one_of_days(day, &changed.days))?;
+        others = changed.others;
+    }
     let schema = stored_schema(frame.schema().as_arrow())?;
     let frame = sorted(frame, day.into_iter().chain(model.header.grain.iter().map(String::as_str)), &schema)?;
-    let files = write(&workspace.lake, &model.name, day, &schema, frame).await?;
+    let mut files = write(&workspace.lake, &model.name, day, &schema, frame).await?;
+    files.extend(others);
     Ok(Mart {
         path: match day {
             Some(day) => format!("{MARTS}/{}/{day}=*/part-0.parquet", model.name),
@@ -218,15 +258,19 @@ fn runs_by_day(batch: &RecordBatch, name: &str, day: Option<&str>) -> Result<Vec
     let mut start = 0;
     for row in 1..=days.len() {
         if row == days.len() || days.is_null(row) != days.is_null(start) || days.value(row) != days.value(start) {
-            let value = match days.is_valid(start) {
-                true => days.value_as_date(start).map(|date| date.to_string()).unwrap_or_default(),
-                false => "__HIVE_DEFAULT_PARTITION__".to_string(),
-            };
-            runs.push((format!("{MARTS}/{name}/{day}={value}/part-0.parquet"), batch.slice(start, row - start)));
+            let value = days.is_valid(start).then(|| days.value(start));
+            runs.push((path_of_day(name, day, value), batch.slice(start, row - start)));
             start = row;
         }
     }
     Ok(runs)
+}
+
+/// Path of the file of a day, given in days since 1970.
+fn path_of_day(name: &str, day: &str, value: Option<i32>) -> String {
+    let date = value.and_then(arrow::temporal_conversions::date32_to_datetime).map(|at| at.date().to_string());
+    let value = date.unwrap_or_else(|| "__HIVE_DEFAULT_PARTITION__".to_string());
+    format!("{MARTS}/{name}/{day}={value}/part-0.parquet")
 }
 
 /// A file in the making, in memory.

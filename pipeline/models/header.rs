@@ -3,12 +3,36 @@
 use crate::error::{Error, Result};
 
 /// How a model is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Build {
-    /// A Delta table, built whole.
+    /// A table, built whole.
     Full,
     /// A view: planned into whatever reads it.
     View,
+    /// A table in which the rows of one customer are made of that customer's alone, and so are built anew only for
+    /// customers that something has touched.
+    ByCustomer(ByCustomer),
+    /// A table in which the rows of one day are made of that day's alone, and so are built anew only for days that
+    /// something has changed; the column of the day, here and in what is read.
+    ByDay(String),
+}
+
+/// What is special about a model that is built by customer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ByCustomer {
+    /// Columns of a time and an id by which the lists of a customer's row are ordered: rows made of different events of a
+    /// customer become one by putting their lists together in this order.
+    pub merged_by: Option<(String, String)>,
+    /// Whether its rows change only as events reach the ages of the configuration (timeouts and windows), seen from
+    /// as-of: then it may read the logical time.
+    pub has_configured_ages: bool,
+}
+
+impl Build {
+    /// Whether rows are kept in a table of their own.
+    pub fn is_table(&self) -> bool {
+        *self != Self::View
+    }
 }
 
 /// How a model reaches readers outside.
@@ -97,6 +121,7 @@ impl Header {
                 "grain" => header.grain = columns(&value),
                 "tags" => header.tags = columns(&value),
                 "build" => header.build = build(&value)?,
+                "ages" => ages(&mut header.build, &value)?,
                 "publish" => header.publish = publish(&value)?,
                 _ => header.checks = checks(&value)?,
             }
@@ -105,18 +130,52 @@ impl Header {
     }
 }
 
-const DIRECTIVES: [&str; 5] = ["grain", "build", "publish", "checks", "tags"];
+const DIRECTIVES: [&str; 6] = ["grain", "build", "ages", "publish", "checks", "tags"];
 
-/// `incremental …` is accepted, and built whole: the answer is the same, only dearer.
 fn build(value: &str) -> Result<Build> {
-    let is_incremental = value.starts_with("incremental by customer") || value.starts_with("incremental by day");
+    let unknown = || {
+        Error::invalid(format!("build: `{value}` is not known")).hint(
+            "write full, view, incremental by day(DATE_COLUMN), incremental by customer or \
+             incremental by customer, merged by (TIMES, IDS)",
+        )
+    };
     match value {
-        "view" => Ok(Build::View),
-        "full" => Ok(Build::Full),
-        _ if is_incremental => Ok(Build::Full),
-        _ => Err(Error::invalid(format!("build: `{value}` is not known"))
-            .hint("write full, view, incremental by customer or incremental by day")),
+        "view" => return Ok(Build::View),
+        "full" => return Ok(Build::Full),
+        _ => {}
     }
+    let rest = value.strip_prefix("incremental by ").ok_or_else(unknown)?;
+    if let Some(day) = rest.strip_prefix("day") {
+        let day = in_parentheses(day).ok_or_else(unknown)?;
+        return Ok(Build::ByDay(day.to_string()));
+    }
+    let rest = rest.strip_prefix("customer").ok_or_else(unknown)?;
+    let merged_by = match rest.strip_prefix(", merged by") {
+        None if rest.is_empty() => None,
+        None => return Err(unknown()),
+        Some(merged) => Some(in_parentheses(merged).and_then(|columns| columns.split_once(',')).ok_or_else(unknown)?),
+    };
+    let merged_by = merged_by.map(|(times, ids)| (times.trim().to_string(), ids.trim().to_string()));
+    Ok(Build::ByCustomer(ByCustomer { merged_by, has_configured_ages: false }))
+}
+
+/// `ages: configured`, behind the `build:` that it belongs to.
+fn ages(build: &mut Build, value: &str) -> Result<()> {
+    match (build, value) {
+        (Build::ByCustomer(by_customer), "configured") => by_customer.has_configured_ages = true,
+        (_, "configured") => {
+            return Err(Error::invalid("ages: only a model that is built by customer has them")
+                .hint("write it behind `build: incremental by customer`"));
+        }
+        _ => return Err(Error::invalid(format!("ages: `{value}` is not known")).hint("write configured")),
+    }
+    Ok(())
+}
+
+/// The text between parentheses, which hold something.
+fn in_parentheses(text: &str) -> Option<&str> {
+    let inner = text.trim().strip_prefix('(')?.strip_suffix(')')?.trim();
+    (!inner.is_empty()).then_some(inner)
 }
 
 fn publish(value: &str) -> Result<Publish> {
@@ -245,7 +304,7 @@ mod tests {
 -- and what follows.
 --
 -- grain:      from_channel, to_channel
--- build:      incremental by day, lookback 2 days
+-- build:      incremental by day(switched_date)
 -- publish:    by day(switched_date)
 -- checks:     unique(from_channel, to_channel); not_null(switches);
 --             accepted_values(scope, 'within', 'between')
@@ -259,10 +318,19 @@ select 1
         let header = Header::parse(SQL).unwrap();
         assert_eq!(header.description, "Switches: how often customers change channel, and what follows.");
         assert_eq!(header.grain, ["from_channel", "to_channel"]);
-        assert_eq!(header.build, Build::Full);
+        assert_eq!(header.build, Build::ByDay("switched_date".into()));
         assert_eq!(header.publish, Publish::ByDay("switched_date".into()));
         assert_eq!(header.checks.len(), 3);
         assert_eq!(header.tags, ["friction"]);
+    }
+
+    #[test]
+    fn a_model_built_by_customer_says_how_its_rows_grow_and_age() {
+        let build = |lines: &str| Header::parse(lines).unwrap().build;
+        assert_eq!(build("-- build: incremental by customer"), Build::ByCustomer(ByCustomer::default()));
+        let merged_by = Some(("times".to_string(), "event_ids".to_string()));
+        let merged = "-- build: incremental by customer, merged by (times, event_ids)\n-- ages: configured";
+        assert_eq!(build(merged), Build::ByCustomer(ByCustomer { merged_by, has_configured_ages: true }));
     }
 
     #[test]
@@ -275,6 +343,11 @@ select 1
     fn unknown_directive_values_are_refused_with_what_is_known() {
         for (line, hint) in [
             ("-- build: sometimes", "write full"),
+            ("-- build: incremental by day", "by day(DATE_COLUMN)"),
+            ("-- build: incremental by customer, lookback 2 days", "merged by (TIMES, IDS)"),
+            ("-- build: incremental by customer, merged by (times)", "merged by (TIMES, IDS)"),
+            ("-- build: incremental by customer\n-- ages: 3 days", "configured"),
+            ("-- build: full\n-- ages: configured", "behind `build: incremental by customer`"),
             ("-- publish: by day", "by day(DATE_COLUMN)"),
             ("-- checks: positive(a)", "unique(a, b)"),
             ("-- checks: unique", "unique(a, b)"),

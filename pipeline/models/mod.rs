@@ -2,22 +2,24 @@
 
 pub mod build;
 pub mod checks;
+mod difference;
 pub mod graph;
 pub mod header;
+mod merge;
 pub mod settings;
+pub mod update;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use datafusion::datasource::TableProvider;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use self::graph::{Graph, Model};
 use self::header::Build;
-use crate::delta::Table;
-use crate::derived::{self, Built, BuiltFrom, Stale};
+use crate::derived::changes::Changes;
+use crate::derived::{Built, BuiltFrom, Derived, Stale};
 use crate::engine;
 use crate::error::{Error, Kind, Result};
 use crate::workspace::Workspace;
@@ -82,7 +84,9 @@ pub struct Planned {
     /// Why it is built; `None` leaves it as it is.
     pub reason: Option<Stale>,
     built_from: BuiltFrom,
-    table: Option<Table>,
+    table: Option<Derived>,
+    /// Fingerprint of what the table was built from, once it was changed.
+    before: Option<String>,
 }
 
 /// The state of the models in a run: results, fingerprints, and which models may be published.
@@ -100,6 +104,21 @@ pub struct Outcome {
     pub skipped_checks: Vec<String>,
     /// Fingerprint of every table as it is.
     pub fingerprints: BTreeMap<String, String>,
+    /// Models whose rows were changed and not built whole.
+    pub changed: BTreeMap<String, Changed>,
+    /// Customers whose rows were made anew, where models were changed and not built whole.
+    pub touched_customers: Option<usize>,
+    /// Days, since 1970, of the events that came since the state before.
+    pub new_event_days: BTreeSet<i32>,
+}
+
+/// Where a model was changed.
+#[derive(Debug, Default)]
+pub struct Changed {
+    /// Its fingerprint before.
+    pub before: String,
+    /// By column of dates: the days of rows that are new, gone or others.
+    pub days: BTreeMap<String, BTreeSet<Option<i32>>>,
 }
 
 /// Folder of a model's table in the lake.
@@ -112,6 +131,7 @@ pub fn folder(model: &str) -> String {
 pub async fn plan(
     workspace: &Workspace,
     graph: &Graph,
+    changes: &Changes,
     fingerprints: &BTreeMap<String, String>,
     settings: &BTreeSet<String>,
     selected: Option<&BTreeSet<String>>,
@@ -127,9 +147,9 @@ pub async fn plan(
             fingerprints.insert(model.name.clone(), built_from.fingerprint());
             continue;
         }
-        if model.header.build == Build::Full {
-            table = Table::open(&workspace.lake, &folder(&model.name)).await?;
-            let before = derived::built_from(table.as_ref())?;
+        if model.header.build.is_table() {
+            table = Derived::open(&workspace.lake, changes, &folder(&model.name)).await?;
+            let before = built_from_of(table.as_ref())?;
             reason = built_from.why_stale(before.as_ref(), |name| settings.contains(name));
             if selected.is_some_and(|selected| !selected.contains(&model.name)) {
                 // What is not selected is read as it is, and so it must be there.
@@ -141,9 +161,14 @@ pub async fn plan(
             }
         }
         fingerprints.insert(model.name.clone(), built_from.fingerprint());
-        planned.push(Planned { model: model.clone(), reason, built_from, table });
+        planned.push(Planned { model: model.clone(), reason, built_from, table, before: None });
     }
     Ok(planned)
+}
+
+/// The record of what an opened table was built from.
+fn built_from_of(table: Option<&Derived>) -> Result<Option<BuiltFrom>> {
+    table.map_or(Ok(None), Derived::built_from)
 }
 
 /// Fingerprint that every table would have if all models were up to date, given those of the others.
@@ -161,12 +186,13 @@ pub fn up_to_date(graph: &Graph, fingerprints: &BTreeMap<String, String>) -> BTr
 pub async fn as_built(
     workspace: &Workspace,
     graph: &Graph,
+    changes: &Changes,
     fingerprints: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>> {
     let mut all = fingerprints.clone();
     for model in &graph.models {
-        let built_from = if model.header.build == Build::Full {
-            derived::built_from(Table::open(&workspace.lake, &folder(&model.name)).await?.as_ref())?
+        let built_from = if model.header.build.is_table() {
+            built_from_of(Derived::open(&workspace.lake, changes, &folder(&model.name)).await?.as_ref())?
         } else if model.reads.iter().all(|read| all.contains_key(read)) {
             Some(BuiltFrom::now(&model.sql, &model.reads, &all))
         } else {
@@ -181,13 +207,14 @@ pub async fn as_built(
 pub async fn select(
     workspace: &Workspace,
     graph: &Graph,
+    changes: &Changes,
     fingerprints: &BTreeMap<String, String>,
     settings: &BTreeSet<String>,
     selector: &str,
 ) -> Result<BTreeSet<String>> {
     let mut modified = BTreeSet::new();
     if selector.contains(graph::MODIFIED) {
-        let planned = plan(workspace, graph, fingerprints, settings, None).await?.into_iter();
+        let planned = plan(workspace, graph, changes, fingerprints, settings, None).await?.into_iter();
         let is_modified = |step: &Planned| step.reason.as_ref().is_some_and(Stale::is_modified);
         modified.extend(planned.filter(is_modified).map(|step| step.model.name));
     }
@@ -263,10 +290,10 @@ pub async fn build(
 fn why_not(step: &Planned, missing: &BTreeSet<String>) -> Option<Option<NodeResult>> {
     let read = step.model.reads.iter().find(|read| missing.contains(*read))?;
     let message = format!("reads {read}, which could not be built");
-    match (&step.reason, step.model.header.build) {
+    match (&step.reason, &step.model.header.build) {
         (Some(_), _) => Some(Some(result("model", &step.model.name, Status::Skipped, Instant::now(), message))),
         (None, Build::View) => Some(None),
-        (None, Build::Full) => None,
+        (None, _) => None,
     }
 }
 
@@ -284,29 +311,28 @@ async fn place(workspace: &Workspace, step: &Planned) -> Result<Option<Built>> {
     let mut built = None;
     if step.reason.is_some() {
         let frame = engine::query(ctx, &step.model.sql).await.map_err(|error| error.context(&step.model.origin))?;
-        let rows = build::build(&workspace.lake, &folder, step.table.as_ref(), frame, &step.built_from).await;
+        let table = step.table.as_ref().map(|table| &table.table);
+        let rows = build::build(&workspace.lake, &folder, table, frame, &step.built_from).await;
         built = Some(rows.map_err(|error| error.context(&step.model.origin))?);
     }
-    if let Some(provider) = provider(workspace, name).await? {
-        ctx.register_table(name, provider)?;
-    } else {
-        return Err(Error::invalid(format!("model `{name}` was never built")).hint(format!("build it with -s +{name}")));
-    }
+    let table = match (&step.table, &built) {
+        (Some(table), None) => Some(table.clone()),
+        // What was built whole has nothing over it.
+        _ => Derived::open(&workspace.lake, &Changes::default(), &folder).await?,
+    };
+    match table {
+        Some(table) => ctx.register_table(name, table.provider(ctx).await?)?,
+        None => {
+            let never = Error::invalid(format!("model `{name}` was never built"));
+            return Err(never.hint(format!("build it with -s +{name}")));
+        }
+    };
     Ok(built)
-}
-
-/// The newest version of a model's table.
-pub async fn provider(workspace: &Workspace, model: &str) -> Result<Option<std::sync::Arc<dyn TableProvider>>> {
-    let folder = folder(model);
-    match Table::open(&workspace.lake, &folder).await? {
-        Some(table) => Ok(Some(table.provider(&workspace.lake, &folder)?)),
-        None => Ok(None),
-    }
 }
 
 /// Registers all models for reading: tables as they were built last, views over them. What was never built, or reads
 /// such, is left out.
-pub async fn register(workspace: &Workspace, graph: &Graph) -> Result<()> {
+pub async fn register(workspace: &Workspace, graph: &Graph, changes: &Changes) -> Result<()> {
     let ctx = &workspace.ctx;
     for model in &graph.models {
         ctx.deregister_table(model.name.as_str())?;
@@ -314,8 +340,8 @@ pub async fn register(workspace: &Workspace, graph: &Graph) -> Result<()> {
             if let Ok(view) = engine::query(ctx, &model.sql).await {
                 ctx.register_table(model.name.as_str(), view.into_view())?;
             }
-        } else if let Some(provider) = provider(workspace, &model.name).await? {
-            ctx.register_table(model.name.as_str(), provider)?;
+        } else if let Some(table) = Derived::open(&workspace.lake, changes, &folder(&model.name)).await? {
+            ctx.register_table(model.name.as_str(), table.provider(ctx).await?)?;
         }
     }
     Ok(())

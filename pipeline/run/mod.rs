@@ -1,5 +1,6 @@
 //! The main job: land, resolve, build, check, publish. Safe to repeat at any time; without news it writes nothing.
 
+mod advance;
 pub mod report;
 mod run_results;
 pub mod tables;
@@ -9,10 +10,12 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use self::advance::{Advance, advance};
 use self::report::{Job, instant};
 pub use self::report::{Report, RunStatus};
 use self::tables::{LAST_FAILED, load_graph, models_of_runs, register_run_results, register_tables, with_run_results};
 pub use self::tables::{Tables, register_everything};
+use crate::derived::changes::Changes;
 use crate::error::Result;
 use crate::identity::stage as identity;
 use crate::landing;
@@ -100,24 +103,31 @@ fn load_graph_to_build(workspace: &Workspace) -> Result<Graph> {
 
 /// Everything after landing.
 async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &mut dyn Progress) -> Result<()> {
-    let tables = register_tables(workspace, job.options.as_of).await?;
+    let mut changes = Changes::load(&workspace.lake).await?;
+    let tables = register_tables(workspace, &changes, job.options.as_of).await?;
     job.as_of = tables.as_of;
-    let events = tables.fingerprints["events"].clone();
-    if let Some(reason) = identity::why_stale(workspace, &events).await? {
-        let begun = Instant::now();
-        progress.stage("resolve");
-        job.identity = Some(identity::run(workspace, &events, reason).await?);
-        identity::register(workspace).await?;
+    let begun = Instant::now();
+    let stage = || progress.stage("resolve");
+    let Advance { resolved, moves, new_event_days } = advance(workspace, graph, &tables, &mut changes, stage).await?;
+    if resolved.is_some() {
+        job.identity = resolved;
         job.spent("resolve", begun);
     }
 
     // Models that tell of runs are built last, so that they can tell of this one.
     let of_runs = models_of_runs(graph);
-    let planned = plan(workspace, graph, tables, job.options.select.as_deref()).await?;
+    let planned = plan(workspace, graph, &changes, tables, job.options.select.as_deref()).await?;
     let up_to_date = models::up_to_date(graph, &planned.fingerprints);
-    let mut outcome = Outcome { fingerprints: planned.fingerprints, ..Outcome::default() };
+    let mut outcome = Outcome { fingerprints: planned.fingerprints, new_event_days, ..Outcome::default() };
     let (late, early): (Vec<Planned>, Vec<Planned>) =
         planned.steps.into_iter().partition(|step| of_runs.contains(&step.model.name));
+    let begun = Instant::now();
+    progress.stage("build");
+    let changed = models::update::update(workspace, graph, early, &mut changes, moves.as_ref(), &mut outcome, |name| {
+        progress.step(name);
+    });
+    let early = changed.await?;
+    job.spent("build", begun);
     for (steps, is_late) in [(early, false), (late, true)] {
         if is_late && steps.iter().any(|step| step.reason.is_some()) {
             let mut row = job.report(None);
@@ -128,9 +138,6 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
             register_run_results(workspace, Some(row))?;
         }
         let begun = Instant::now();
-        if !is_late {
-            progress.stage("build");
-        }
         let built = models::build(workspace, steps, &mut outcome, |name| progress.step(name)).await;
         job.results.clone_from(&outcome.results);
         job.spent("build", begun);
@@ -161,7 +168,8 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
 /// What a run would do: files to land by source, and each stale model with its reason. Nothing is written.
 pub async fn dry_run(workspace: &Workspace, options: &Options) -> Result<Vec<(String, String, String)>> {
     let mut steps = Vec::new();
-    let mut tables = register_tables(workspace, options.as_of).await?;
+    let changes = Changes::load(&workspace.lake).await?;
+    let mut tables = register_tables(workspace, &changes, options.as_of).await?;
     if options.land {
         for (source, path, bytes) in landing::pending(workspace).await? {
             steps.push(("land".to_string(), format!("{source}: {path}"), format!("{bytes} bytes")));
@@ -175,11 +183,11 @@ pub async fn dry_run(workspace: &Workspace, options: &Options) -> Result<Vec<(St
     }
     if options.build {
         let events = tables.fingerprints["events"].clone();
-        if let Some(reason) = identity::why_stale(workspace, &events).await? {
+        if let Some(reason) = identity::why_stale(workspace, &changes, &events).await? {
             steps.push(("resolve".into(), "identity".into(), reason));
         }
         let graph = load_graph_to_build(workspace)?;
-        for step in plan(workspace, &graph, tables, options.select.as_deref()).await?.steps {
+        for step in plan(workspace, &graph, &changes, tables, options.select.as_deref()).await?.steps {
             if let Some(reason) = step.reason {
                 steps.push(("build".into(), step.model.name, reason.to_string()));
             }
@@ -193,7 +201,8 @@ pub async fn check(workspace: &Workspace, as_of: Option<i64>) -> Result<(Graph, 
     let (tables, graph) = register_everything(workspace, as_of).await?;
     graph.expect_reads()?;
     let fingerprints = with_run_results(tables, &graph, &models_of_runs(&graph)).fingerprints;
-    let as_built = models::as_built(workspace, &graph, &fingerprints).await?;
+    let changes = Changes::load(&workspace.lake).await?;
+    let as_built = models::as_built(workspace, &graph, &changes, &fingerprints).await?;
     let up_to_date = models::up_to_date(&graph, &fingerprints);
     let checked = checks::run_all(workspace, &graph, &as_built, &up_to_date).await?;
     Ok((graph, checked))
@@ -206,12 +215,18 @@ struct Plan {
     fingerprints: BTreeMap<String, String>,
 }
 
-async fn plan(workspace: &Workspace, graph: &Graph, tables: Tables, selector: Option<&str>) -> Result<Plan> {
+async fn plan(
+    workspace: &Workspace,
+    graph: &Graph,
+    changes: &Changes,
+    tables: Tables,
+    selector: Option<&str>,
+) -> Result<Plan> {
     let Tables { fingerprints, settings, .. } = with_run_results(tables, graph, &models_of_runs(graph));
     let selected = match selector {
-        Some(selector) => Some(models::select(workspace, graph, &fingerprints, &settings, selector).await?),
+        Some(selector) => Some(models::select(workspace, graph, changes, &fingerprints, &settings, selector).await?),
         None => None,
     };
-    let steps = models::plan(workspace, graph, &fingerprints, &settings, selected.as_ref()).await?;
+    let steps = models::plan(workspace, graph, changes, &fingerprints, &settings, selected.as_ref()).await?;
     Ok(Plan { steps, fingerprints })
 }

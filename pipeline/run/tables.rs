@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::report::{Report, micros};
 use super::run_results::{RUN_RESULTS, RunResults};
 use crate::delta::Table;
+use crate::derived::changes::Changes;
 use crate::error::Result;
 use crate::identity::stage as identity;
 use crate::landing;
@@ -36,11 +37,13 @@ pub struct Tables {
     pub settings: BTreeSet<String>,
     /// Logical time.
     pub as_of: Option<i64>,
+    /// Last batch of events.
+    pub last_batch: i64,
     last_failed: Option<Bytes>,
 }
 
 /// Registers landed, identity, settings and system tables, and returns their fingerprints.
-pub async fn register_tables(workspace: &Workspace, as_of: Option<i64>) -> Result<Tables> {
+pub async fn register_tables(workspace: &Workspace, changes: &Changes, as_of: Option<i64>) -> Result<Tables> {
     let last = landing::last_batch(workspace).await?;
     let entries = Entry::load_all(&workspace.lake, last).await?;
     let newest = entries.iter().filter_map(|entry| entry.newest_occurred_at).max();
@@ -60,9 +63,9 @@ pub async fn register_tables(workspace: &Workspace, as_of: Option<i64>) -> Resul
     fingerprints.insert("dead_letters".into(), dead_letters);
     let planned_at = entries.last().map_or(0, |entry| entry.planned_at);
     fingerprints.insert("batches".into(), format!("batch {last} of {planned_at}"));
-    identity::register(workspace).await?;
+    identity::register(workspace, changes).await?;
     let last_failed = workspace.lake.get(LAST_FAILED).await?;
-    Ok(Tables { fingerprints, settings, as_of, last_failed })
+    Ok(Tables { fingerprints, settings, as_of, last_batch: last, last_failed })
 }
 
 /// The models and checks of a project.
@@ -77,9 +80,10 @@ pub async fn register_everything(workspace: &Workspace, as_of: Option<i64>) -> R
         Some(as_of) => Some(as_of),
         None => Catalog::load(&workspace.lake).await?.as_of.as_deref().and_then(micros),
     };
-    let tables = register_tables(workspace, as_of).await?;
+    let changes = Changes::load(&workspace.lake).await?;
+    let tables = register_tables(workspace, &changes, as_of).await?;
     let graph = load_graph(workspace)?;
-    models::register(workspace, &graph).await?;
+    models::register(workspace, &graph, &changes).await?;
     Ok((tables, graph))
 }
 

@@ -2,6 +2,7 @@
 --
 -- grain:      funnel, journey_id
 -- build:      incremental by customer
+-- ages:       configured
 -- publish:    no
 
 with

@@ -2,7 +2,7 @@
 -- `kind=score`.
 --
 -- grain:      customer_id
--- build:      incremental by customer
+-- build:      incremental by customer, merged by (times, event_ids)
 -- publish:    no
 
 with

@@ -1,7 +1,7 @@
 -- Channel switches: how often customers change the channel inside a journey, how long they take, and what follows.
 --
 -- grain:      from_channel, to_channel, scope, switched_date
--- build:      incremental by day
+-- build:      incremental by day(switched_date)
 -- publish:    file
 -- checks:     unique(from_channel, to_channel, scope, switched_date); not_null(switches, median_gap_seconds);
 --             accepted_values(scope, 'within', 'between')

@@ -2,6 +2,7 @@
 --
 -- grain:      customer_id
 -- build:      incremental by customer
+-- ages:       configured
 -- publish:    file
 -- checks:     unique(customer_id); not_null(lifecycle_state, value_total, first_seen_at);
 --             accepted_values(lifecycle_state, 'new', 'returning', 'resurrected', 'dormant')

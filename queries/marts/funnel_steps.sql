@@ -2,7 +2,7 @@
 -- the way from the step before took.
 --
 -- grain:      funnel, entered_date, entry_channel, step
--- build:      incremental by day
+-- build:      incremental by day(entered_date)
 -- publish:    file
 -- checks:     unique(funnel, entered_date, entry_channel, step); not_null(entered, reached)
 

@@ -3,6 +3,7 @@
 --
 -- grain:      journey_id
 -- build:      incremental by customer
+-- ages:       configured
 -- publish:    by day(started_date)
 -- checks:     unique(journey_id); not_null(customer_id, state, value, started_at);
 --             accepted_values(state, 'open', 'converted', 'expired')

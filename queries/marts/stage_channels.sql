@@ -2,7 +2,7 @@
 -- A visit is a run of touches in one cell and counts on the day of its first touch; a score counts on its own day.
 --
 -- grain:      stage, channel, occurred_date
--- build:      incremental by day
+-- build:      incremental by day(occurred_date)
 -- publish:    file
 -- checks:     unique(stage, channel, occurred_date); not_null(touches, reach, entries)
 

@@ -33,6 +33,9 @@ limits          = { user_id = 1, email = 2 }
 max_links       = 3
 max_identifiers = 7
 
+[engine]
+rebuild_share = 1.0
+
 [sessions]
 timeout = "30m"
 [journeys]

@@ -1,0 +1,192 @@
+//! A fixed set of Parquet files as a DataFusion table.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::stats::Precision;
+use datafusion::common::{ColumnStatistics, DFSchema, DataFusionError, ScalarValue, Statistics};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use object_store::ObjectMeta;
+use object_store::path::Path;
+
+use super::BATCH;
+use super::parts::Part;
+use crate::error::{Error, Result};
+use crate::lake::Lake;
+
+/// A fixed set of Parquet files with partition values, scanned without any declared order.
+pub struct Snapshot {
+    store_url: ObjectStoreUrl,
+    table_schema: TableSchema,
+    files: Vec<PartitionedFile>,
+    /// Absent if a file's count is not in the log.
+    rows: Precision<usize>,
+    bytes: u64,
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").field("files", &self.files.len()).field("rows", &self.rows).finish_non_exhaustive()
+    }
+}
+
+impl Snapshot {
+    /// The files `parts` of a folder of the lake, which hold the columns of `schema` but for those of `partition_by`, whose
+    /// values the parts tell.
+    pub fn new(lake: &Lake, folder: &str, schema: &Schema, partition_by: &[String], parts: Vec<Part>) -> Result<Self> {
+        let is_partition = |field: &&FieldRef| partition_by.iter().any(|name| name == field.name());
+        let file_fields: Vec<FieldRef> = schema.fields().iter().filter(|f| !is_partition(f)).map(as_view).collect();
+        let partition_fields: Vec<FieldRef> = partition_by
+            .iter()
+            .filter_map(|name| schema.fields().iter().find(|field| field.name() == name).cloned())
+            .collect();
+        let batch_column = file_fields.iter().position(|field| field.name() == BATCH);
+        let mut files = Vec::with_capacity(parts.len());
+        let rows = Precision::Exact(parts.iter().map(|part| part.rows).sum());
+        let bytes = parts.iter().map(|part| part.size).sum();
+        for part in parts {
+            let location = Path::parse(format!("{}/{}", lake.path(folder), part.path))
+                .map_err(|error| Error::corrupt(format!("{folder}: {error}")))?;
+            let values: HashMap<_, _> = part.partition.into_iter().collect();
+            let mut file = PartitionedFile::new_from_meta(ObjectMeta {
+                location,
+                last_modified: chrono::DateTime::UNIX_EPOCH,
+                size: part.size,
+                e_tag: None,
+                version: None,
+            });
+            if let (Some(batches), Some(column)) = (part.batches, batch_column) {
+                file.statistics = Some(Arc::new(told_by_batches(schema.fields().len(), column, batches)));
+            }
+            file.partition_values = partition_fields
+                .iter()
+                .map(|field| partition_value(values.get(field.name()), field.data_type()))
+                .collect::<Result<_>>()?;
+            files.push(file);
+        }
+        let store_url = ObjectStoreUrl::parse(&lake.url()[..url::Position::BeforePath])?;
+        let table_schema = TableSchema::builder(Arc::new(Schema::new(file_fields)))
+            .with_table_partition_cols(partition_fields)
+            .build();
+        Ok(Self { store_url, table_schema, files, rows, bytes })
+    }
+
+    /// The same files, some of which do not tell how many rows they have.
+    pub fn with_unknown_rows(self) -> Self {
+        Self { rows: Precision::Absent, ..self }
+    }
+}
+
+impl Snapshot {
+    /// The files whose partition values meet those filters that read nothing else.
+    fn pruned(&self, state: &dyn Session, filters: &[Expr]) -> datafusion::error::Result<Vec<PartitionedFile>> {
+        let partition_fields = self.table_schema.table_partition_cols();
+        let schema = Arc::new(Schema::new(partition_fields.clone()));
+        let is_of_partition = |filter: &&Expr| {
+            let columns = filter.column_refs();
+            !columns.is_empty() && columns.iter().all(|column| schema.field_with_name(&column.name).is_ok())
+        };
+        let filter = datafusion::logical_expr::utils::conjunction(filters.iter().filter(is_of_partition).cloned());
+        let (Some(filter), false) = (filter, self.files.is_empty()) else { return Ok(self.files.clone()) };
+        let columns = (0..schema.fields().len())
+            .map(|at| ScalarValue::iter_to_array(self.files.iter().map(|file| file.partition_values[at].clone())))
+            .collect::<datafusion::error::Result<Vec<_>>>()?;
+        let values = RecordBatch::try_new(schema.clone(), columns)?;
+        let filter = state.create_physical_expr(filter, &DFSchema::try_from(schema)?)?;
+        let meets = filter.evaluate(&values)?.into_array(values.num_rows())?;
+        let kept = self.files.iter().zip(meets.as_boolean()).filter(|(_, meets)| *meets == Some(true));
+        Ok(kept.map(|(file, _)| file.clone()).collect())
+    }
+}
+
+/// Statistics of a file of which only the first and the last batch are known.
+fn told_by_batches(columns: usize, column: usize, (first, last): (i64, i64)) -> Statistics {
+    let mut columns = vec![ColumnStatistics::new_unknown(); columns];
+    columns[column].min_value = Precision::Exact(ScalarValue::Int64(Some(first)));
+    columns[column].max_value = Precision::Exact(ScalarValue::Int64(Some(last)));
+    columns[column].null_count = Precision::Exact(0);
+    Statistics { num_rows: Precision::Absent, total_byte_size: Precision::Absent, column_statistics: columns }
+}
+
+fn partition_value(text: Option<&String>, data_type: &DataType) -> Result<ScalarValue> {
+    match text {
+        Some(text) => Ok(ScalarValue::try_from_string(text.clone(), data_type)?),
+        None => Ok(ScalarValue::try_from(data_type)?),
+    }
+}
+
+/// Text columns are read as views, which copy no bytes.
+fn as_view(field: &FieldRef) -> FieldRef {
+    match field.data_type() {
+        DataType::Utf8 => Arc::new(Field::new(field.name(), DataType::Utf8View, field.is_nullable())),
+        _ => field.clone(),
+    }
+}
+
+#[async_trait]
+impl TableProvider for Snapshot {
+    fn schema(&self) -> SchemaRef {
+        self.table_schema.table_schema().clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> datafusion::error::Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        Some(Statistics {
+            num_rows: self.rows,
+            total_byte_size: Precision::Inexact(usize::try_from(self.bytes).unwrap_or(usize::MAX)),
+            column_statistics: vec![ColumnStatistics::new_unknown(); self.schema().fields().len()],
+        })
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+        let files = self.pruned(state, filters)?;
+        if files.is_empty() {
+            let schema = datafusion::physical_plan::project_schema(&self.schema(), projection)?;
+            return Ok(Arc::new(EmptyExec::new(schema)));
+        }
+        let mut source = ParquetSource::new(self.table_schema.clone());
+        let schema = DFSchema::try_from(self.schema())?;
+        let predicate = datafusion::logical_expr::utils::conjunction(filters.iter().cloned())
+            .map(|filter| state.create_physical_expr(filter, &schema))
+            .transpose()?;
+        if let Some(predicate) = predicate {
+            source = source.with_predicate(predicate);
+        }
+        let groups = FileGroup::new(files).split_files(state.config().target_partitions());
+        let config = FileScanConfigBuilder::new(self.store_url.clone(), Arc::new(source))
+            .with_file_groups(groups)
+            .with_statistics(self.statistics().unwrap_or_else(|| Statistics::new_unknown(&self.schema())))
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
+            .build();
+        Ok::<_, DataFusionError>(DataSourceExec::from_data_source(config))
+    }
+}

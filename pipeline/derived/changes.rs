@@ -1,0 +1,138 @@
+//! Changes that lie over tables: the rows of some keys replaced, without writing a table again.
+//!
+//! `changes/<number>.json` names every change that is in force and is put under a number of its own, so one put makes all
+//! tables of a step visible at once. A change of a table is a file of keys and files of rows: whatever rows lie below
+//! with one of these keys are gone, and the rows of the change are there instead. Tools that read the Delta tables
+//! never see changes: they see each table as it was written last, until its changes are folded into it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::BuiltFrom;
+use crate::delta::Part;
+use crate::error::{Context, Error, Result};
+use crate::failpoint::failpoint;
+use crate::lake::Lake;
+
+/// Folder of the changes in the lake.
+pub const CHANGES: &str = "changes";
+/// Folder of their files, below it.
+pub const FILES: &str = "changes/files";
+/// States that are remembered: a table that has not been built for longer is built whole.
+const STATES: usize = 16;
+
+/// All changes in force, and the states that tables have been in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// Version of this document's shape.
+    pub format: u32,
+    /// Number of this document; 0 before the first.
+    pub number: u64,
+    /// What lies over each table, by its folder.
+    pub tables: BTreeMap<String, Over>,
+    /// The last states, oldest first.
+    pub states: Vec<State>,
+}
+
+/// What lies over one table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Over {
+    /// Version of the Delta table that the layers were made for; over another they mean nothing.
+    pub version: u64,
+    /// Column that tells whose rows are replaced.
+    pub key: String,
+    /// What the rows, changes included, were built from.
+    pub built_from: BuiltFrom,
+    /// Whether every row of the Delta table is gone.
+    pub replaces_all: bool,
+    /// Changes, oldest first.
+    pub layers: Vec<Layer>,
+}
+
+/// One change of one table; paths are relative to [`FILES`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    /// File of keys, as text in a column `key`.
+    pub keys: Option<Part>,
+    /// Files of rows.
+    pub parts: Vec<Part>,
+}
+
+/// What everything is built from once a run has come to its end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Fingerprint of every table, models as if they were up to date.
+    pub fingerprints: BTreeMap<String, String>,
+    /// Digest of all that defines tables beside events and time: statements, settings, rules of identity.
+    pub definitions: String,
+    /// Logical time, in microseconds.
+    pub as_of: Option<i64>,
+    /// Last batch of events.
+    pub batch: i64,
+    /// File of the customers whose rows may be others than in the state before; without it any may.
+    pub touched: Option<Part>,
+}
+
+impl Changes {
+    /// The newest document; an empty one when there is none.
+    pub async fn load(lake: &Lake) -> Result<Self> {
+        let newest =
+            lake.list(CHANGES).await?.iter().filter_map(|object| number_of(&lake.relative(&object.location)?)).max();
+        let Some(number) = newest else { return Ok(Self { format: 1, ..Self::default() }) };
+        let path = path_of(number);
+        let bytes = lake.get(&path).await?;
+        // A fold may have removed it since it was listed, and then there is a newer one.
+        let bytes = bytes.ok_or_else(|| Error::conflict(format!("{path} is gone")).hint("run again"))?;
+        Ok(serde_json::from_slice(&bytes).context(path)?)
+    }
+
+    /// Puts these changes in force under the next number. Those who read before keep what they have loaded.
+    pub async fn save(&mut self, lake: &Lake) -> Result<()> {
+        self.number += 1;
+        let excess = self.states.len().saturating_sub(STATES);
+        self.states.drain(..excess);
+        failpoint("changes.before");
+        if !lake.put_new(&path_of(self.number), serde_json::to_vec(self)?.into()).await? {
+            return Err(Error::conflict("another run changed the same tables").hint("run again"));
+        }
+        failpoint("changes.after");
+        Ok(())
+    }
+
+    /// Lays a change over a table that is at `version` of its Delta table.
+    pub fn lay(&mut self, folder: &str, version: u64, key: &str, built_from: BuiltFrom, layer: Layer) {
+        let replaces_all = layer.keys.is_none();
+        let over = self.tables.entry(folder.to_string()).or_insert_with(|| Over {
+            version,
+            key: key.to_string(),
+            built_from: built_from.clone(),
+            replaces_all,
+            layers: Vec::new(),
+        });
+        if over.version != version || replaces_all {
+            (over.version, over.replaces_all) = (version, replaces_all);
+            over.layers.clear();
+        }
+        over.key = key.to_string();
+        over.built_from = built_from;
+        over.layers.push(layer);
+    }
+
+    /// Paths, relative to the lake, of all files that these changes name.
+    pub fn files(&self) -> impl Iterator<Item = String> {
+        let of_layers = self.tables.values().flat_map(|over| &over.layers);
+        let of_layers = of_layers.flat_map(|layer| layer.keys.iter().chain(&layer.parts));
+        let of_states = self.states.iter().filter_map(|state| state.touched.as_ref());
+        of_layers.chain(of_states).map(|part| format!("{FILES}/{}", part.path))
+    }
+}
+
+fn path_of(number: u64) -> String {
+    format!("{CHANGES}/{number:012}.json")
+}
+
+/// The number of a document, told by its path.
+fn number_of(path: &str) -> Option<u64> {
+    path.strip_prefix(CHANGES)?.strip_prefix('/')?.strip_suffix(".json")?.parse().ok()
+}

@@ -1,0 +1,138 @@
+//! What is different between the rows that a table had for some keys and those that it is to have.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::BuildHasher;
+
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, Date32Type, SchemaRef};
+use arrow::row::{RowConverter, SortField};
+use hashbrown::{HashMap, HashSet};
+
+use crate::derived::keys::as_text;
+use crate::error::{Error, Result};
+
+/// The keys whose rows are different, and the days on which these rows lie.
+#[derive(Debug, Default)]
+pub struct Difference {
+    /// Keys of which some row is new, gone or another.
+    pub keys: BTreeSet<String>,
+    /// By column of dates: the days of the rows that are new, gone or others; `None` is a row without a day.
+    pub days: BTreeMap<String, BTreeSet<Option<i32>>>,
+}
+
+/// Compares rows before and after, both in `schema`, as multisets: their order says nothing.
+///
+/// Memory: about 40 bytes per row beside the rows.
+pub fn difference(schema: &SchemaRef, key: &str, before: &[RecordBatch], after: &[RecordBatch]) -> Result<Difference> {
+    let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
+    let mut side = Side {
+        converter: RowConverter::new(fields)?,
+        seeds: std::array::from_fn(|_| foldhash::quality::RandomState::default()),
+    };
+    let mut counts: HashMap<(u64, u64), i64> = HashMap::new();
+    let (before_rows, after_rows) = (side.digests(before)?, side.digests(after)?);
+    for digest in after_rows.iter().flatten() {
+        *counts.entry(*digest).or_default() += 1;
+    }
+    for digest in before_rows.iter().flatten() {
+        *counts.entry(*digest).or_default() -= 1;
+    }
+    counts.retain(|_, count| *count != 0);
+    let mut difference = Difference::default();
+    let days: Vec<&str> = schema
+        .fields()
+        .iter()
+        .filter(|field| *field.data_type() == DataType::Date32)
+        .map(|field| field.name().as_str())
+        .collect();
+    for name in &days {
+        difference.days.insert((*name).to_string(), BTreeSet::new());
+    }
+    for (batch, digests) in before.iter().zip(&before_rows).chain(after.iter().zip(&after_rows)) {
+        let keys = keys_of(batch, key)?;
+        for row in (0..batch.num_rows()).filter(|row| counts.contains_key(&digests[*row])) {
+            if !difference.keys.contains(keys.value(row)) {
+                difference.keys.insert(keys.value(row).to_string());
+            }
+            for name in &days {
+                let dates = batch.column_by_name(name).expect("it is of the schema").as_primitive::<Date32Type>();
+                let day = dates.is_valid(row).then(|| dates.value(row));
+                difference.days.get_mut(*name).expect("it was made").insert(day);
+            }
+        }
+    }
+    Ok(difference)
+}
+
+/// The rows that have one of these keys.
+pub fn rows_of(batches: &[RecordBatch], key: &str, wanted: &BTreeSet<String>) -> Result<Vec<RecordBatch>> {
+    let wanted: HashSet<&str> = wanted.iter().map(String::as_str).collect();
+    let mut kept = Vec::with_capacity(batches.len());
+    for batch in batches {
+        let keys = keys_of(batch, key)?;
+        let is_wanted: BooleanArray = keys.iter().map(|key| key.map(|key| wanted.contains(key))).collect();
+        kept.push(filter_record_batch(batch, &is_wanted)?);
+    }
+    Ok(kept)
+}
+
+fn keys_of(batch: &RecordBatch, key: &str) -> Result<StringArray> {
+    let column = batch.column_by_name(key);
+    as_text(column.ok_or_else(|| Error::invalid(format!("there is no column `{key}`")))?)
+}
+
+struct Side {
+    converter: RowConverter,
+    seeds: [foldhash::quality::RandomState; 2],
+}
+
+impl Side {
+    /// 128 bits of each row, by batch; seeded anew in every process, so nobody can write rows that collide.
+    fn digests(&mut self, batches: &[RecordBatch]) -> Result<Vec<Vec<(u64, u64)>>> {
+        let mut digests = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let rows = self.converter.convert_columns(batch.columns())?;
+            let digest =
+                |row: arrow::row::Row<'_>| (self.seeds[0].hash_one(row.as_ref()), self.seeds[1].hash_one(row.as_ref()));
+            digests.push(rows.iter().map(digest).collect());
+        }
+        Ok(digests)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Date32Array, Int64Array};
+
+    use super::*;
+
+    fn rows(rows: &[(&str, i64, Option<i32>)]) -> RecordBatch {
+        RecordBatch::try_from_iter_with_nullable([
+            ("key", Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.0))) as ArrayRef, true),
+            ("number", Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.1))), true),
+            ("day", Arc::new(Date32Array::from_iter(rows.iter().map(|row| row.2))), true),
+        ])
+        .unwrap()
+    }
+
+    #[test]
+    fn keys_and_days_of_rows_that_differ_are_told_and_no_others() {
+        let before =
+            rows(&[("a", 1, Some(1)), ("a", 2, Some(2)), ("b", 1, Some(3)), ("c", 1, None), ("d", 7, Some(9))]);
+        let after =
+            rows(&[("d", 7, Some(9)), ("a", 2, Some(2)), ("a", 1, Some(1)), ("b", 1, Some(4)), ("e", 1, Some(5))]);
+        let found = difference(&before.schema(), "key", &[before.clone()], &[after.clone()]).unwrap();
+        assert_eq!(found.keys.iter().map(String::as_str).collect::<Vec<_>>(), ["b", "c", "e"]);
+        assert_eq!(found.days["day"].iter().copied().collect::<Vec<_>>(), [None, Some(3), Some(4), Some(5)]);
+        let kept = rows_of(&[after], "key", &found.keys).unwrap();
+        assert_eq!(kept[0], rows(&[("b", 1, Some(4)), ("e", 1, Some(5))]));
+        // A row that is there once more is another matter.
+        let twice = rows(&[("a", 1, Some(1)), ("a", 1, Some(1))]);
+        let once = rows(&[("a", 1, Some(1))]);
+        assert_eq!(difference(&once.schema(), "key", &[once.clone()], &[twice]).unwrap().keys.len(), 1);
+        assert!(difference(&once.schema(), "key", &[once.clone()], &[once.clone()]).unwrap().keys.is_empty());
+    }
+}
