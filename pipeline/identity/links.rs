@@ -184,6 +184,16 @@ impl Collected {
     pub(super) fn value(&self, position: usize) -> &str {
         text_of(self.values[position], &self.text)
     }
+
+    /// Position of an identifier, if it was seen.
+    pub(super) fn position(&self, kind: &str, value: &str) -> Option<u32> {
+        let kind = self.kinds.binary_search_by(|known| known.as_str().cmp(kind)).ok()? as u16;
+        let start = self.identifiers.partition_point(|identifier| identifier.kind < kind);
+        let end = self.identifiers.partition_point(|identifier| identifier.kind <= kind);
+        let found =
+            self.values[start..end].binary_search_by(|known| known.of(&self.text).cmp(value.as_bytes())).ok()?;
+        Some((start + found) as u32)
+    }
 }
 
 /// Kinds by name, and the new number of each old one.

@@ -17,6 +17,8 @@ mod number_index;
 /// A filter for the rows whose text is one of many.
 pub mod one_of;
 mod resolve;
+/// What people decided about two identifiers.
+pub mod rulings;
 /// The stage between landing and models.
 pub mod stage;
 /// The identity tables as record batches.
@@ -32,7 +34,8 @@ pub use update::{Update, update};
 
 use crate::config;
 use links::Collected;
-use resolve::{Caps, Refusal, Rule};
+use resolve::{Caps, Refusal, Rule, Ruled};
+use rulings::Rulings;
 
 /// Guards against fusing strangers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,9 +49,11 @@ pub struct Rules {
     pub max_links: Option<usize>,
     /// Most identifiers of a customer. `None`: no limit.
     pub max_identifiers: Option<usize>,
+    /// What people decided.
+    pub rulings: Rulings,
 }
 
-/// `[identity]`, where 0 stands for no limit.
+/// `[identity]`, without rulings, where 0 stands for no limit.
 impl From<&config::Identity> for Rules {
     fn from(identity: &config::Identity) -> Self {
         let limit = |most: usize| (most > 0).then_some(most);
@@ -57,6 +62,7 @@ impl From<&config::Identity> for Rules {
             priority: identity.priority.clone(),
             max_links: limit(identity.max_links),
             max_identifiers: limit(identity.max_identifiers),
+            rulings: Rulings::default(),
         }
     }
 }
@@ -91,7 +97,12 @@ pub struct ResolvedIdentifier<'a> {
 
 /// Resolves identifiers to customers.
 ///
-/// First all links of identifiers with more than `max_links` neighbours of stronger kinds are refused (rule `max_links`).
+/// Rulings come first: those that link are followed by number, those that split refuse the link of their pair and every
+/// other that would make its two ends one customer (rule `ruling`). Neither asks `max_links`, but a ruling that links
+/// can be refused by a limit, by `max_identifiers`, or by one that splits. A ruling on an identifier that no event has
+/// shown waits until one does. The link that events made of a pair with a ruling plays no part of its own.
+///
+/// Then all links of identifiers with more than `max_links` neighbours of stronger kinds are refused (rule `max_links`).
 /// The others are followed by (first seen, hashes of their ends), unless the customer would break a limit (rule `limit:<kind>`) or
 /// have too many identifiers (rule `max_identifiers`). A customer is named by its earliest identifier: by first seen,
 /// then by hash.
@@ -103,10 +114,22 @@ pub fn resolve(links: Links, rules: &Rules) -> Resolution {
     let number = |kind: &String| collected.kinds.binary_search(kind).ok().and_then(|kind| u16::try_from(kind).ok());
     let limits = rules.limits.iter().filter_map(|(kind, most)| Some((number(kind)?, *most))).collect();
     let ranks = ranks(&collected.kinds, &rules.priority);
-    let caps = Caps { limits, ranks, max_links: rules.max_links, max_identifiers: rules.max_identifiers };
+    let Rules { max_links, max_identifiers, .. } = *rules;
+    let caps = Caps { limits, ranks, max_links, max_identifiers, rulings: positions(&collected, &rules.rulings) };
     let outcome = resolve::resolve(&collected.identifiers, &collected.links, &caps);
     let resolve::Outcome { customers, components, refusals } = outcome;
     Resolution { collected, customers, components, refusals }
+}
+
+/// The rulings on identifiers that were collected, by number.
+fn positions(collected: &Collected, rulings: &Rulings) -> Vec<Ruled> {
+    let position = |identifier: &rulings::Identifier| collected.position(&identifier.kind, &identifier.value);
+    let ruled = rulings.iter().filter_map(|(from, to, number, verdict)| {
+        Some(Ruled { number, verdict, a: position(from)?, b: position(to)? })
+    });
+    let mut ruled: Vec<_> = ruled.collect();
+    ruled.sort_unstable_by_key(|ruling| ruling.number);
+    ruled
 }
 
 /// Rank of each of these kinds, which are in the order of their names: 0 is the strongest.
@@ -188,6 +211,7 @@ impl Resolution {
             Rule::MaxLinks { .. } => "max_links".into(),
             Rule::Limit { kind, .. } => format!("limit:{}", self.kind(kind)),
             Rule::MaxIdentifiers { .. } => "max_identifiers".into(),
+            Rule::Ruling { .. } => "ruling".into(),
         }
     }
 
@@ -199,6 +223,7 @@ impl Resolution {
             }
             Rule::Limit { kind, values } => format!("the customer would have {values} values of {}", self.kind(kind)),
             Rule::MaxIdentifiers { identifiers } => format!("the customer would have {identifiers} identifiers"),
+            Rule::Ruling { number } => format!("the customer would have two identifiers that ruling {number} splits"),
         }
     }
 }
@@ -207,6 +232,7 @@ impl Resolution {
 mod tests {
     use proptest::prelude::*;
 
+    use super::rulings::{Ruling, Verdict};
     use super::*;
     use crate::functions::content_id;
     use crate::identifiers::Blocked;
@@ -325,6 +351,68 @@ mod tests {
         let resolution = resolved(&events, &Rules { limits, ..Rules::default() });
         assert_eq!(customers(&resolution), ["anonymous_id:tablet user_id:ann", "user_id:bob"]);
         assert_eq!(resolution.refusal_counts(), BTreeMap::from([("limit:user_id".to_string(), 1)]));
+    }
+
+    /// Rulings written as `link kind:value kind:value`, numbered from 1.
+    fn ruled(journal: &[&str]) -> Rules {
+        let identifier = |key: &str| {
+            let (kind, value) = key.split_once(':').unwrap();
+            rulings::Identifier { kind: kind.into(), value: value.into() }
+        };
+        let ruling = |(number, line): (u32, &&str)| {
+            let words: Vec<_> = line.split(' ').collect();
+            let verdict = if words[0] == "link" { Verdict::Link } else { Verdict::Split };
+            let [reason, ruled_by, ruled_at] = [(); 3].map(|()| String::new());
+            let (from, to) = (identifier(words[1]), identifier(words[2]));
+            Ruling { number, verdict, from, to, reason, ruled_by, ruled_at }
+        };
+        let journal: Vec<_> = (1..).zip(journal).map(ruling).collect();
+        Rules { rulings: Rulings::in_force(&journal), ..by_priority() }
+    }
+
+    #[test]
+    fn a_ruling_splits_two_logins_whatever_ways_lead_from_one_to_the_other() {
+        let events = [
+            event("user_id:ann email:both@example.com", 1),
+            event("user_id:bob email:both@example.com", 2),
+            event("user_id:ann user_id:bob", 3),
+            event("user_id:ann device_id:tablet", 4),
+            event("device_id:tablet user_id:bob", 5),
+        ];
+        let resolution = resolved(&events, &ruled(&["split user_id:bob user_id:ann"]));
+        assert_eq!(customers(&resolution), ["device_id:tablet email:both@example.com user_id:ann", "user_id:bob"]);
+        assert_eq!(resolution.refusal_counts(), BTreeMap::from([("ruling".to_string(), 3)]));
+        assert_eq!(resolution.component_count(), 1);
+    }
+
+    #[test]
+    fn a_ruling_links_what_no_event_showed_together_and_the_newest_is_in_force() {
+        let events =
+            [event("user_id:ann", 1), event("loyalty_id:L-7", 2), event("loyalty_id:L-7 email:a@x.example", 3)];
+        let link = "link loyalty_id:L-7 user_id:ann";
+        let resolution = resolved(&events, &ruled(&[link]));
+        assert_eq!(customers(&resolution), ["email:a@x.example loyalty_id:L-7 user_id:ann"]);
+        assert_eq!((resolution.link_count(), resolution.component_count()), (1, 1));
+        let resolution = resolved(&events, &ruled(&[link, "split user_id:ann loyalty_id:L-7"]));
+        assert_eq!((resolution.customer_count(), resolution.component_count()), (2, 2));
+        assert!(resolution.refusal_counts().is_empty(), "no event showed the two together");
+        let unknown = resolved(&events, &ruled(&["link loyalty_id:L-8 user_id:ann"]));
+        assert_eq!(unknown.customer_count(), 2, "a ruling waits for its identifiers");
+    }
+
+    #[test]
+    fn a_ruling_that_links_passes_max_links_but_no_limit() {
+        let login = |number: i64| event(&format!("device_id:kiosk user_id:u{number}"), number);
+        let events: Vec<_> = (0..9).map(login).collect();
+        let rules = ruled(&["link device_id:kiosk user_id:u3", "link user_id:u4 device_id:kiosk"]);
+        let resolution = resolved(&events, &Rules { max_links: Some(5), ..rules.clone() });
+        assert_eq!(customers(&resolution)[0], "device_id:kiosk user_id:u3 user_id:u4");
+        assert_eq!(resolution.refusal_counts(), BTreeMap::from([("max_links".to_string(), 7)]));
+        let limits = BTreeMap::from([("user_id".to_string(), 1)]);
+        let resolution = resolved(&events, &Rules { max_links: Some(5), limits, ..rules });
+        assert_eq!(customers(&resolution)[0], "device_id:kiosk user_id:u3");
+        let refused = [("limit:user_id".to_string(), 1), ("max_links".to_string(), 7)];
+        assert_eq!(resolution.refusal_counts(), BTreeMap::from(refused));
     }
 
     #[test]

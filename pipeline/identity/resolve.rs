@@ -1,5 +1,9 @@
 //! From links to customers: what is connected, as far as no shared identifier fuses it.
 //!
+//! A pair that somebody ruled on is judged by the ruling alone: the link that events made of it counts for nothing below.
+//! Rulings that link are followed first, in the order of their numbers; guard 1 does not know them. Two ends of a ruling
+//! that splits never come into one customer: a link that would bring them there is refused.
+//!
 //! Two guards, in this order:
 //! 1. An identifier with more distinct neighbours of stronger kinds than `max_links` is shared (a kiosk, `info@shop`):
 //!    all its links are refused, and it stays a customer of its own. Neighbours of weaker kinds do not count: a login
@@ -16,9 +20,11 @@
 
 use std::cmp::Ordering;
 
+use hashbrown::HashMap;
 use rayon::prelude::*;
 
 use super::components::components;
+use super::rulings::Verdict;
 
 /// A distinct identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +58,17 @@ pub(super) struct Caps {
     pub(super) max_links: Option<usize>,
     /// Most identifiers of a customer.
     pub(super) max_identifiers: Option<usize>,
+    /// Rulings in the order of their numbers; each pair comes once.
+    pub(super) rulings: Vec<Ruled>,
+}
+
+/// What somebody ruled on two distinct identifiers, given by their positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ruled {
+    pub(super) number: u32,
+    pub(super) verdict: Verdict,
+    pub(super) a: u32,
+    pub(super) b: u32,
 }
 
 /// A link that was not followed.
@@ -73,6 +90,8 @@ pub(super) enum Rule {
     Limit { kind: u16, values: u32 },
     /// The customer would have so many identifiers.
     MaxIdentifiers { identifiers: u32 },
+    /// This ruling splits what would come together.
+    Ruling { number: u32 },
 }
 
 /// What became of the identifiers and links.
@@ -86,10 +105,13 @@ pub(super) struct Outcome {
     pub(super) refusals: Vec<Refusal>,
 }
 
-/// Follows the links as far as the caps allow. A link of an identifier with itself says nothing and is passed over.
+/// Follows the links as far as rulings and caps allow. A link of an identifier with itself says nothing and is passed
+/// over.
 pub(super) fn resolve(identifiers: &[Identifier], links: &[Link], caps: &Caps) -> Outcome {
-    let (mut proposals, mut refusals) = refuse_shared(identifiers, links, caps);
+    let ruled_on = seen_together(links, &caps.rulings);
+    let (mut proposals, mut refusals) = refuse_shared(identifiers, links, &ruled_on, caps);
     let mut customers = Customers::new(identifiers, caps);
+    refusals.extend(follow_rulings(identifiers, &ruled_on, &mut customers));
     if customers.depend_on_order() {
         put_in_order(&mut proposals, identifiers);
     }
@@ -104,6 +126,42 @@ pub(super) fn resolve(identifiers: &[Identifier], links: &[Link], caps: &Caps) -
     Outcome { customers, components, refusals }
 }
 
+/// When the pairs that were ruled on, the lower position first, were first seen on one event; `None` for never.
+type RuledOn = HashMap<(u32, u32), Option<i64>>;
+
+fn pair(a: u32, b: u32) -> (u32, u32) {
+    (a.min(b), a.max(b))
+}
+
+fn seen_together(links: &[Link], rulings: &[Ruled]) -> RuledOn {
+    let mut ruled_on: RuledOn = rulings.iter().map(|ruling| (pair(ruling.a, ruling.b), None)).collect();
+    if !ruled_on.is_empty() {
+        for link in links {
+            if let Some(first_seen) = ruled_on.get_mut(&pair(link.a, link.b)) {
+                *first_seen = Some(link.first_seen);
+            }
+        }
+    }
+    ruled_on
+}
+
+/// Follows the rulings that link; returns the links that rulings refuse, and those of rulings that are refused. What no
+/// event showed counts from when both ends were there.
+fn follow_rulings(identifiers: &[Identifier], ruled_on: &RuledOn, customers: &mut Customers<'_>) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    for Ruled { number, verdict, a, b } in &customers.caps.rulings {
+        let (a, b) = pair(*a, *b);
+        let seen = ruled_on[&(a, b)];
+        let both_there = identifiers[a as usize].first_seen.max(identifiers[b as usize].first_seen);
+        let refused = match verdict {
+            Verdict::Link => customers.unite(a, b).err().map(|rule| (seen.unwrap_or(both_there), rule)),
+            Verdict::Split => seen.map(|seen| (seen, Rule::Ruling { number: *number })),
+        };
+        refusals.extend(refused.map(|(first_seen, rule)| Refusal { a, b, first_seen, rule }));
+    }
+    refusals
+}
+
 /// A link that passed the first guard; ordered by time, then by its ends.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Proposal {
@@ -113,8 +171,14 @@ struct Proposal {
 }
 
 /// Sets the links of shared identifiers apart.
-fn refuse_shared(identifiers: &[Identifier], links: &[Link], caps: &Caps) -> (Vec<Proposal>, Vec<Refusal>) {
-    let links = links.iter().filter(|link| link.a != link.b);
+fn refuse_shared(
+    identifiers: &[Identifier],
+    links: &[Link],
+    ruled_on: &RuledOn,
+    caps: &Caps,
+) -> (Vec<Proposal>, Vec<Refusal>) {
+    let is_ruled_on = |link: &Link| !ruled_on.is_empty() && ruled_on.contains_key(&pair(link.a, link.b));
+    let links = links.iter().filter(|link| link.a != link.b && !is_ruled_on(link));
     let Some(most) = caps.max_links else { return (links.map(Proposal::from).collect(), Vec::new()) };
     let kind = |end: u32| identifiers[end as usize].kind;
     let rank = |end: u32| caps.ranks[usize::from(kind(end))];
@@ -185,6 +249,8 @@ struct Customers<'a> {
     sizes: Vec<u32>,
     /// Per identifier one count for each limited kind.
     counts: Vec<u32>,
+    /// By root: from whom its identifiers are split, and the number of the ruling.
+    splits: HashMap<u32, Vec<(u32, u32)>>,
 }
 
 impl<'a> Customers<'a> {
@@ -199,13 +265,18 @@ impl<'a> Customers<'a> {
                 }
             }
         }
+        let mut splits: HashMap<u32, Vec<(u32, u32)>> = HashMap::new();
+        for Ruled { number, a, b, .. } in caps.rulings.iter().filter(|ruling| ruling.verdict == Verdict::Split) {
+            splits.entry(*a).or_default().push((*b, *number));
+            splits.entry(*b).or_default().push((*a, *number));
+        }
         let parents = (0..).take(identifiers.len()).collect();
-        Self { caps, parents, sizes: vec![1; identifiers.len()], counts }
+        Self { caps, parents, sizes: vec![1; identifiers.len()], counts, splits }
     }
 
     /// Whether the order of links may change the result.
     fn depend_on_order(&self) -> bool {
-        self.caps.max_identifiers.is_some() || !self.caps.limits.is_empty()
+        self.caps.max_identifiers.is_some() || !self.caps.limits.is_empty() || !self.splits.is_empty()
     }
 
     /// Makes the customers of two identifiers one, or says which rule that would break.
@@ -213,6 +284,9 @@ impl<'a> Customers<'a> {
         let (a, b) = (root(&mut self.parents, a), root(&mut self.parents, b));
         if a == b {
             return Ok(());
+        }
+        if let Some(number) = self.ruling_between(a, b) {
+            return Err(Rule::Ruling { number });
         }
         let size = self.sizes[a as usize] + self.sizes[b as usize];
         let (root, child) = if self.sizes[a as usize] >= self.sizes[b as usize] { (a, b) } else { (b, a) };
@@ -232,7 +306,18 @@ impl<'a> Customers<'a> {
         }
         self.sizes[root as usize] = size;
         self.parents[child as usize] = root;
+        if let Some(of_child) = self.splits.remove(&child) {
+            self.splits.entry(root).or_default().extend(of_child);
+        }
         Ok(())
+    }
+
+    /// The first ruling that splits an identifier of one root from one of the other.
+    fn ruling_between(&mut self, a: u32, b: u32) -> Option<u32> {
+        let (of_a, of_b) = (self.splits.get(&a)?, self.splits.get(&b)?);
+        let (splits, other) = if of_a.len() <= of_b.len() { (of_a, b) } else { (of_b, a) };
+        let parents = &mut self.parents;
+        splits.iter().filter(|(from, _)| root(parents, *from) == other).map(|(_, number)| *number).min()
     }
 
     /// For each identifier the earliest of its customer.

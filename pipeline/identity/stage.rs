@@ -14,6 +14,7 @@ use futures::TryStreamExt;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use uuid::Uuid;
 
+use super::rulings::{self, Rulings};
 use super::update::Update;
 use super::{Links, Resolution, Rules, identity_key_udf, resolve, tables};
 use crate::delta::{Part, PartWriter, Table};
@@ -52,17 +53,24 @@ pub fn folder(name: &str) -> String {
     format!("identity/{name}")
 }
 
+/// `[identity]` and the rulings of the lake.
+pub async fn rules(workspace: &Workspace) -> Result<Rules> {
+    let rulings = Rulings::in_force(&rulings::load(&workspace.lake).await?);
+    Ok(Rules { rulings, ..Rules::from(&workspace.project.config.identity) })
+}
+
 /// What the identity tables would be built from now.
-fn built_from(workspace: &Workspace, events: &str) -> Result<BuiltFrom> {
-    let rules = serde_json::to_string(&workspace.project.config.identity)?;
+async fn built_from(workspace: &Workspace, events: &str) -> Result<BuiltFrom> {
+    let settings = serde_json::to_string(&workspace.project.config.identity)?;
     let pseudonyms = workspace.project.config.privacy.pseudonymize.join(",");
-    let statement = format!("resolve by component {rules} {pseudonyms}");
+    let rulings = rules(workspace).await?.rulings.fingerprint();
+    let statement = format!("resolve by component {settings} {pseudonyms} {rulings}");
     Ok(BuiltFrom::now(&statement, &["events".into()], &[("events".into(), events.into())].into()))
 }
 
 /// Fingerprints of the identity tables once they are built from these events.
-pub fn fingerprints(workspace: &Workspace, events: &str) -> Result<BTreeMap<String, String>> {
-    let fingerprint = built_from(workspace, events)?.fingerprint();
+pub async fn fingerprints(workspace: &Workspace, events: &str) -> Result<BTreeMap<String, String>> {
+    let fingerprint = built_from(workspace, events).await?.fingerprint();
     Ok(TABLES.map(|name| (name.to_string(), fingerprint.clone())).into())
 }
 
@@ -70,9 +78,9 @@ pub fn fingerprints(workspace: &Workspace, events: &str) -> Result<BTreeMap<Stri
 pub async fn why_stale(workspace: &Workspace, changes: &Changes, events: &str) -> Result<Option<String>> {
     let table = Derived::open(&workspace.lake, changes, &folder(TABLES[3])).await?;
     let before = table.map_or(Ok(None), |table| table.built_from())?;
-    let stale = built_from(workspace, events)?.why_stale(before.as_ref(), |_| false);
+    let stale = built_from(workspace, events).await?.why_stale(before.as_ref(), |_| false);
     Ok(stale.map(|stale| match stale {
-        // The statement is made of the configuration.
+        // The statement is made of the configuration and of rulings.
         Stale::ChangedStatement => Stale::ChangedSettings(vec!["identity".into()]).to_string(),
         stale => stale.to_string(),
     }))
@@ -117,10 +125,10 @@ pub async fn run(workspace: &Workspace, events: &str, reason: String) -> Result<
     let started = Instant::now();
     let links = collect(workspace.ctx.table("events").await?, &workspace.blocked).await?;
     failpoint("resolve.collected");
-    let rules = Rules::from(&workspace.project.config.identity);
+    let rules = rules(workspace).await?;
     let resolution = tokio::task::spawn_blocking(move || Ok(resolve(links, &rules))).await;
     let resolution = Arc::new(finished(resolution)?);
-    let built_from = built_from(workspace, events)?;
+    let built_from = built_from(workspace, events).await?;
     // Encoding is what takes time, so the tables are written side by side; they are committed one after another, since
     // the last of them tells whether all are there.
     let [map, customers, links, refusals] = schemas();
@@ -155,7 +163,7 @@ pub(super) fn summary(resolution: &Resolution, reason: String) -> Resolved {
 
 /// Lays an update over the identity tables; it is in force once the changes are saved. The tables must have been built.
 pub async fn lay(workspace: &Workspace, changes: &mut Changes, events: &str, update: &Update) -> Result<()> {
-    let built_from = built_from(workspace, events)?;
+    let built_from = built_from(workspace, events).await?;
     let components = keys::write(&workspace.lake, "components", update.replaced_components.iter().map(String::as_str));
     let customers = keys::write(&workspace.lake, "customers", update.replaced_customers.iter().map(String::as_str));
     let (components, customers) = (components.await?, customers.await?);

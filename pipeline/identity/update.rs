@@ -18,6 +18,7 @@ use hashbrown::{HashMap, HashSet};
 use super::columns::texts;
 use super::identity_key::identity_key;
 use super::one_of::is_one_of;
+use super::rulings::Rulings;
 use super::stage::{self, Resolved};
 use super::{Links, Resolution, Rules, resolve, tables};
 use crate::error::{Error, Result};
@@ -52,12 +53,12 @@ pub struct Update {
 /// - `new_events`: `identifiers` and `occurred_at` of events that the identity tables do not know yet
 ///
 /// The tables `identity_map` and `identity_links` are read from the session; they must have been made under today's
-/// configuration.
+/// configuration and rulings.
 pub async fn update(workspace: &Workspace, new_events: DataFrame) -> Result<Update> {
     let started = Instant::now();
-    let rules = Rules::from(&workspace.project.config.identity);
+    let rules = stage::rules(workspace).await?;
     let links = stage::collect(new_events, &workspace.blocked).await?;
-    let known = Known::of(&workspace.ctx, &workspace.blocked, links.identity_keys(), None).await?;
+    let known = Known::of(&workspace.ctx, &workspace.blocked, links.identity_keys(), &rules.rulings, None).await?;
     let update = tokio::task::spawn_blocking(move || known.resolve_with(links, &rules)).await;
     let mut update = stage::finished(update)?;
     update.resolved.seconds = started.elapsed().as_secs_f64();
@@ -74,21 +75,17 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// The components of the identifiers with these keys, as far as they are known; with a time, only the identifiers
-    /// and links first seen up to it.
+    /// The components of the identifiers with these keys, as far as they are known, and those that rulings link with
+    /// them; with a time, only the identifiers and links first seen up to it.
     pub(super) async fn of(
         ctx: &SessionContext,
         blocked: &Blocked,
         identity_keys: HashSet<String>,
+        rulings: &Rulings,
         until: Option<i64>,
     ) -> Result<Self> {
         let ctx = &reading_few_rows(ctx);
-        let mut known = Self::default();
-        let mut found = rows(ctx, "identity_map", "identity_key", identity_keys, &["component"]).await?;
-        while let Some(batch) = found.try_next().await? {
-            let components = text(&batch, 0)?;
-            known.components.extend(components.iter().flatten().map(String::from));
-        }
+        let mut known = Self { components: components(ctx, identity_keys, rulings).await?, ..Self::default() };
         let components: HashSet<String> = known.components.iter().cloned().collect();
         let is_known_by = |first_seen: i64| until.is_none_or(|until| first_seen <= until);
 
@@ -136,6 +133,38 @@ impl Known {
             moves: moves(&resolution, &customers),
             resolved: stage::summary(&resolution, "new data: events".into()),
         })
+    }
+}
+
+/// Keys of the components of these identifiers and of those that rulings link with them.
+async fn components(
+    ctx: &SessionContext,
+    identity_keys: HashSet<String>,
+    rulings: &Rulings,
+) -> Result<BTreeSet<String>> {
+    let links: Vec<[String; 2]> = rulings.links().map(|(from, to)| [from.key(), to.key()]).collect();
+    let mut wanted = identity_keys.clone();
+    wanted.extend(links.iter().flatten().cloned());
+    let mut component_of: HashMap<String, String> = HashMap::new();
+    let mut found = rows(ctx, "identity_map", "identity_key", wanted, &["identity_key", "component"]).await?;
+    while let Some(batch) = found.try_next().await? {
+        let (keys, components) = (text(&batch, 0)?, text(&batch, 1)?);
+        component_of.extend(keys.iter().flatten().map(String::from).zip(components.iter().flatten().map(String::from)));
+    }
+
+    let mut touched: BTreeSet<String> = identity_keys.iter().filter_map(|key| component_of.get(key)).cloned().collect();
+    // A ruling on a new identifier, or a new ruling, leads on to a component, whose rulings may lead on to others.
+    loop {
+        let is_touched = |key: &String, touched: &BTreeSet<String>| {
+            identity_keys.contains(key) || component_of.get(key).is_some_and(|component| touched.contains(component))
+        };
+        let reached = links.iter().filter(|ends| ends.iter().any(|end| is_touched(end, &touched)));
+        let reached: Vec<&String> = reached.flatten().filter_map(|end| component_of.get(end)).collect();
+        let before = touched.len();
+        touched.extend(reached.into_iter().cloned());
+        if touched.len() == before {
+            return Ok(touched);
+        }
     }
 }
 

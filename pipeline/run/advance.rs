@@ -48,7 +48,7 @@ pub async fn advance(
 ) -> Result<Advance> {
     let mut now = State {
         fingerprints: models::up_to_date(graph, &tables.fingerprints),
-        definitions: definitions(workspace, graph, tables)?,
+        definitions: definitions(workspace, graph, tables).await?,
         as_of: tables.as_of,
         batch: tables.last_batch,
         touched: None,
@@ -87,7 +87,7 @@ pub async fn advance(
 }
 
 /// A digest of all that defines tables beside the events and the time.
-fn definitions(workspace: &Workspace, graph: &Graph, tables: &Tables) -> Result<String> {
+async fn definitions(workspace: &Workspace, graph: &Graph, tables: &Tables) -> Result<String> {
     let mut hasher = Sha256::new();
     for model in &graph.models {
         hasher.update(format!("{}\n{}\n", model.name, model.sql));
@@ -96,7 +96,7 @@ fn definitions(workspace: &Workspace, graph: &Graph, tables: &Tables) -> Result<
         hasher.update(format!("{name}={}\n", tables.fingerprints[name]));
     }
     // The identity tables of no events at all are told by the rules alone.
-    hasher.update(&identity::fingerprints(workspace, "")?[identity::TABLES[0]]);
+    hasher.update(&identity::fingerprints(workspace, "").await?[identity::TABLES[0]]);
     Ok(hex::encode(&hasher.finalize()[..16]))
 }
 

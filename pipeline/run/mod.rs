@@ -178,7 +178,7 @@ pub async fn dry_run(workspace: &Workspace, options: &Options) -> Result<Vec<(St
             for table in ["events", "dead_letters", "batches"] {
                 tables.fingerprints.insert(table.into(), "after landing".into());
             }
-            tables.fingerprints.extend(identity::fingerprints(workspace, "after landing")?);
+            tables.fingerprints.extend(identity::fingerprints(workspace, "after landing").await?);
         }
     }
     if options.build {

@@ -57,7 +57,7 @@ pub async fn register_tables(workspace: &Workspace, changes: &Changes, as_of: Op
     // The logical time moves on with the events; what reads it is not another model for that.
     let settings = fingerprints.keys().filter(|name| *name != "as_of").cloned().collect();
     let events = landed_fingerprint(&events, &entries, |counts| counts.landed);
-    fingerprints.extend(identity::fingerprints(workspace, &events)?);
+    fingerprints.extend(identity::fingerprints(workspace, &events).await?);
     fingerprints.insert("events".into(), events);
     let dead_letters = landed_fingerprint(&dead_letters, &entries, |counts| counts.dead_letters);
     fingerprints.insert("dead_letters".into(), dead_letters);

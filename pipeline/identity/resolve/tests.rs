@@ -104,7 +104,9 @@ fn neighbours_of_weaker_kinds_and_of_its_own_make_nothing_shared() {
 
 /// The same rules, written for reading: customers are sets that are searched from end to end.
 fn oracle(identifiers: &[Identifier], links: &[Link], caps: &Caps) -> Outcome {
-    let links: Vec<_> = links.iter().filter(|link| link.a != link.b).collect();
+    let ruled_on = |link: &&Link| caps.rulings.iter().find(|ruling| pair(ruling.a, ruling.b) == pair(link.a, link.b));
+    let all = links;
+    let links: Vec<_> = links.iter().filter(|link| link.a != link.b && ruled_on(link).is_none()).collect();
     let hash = |position: u32| identifiers[position as usize].hash;
     let kind = |position: u32| identifiers[position as usize].kind;
     let is_stronger = |other: u32, end: u32| caps.ranks[kind(other) as usize] < caps.ranks[kind(end) as usize];
@@ -132,8 +134,19 @@ fn oracle(identifiers: &[Identifier], links: &[Link], caps: &Caps) -> Outcome {
         let (a, b) = (hash(link.a), hash(link.b));
         (link.first_seen, a.min(b), a.max(b))
     });
+    let first_seen = |end: u32| identifiers[end as usize].first_seen;
+    let mut ruled = Vec::new();
+    for ruling in &caps.rulings {
+        let seen = all.iter().find(|link| pair(ruling.a, ruling.b) == pair(link.a, link.b));
+        let time = seen.map_or(first_seen(ruling.a).max(first_seen(ruling.b)), |link| link.first_seen);
+        match (ruling.verdict, seen) {
+            (Verdict::Link, _) => ruled.push(link(ruling.a, ruling.b, time)),
+            (Verdict::Split, Some(link)) => refuse(link, Rule::Ruling { number: ruling.number }),
+            (Verdict::Split, None) => {}
+        }
+    }
     let mut customers: Vec<BTreeSet<u32>> = (0..identifiers.len() as u32).map(|one| BTreeSet::from([one])).collect();
-    for link in followed {
+    for link in ruled.iter().chain(followed) {
         let of = |end: u32| customers.iter().position(|customer| customer.contains(&end)).unwrap();
         let (a, b) = (of(link.a), of(link.b));
         if a == b {
@@ -141,7 +154,12 @@ fn oracle(identifiers: &[Identifier], links: &[Link], caps: &Caps) -> Outcome {
         }
         let united: BTreeSet<u32> = customers[a].union(&customers[b]).copied().collect();
         let values = |limited: u16| united.iter().filter(|member| kind(**member) == limited).count();
-        if let Some((limited, _)) = caps.limits.iter().find(|(limited, most)| values(*limited) > *most) {
+        let is_split = |ruling: &&Ruled| {
+            ruling.verdict == Verdict::Split && united.contains(&ruling.a) && united.contains(&ruling.b)
+        };
+        if let Some(Ruled { number, .. }) = caps.rulings.iter().find(is_split) {
+            refuse(link, Rule::Ruling { number: *number });
+        } else if let Some((limited, _)) = caps.limits.iter().find(|(limited, most)| values(*limited) > *most) {
             refuse(link, Rule::Limit { kind: *limited, values: values(*limited) as u32 });
         } else if caps.max_identifiers.is_some_and(|most| united.len() > most) {
             refuse(link, Rule::MaxIdentifiers { identifiers: united.len() as u32 });
@@ -156,7 +174,7 @@ fn oracle(identifiers: &[Identifier], links: &[Link], caps: &Caps) -> Outcome {
         let age = |member: &&u32| (identifiers[**member as usize].first_seen, hash(**member));
         *customer.iter().min_by_key(age).unwrap()
     };
-    let components = reachable(identifiers.len(), &links.into_iter().copied().collect::<Vec<_>>());
+    let components = reachable(identifiers.len(), &all.iter().chain(&ruled).copied().collect::<Vec<_>>());
     let smallest = |reached: &BTreeSet<u32>| *reached.iter().min_by_key(|position| hash(**position)).unwrap();
     Outcome {
         customers: (0..identifiers.len() as u32).map(earliest).collect(),
@@ -207,8 +225,24 @@ prop_compose! {
         max_links in prop::option::of(0usize..6),
         max_identifiers in prop::option::of(0usize..10),
     ) -> Caps {
-        Caps { limits: limits.into_iter().collect(), ranks, max_links, max_identifiers }
+        Caps { limits: limits.into_iter().collect(), ranks, max_links, max_identifiers, rulings: Vec::new() }
     }
+}
+
+/// A few identifiers and links, caps, and rulings on some of the pairs.
+fn cases() -> impl Strategy<Value = (Vec<Identifier>, Vec<Link>, Caps)> {
+    let rulings = prop::collection::vec((any::<bool>(), any::<u32>(), any::<u32>()), 0..8);
+    (graphs(), any_caps(), rulings).prop_map(|((identifiers, links), caps, drawn)| {
+        let count = identifiers.len() as u32;
+        let mut rulings: Vec<Ruled> = Vec::new();
+        for (number, (is_link, a, b)) in (1..).zip(drawn) {
+            let (a, b) = pair(a % count, b % count);
+            if a != b && !rulings.iter().any(|ruling| (ruling.a, ruling.b) == (a, b)) {
+                rulings.push(Ruled { number, verdict: if is_link { Verdict::Link } else { Verdict::Split }, a, b });
+            }
+        }
+        (identifiers, links, Caps { rulings, ..caps })
+    })
 }
 
 proptest! {
@@ -224,12 +258,12 @@ proptest! {
     }
 
     #[test]
-    fn caps_are_kept_as_the_rules_read((identifiers, links) in graphs(), caps in any_caps()) {
+    fn caps_and_rulings_are_kept_as_the_rules_read((identifiers, links, caps) in cases()) {
         prop_assert_eq!(resolve(&identifiers, &links, &caps), oracle(&identifiers, &links, &caps));
     }
 
     #[test]
-    fn a_component_resolves_the_same_whatever_the_others_are((identifiers, links) in graphs(), caps in any_caps()) {
+    fn a_component_resolves_the_same_whatever_the_others_are((identifiers, links, caps) in cases()) {
         let whole = resolve(&identifiers, &links, &caps);
         for component in whole.components.iter().copied().collect::<BTreeSet<u32>>() {
             let is_inside = |position: &u32| whole.components[*position as usize] == component;
@@ -238,7 +272,9 @@ proptest! {
             let inside = links.iter().filter(|link| is_inside(&link.a));
             let inside: Vec<_> = inside.map(|link| Link { a: of(link.a), b: of(link.b), ..*link }).collect();
             let alone: Vec<_> = members.iter().map(|position| identifiers[*position as usize]).collect();
-            let outcome = resolve(&alone, &inside, &caps);
+            let rulings = caps.rulings.iter().filter(|ruling| is_inside(&ruling.a) && is_inside(&ruling.b));
+            let rulings = rulings.map(|ruling| Ruled { a: of(ruling.a), b: of(ruling.b), ..*ruling }).collect();
+            let outcome = resolve(&alone, &inside, &Caps { rulings, ..caps.clone() });
             for (position, member) in members.iter().enumerate() {
                 prop_assert_eq!(members[outcome.customers[position] as usize], whole.customers[*member as usize]);
                 prop_assert_eq!(members[outcome.components[position] as usize], component);
@@ -251,8 +287,7 @@ proptest! {
 
     #[test]
     fn neither_numbers_nor_the_order_of_links_matter(
-        (identifiers, links) in graphs(),
-        caps in any_caps(),
+        (identifiers, links, caps) in cases(),
         seed in prop::collection::vec(any::<u32>(), 64),
     ) {
         let mut numbers: Vec<u32> = (0..identifiers.len() as u32).collect();
@@ -267,7 +302,8 @@ proptest! {
         shuffled.sort_by_key(|link| seed[(link.a * 7 + link.b) as usize % seed.len()]);
 
         let expected = resolve(&identifiers, &links, &caps);
-        let outcome = resolve(&renumbered, &shuffled, &caps);
+        let rulings = caps.rulings.iter().map(|ruling| Ruled { a: new(ruling.b), b: new(ruling.a), ..*ruling });
+        let outcome = resolve(&renumbered, &shuffled, &Caps { rulings: rulings.collect(), ..caps.clone() });
         for (old, customer) in (0..).zip(&expected.customers) {
             prop_assert_eq!(outcome.customers[new(old) as usize], new(*customer));
             let component = expected.components[old as usize];

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config;
+use crate::identity::rulings::{Identifier, Ruling, Verdict};
 
 type Event = (Vec<(String, String)>, i64);
 
@@ -89,7 +90,7 @@ fn links_of(events: &[Event]) -> Links {
 async fn updated(kept: &Kept, events: &[Event], rules: &Rules) -> Update {
     let links = links_of(events);
     let keys = links.identity_keys();
-    let known = Known::of(&kept.session(), &Blocked::default(), keys, None).await.unwrap();
+    let known = Known::of(&kept.session(), &Blocked::default(), keys, &rules.rulings, None).await.unwrap();
     known.resolve_with(links, rules).unwrap()
 }
 
@@ -119,6 +120,19 @@ async fn only_what_new_events_touch_is_resolved_again() {
 }
 
 #[tokio::test]
+async fn a_ruling_on_a_new_identifier_leads_on_to_what_it_links() {
+    let [ann, bob, card] =
+        [("user_id", "ann"), ("user_id", "bob"), ("loyalty_id", "L-7")].map(|(kind, value)| identifier(kind, value));
+    let journal = [(true, card.clone(), ann), (true, card, bob)];
+    let rules = Rules { rulings: rulings(journal), ..Rules::default() };
+    let kept = Kept::of(resolve(links_of(&[event("user_id:ann", 1), event("user_id:bob", 2)]), &rules));
+    assert_eq!(kept.customers().values().collect::<BTreeSet<_>>().len(), 2);
+    let update = updated(&kept, &[event("loyalty_id:L-7", 3)], &rules).await;
+    assert_eq!(update.replaced_components.len(), 2);
+    assert_eq!((update.resolved.identifiers, update.resolved.customers), (3, 1));
+}
+
+#[tokio::test]
 async fn events_without_usable_identifiers_touch_nothing() {
     let kept = Kept::of(resolve(links_of(&[event("user_id:ann", 1)]), &Rules::default()));
     for events in [vec![], vec![event("", 2), event("user_id:null", 3)]] {
@@ -128,19 +142,35 @@ async fn events_without_usable_identifiers_touch_nothing() {
     }
 }
 
+const KINDS: [&str; 4] = ["anonymous_id", "email", "loyalty_id", "user_id"];
+
+fn identifier(kind: &str, value: &str) -> Identifier {
+    Identifier { kind: kind.into(), value: value.into() }
+}
+
+fn rulings(drawn: impl IntoIterator<Item = (bool, Identifier, Identifier)>) -> Rulings {
+    let ruling = |(number, (is_link, from, to))| {
+        let verdict = if is_link { Verdict::Link } else { Verdict::Split };
+        let [reason, ruled_by, ruled_at] = [(); 3].map(|()| String::new());
+        Ruling { number, verdict, from, to, reason, ruled_by, ruled_at }
+    };
+    Rulings::in_force(&(1..).zip(drawn).map(ruling).collect::<Vec<_>>())
+}
+
 /// Few kinds, values and times, so that ties, merges and guards are met often.
 fn any_event() -> impl Strategy<Value = Event> {
-    let kinds = ["anonymous_id", "email", "loyalty_id", "user_id"];
-    let pair = (0usize..4, 0u32..8).prop_map(move |(kind, number)| (kinds[kind].into(), format!("v-{number}")));
+    let pair = (0usize..4, 0u32..8).prop_map(|(kind, number)| (KINDS[kind].into(), format!("v-{number}")));
     (prop::collection::vec(pair, 0..4), 0i64..6)
 }
 
 fn any_rules() -> impl Strategy<Value = Rules> {
+    let end = || (0usize..4, 0u32..8).prop_map(|(kind, number)| identifier(KINDS[kind], &format!("v-{number}")));
+    let rulings = prop::collection::vec((any::<bool>(), end(), end()), 0..6);
     let limits = prop::collection::btree_map("email|user_id", 1usize..3, 0..3);
     let caps = (prop::option::of(1usize..5), prop::option::of(1usize..9));
-    (limits, caps).prop_map(|(limits, (max_links, max_identifiers))| {
+    (limits, caps, rulings).prop_map(|(limits, (max_links, max_identifiers), drawn)| {
         let priority = config::Identity::default().priority;
-        Rules { limits, priority, max_links, max_identifiers }
+        Rules { limits, priority, max_links, max_identifiers, rulings: self::rulings(drawn) }
     })
 }
 
