@@ -55,6 +55,14 @@ pub fn beside(ctx: &SessionContext) -> SessionContext {
     SessionContext::new_with_state(state)
 }
 
+/// A session over the same tables whose scans read other columns only for the rows that a filter keeps: faster where
+/// it keeps few.
+pub fn reading_few_rows(ctx: &SessionContext) -> SessionContext {
+    let mut state = ctx.state();
+    state.config_mut().options_mut().execution.parquet.pushdown_filters = true;
+    SessionContext::new_with_state(state)
+}
+
 /// Plans one query, read-only: SQL as DataFusion knows it, `match_recognize` as the standard spells it, and
 /// `show functions` with ours.
 pub async fn query(ctx: &SessionContext, sql: &str) -> Result<DataFrame> {

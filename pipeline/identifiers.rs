@@ -353,7 +353,7 @@ fn is_digest(value: &str) -> bool {
 }
 
 /// Whether a value has the form of a pseudonym.
-fn is_token(value: &str) -> bool {
+pub(crate) fn is_token(value: &str) -> bool {
     let digits = value.strip_prefix(TOKEN).or_else(|| value.strip_prefix(NOBODY_TOKEN));
     digits.is_some_and(|digits| {
         digits.len() == TOKEN_DIGITS && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::messages::Messages;
 use super::output::Output;
 use super::progress::Shown;
-use super::{Command, GenerateArgs, Global, help, sql, summary};
+use super::{Command, GenerateArgs, Global, help, identity, sql, summary};
 use crate::config::Project;
 use crate::error::{Context, Error, Result};
 use crate::generate;
@@ -50,6 +50,7 @@ pub async fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
             query_project(global, &query, format).await
         }
         Command::Status => status(global).await,
+        Command::Identity { command } => identity::dispatch(command, global).await,
         Command::Generate(args) => generate_files(global, args).await,
         Command::Demo { events, seed, folder } => {
             refuse_project(global)?;
@@ -61,11 +62,11 @@ pub async fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
     }
 }
 
-fn project(global: &Global) -> Result<Project> {
+pub fn project(global: &Global) -> Result<Project> {
     Project::load(global.project.as_deref().unwrap_or(Path::new(".")))
 }
 
-fn open(global: &Global) -> Result<Workspace> {
+pub fn open(global: &Global) -> Result<Workspace> {
     Workspace::open(project(global)?)
 }
 

@@ -10,6 +10,7 @@
 
 mod commands;
 mod help;
+mod identity;
 mod messages;
 mod output;
 mod progress;
@@ -96,6 +97,11 @@ enum Command {
     },
     /// Freshness, batches, dead letters and table sizes
     Status,
+    /// Tell who somebody is; link and split by hand
+    Identity {
+        #[command(subcommand)]
+        command: identity::Command,
+    },
     /// Write synthetic events of any size: files, and a project that lands them
     Generate(GenerateArgs),
     /// Generate events, run the main job on them and show what came out

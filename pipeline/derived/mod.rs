@@ -5,6 +5,7 @@ mod built_from;
 pub mod changes;
 pub mod keys;
 mod layered;
+pub mod one_of;
 pub mod storage;
 
 pub use built_from::{BUILT_FROM, BuiltFrom, Stale};

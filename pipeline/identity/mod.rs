@@ -3,19 +3,19 @@
 //! [`Links`] collects which identifiers were seen together; [`resolve()`] makes customers of them, as far as [`Rules`]
 //! allow; [`tables`] shows the result as `identity_map`, `identity_customers`, `identity_links` and `identity_refusals`. An
 //! event belongs to the customer of its strongest identifier, which [`identity_key_udf`] tells and
-//! `identity_map.identity_key` joins.
+//! `identity_map.identity_key` joins. [`rulings`] are what people decided beyond that. [`update()`] resolves again what new
+//! events touch, and [`who()`] tells whose an identifier is or was.
 //!
-//! The result depends on the set of events and the rules alone: not on the order of events, nor on batches or threads.
+//! The result depends on the set of events, the rules and the rulings alone: not on the order of events, nor on batches or threads.
 
 mod columns;
 mod combinations;
 mod components;
 mod identity_key;
 mod interner;
+mod known;
 mod links;
 mod number_index;
-/// A filter for the rows whose text is one of many.
-pub mod one_of;
 mod resolve;
 /// What people decided about two identifiers.
 pub mod rulings;
@@ -25,12 +25,14 @@ pub mod stage;
 pub mod tables;
 /// What new events change of the identity tables.
 pub mod update;
+mod who;
 
 use std::collections::BTreeMap;
 
 pub use identity_key::{identity_key, identity_key_udf};
 pub use links::Links;
-pub use update::{Update, update};
+pub use update::{Update, restate, update};
+pub use who::{Who, who};
 
 use crate::config;
 use links::Collected;

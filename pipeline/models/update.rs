@@ -26,12 +26,11 @@ use super::merge::merge;
 use super::{Changed, Outcome, Planned, Status, folder, result, settings};
 use crate::delta::{Part, PartWriter};
 use crate::derived::changes::{Changes, FILES, Layer, State};
+use crate::derived::one_of::is_one_of;
 use crate::derived::storage::{stored_schema, to_stored};
 use crate::derived::{Built, Derived, Stale, keys};
 use crate::engine;
 use crate::error::{Error, Result};
-use crate::identity::one_of::is_one_of;
-use crate::identity::update::reading_few_rows;
 use crate::workspace::Workspace;
 
 /// Column of the customer, in every table that is built by customer.
@@ -290,7 +289,7 @@ impl Step<'_> {
 
     /// The rows of a table whose customer was touched.
     async fn of_touched(&self, table: &str) -> Result<DataFrame> {
-        let frame = reading_few_rows(self.ctx()).table(table).await?;
+        let frame = engine::reading_few_rows(self.ctx()).table(table).await?;
         Ok(frame.filter(is_one_of(ident(CUSTOMER), self.touched.clone()))?)
     }
 

@@ -4,6 +4,7 @@ mod command_line;
 mod differential;
 mod exactly_once;
 mod house;
+mod identity;
 mod landing;
 mod law;
 mod layers;

@@ -1,15 +1,16 @@
 use std::collections::BTreeMap;
 
-use arrow::array::BooleanArray;
+use arrow::array::{AsArray, BooleanArray};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::datasource::MemTable;
-use datafusion::prelude::SessionConfig;
+use datafusion::prelude::{SessionConfig, SessionContext};
 use proptest::prelude::*;
 
 use super::*;
 use crate::config;
-use crate::identity::rulings::{Identifier, Ruling, Verdict};
+use crate::identifiers::Blocked;
+use crate::identity::rulings::{Ruling, Verdict};
 
 type Event = (Vec<(String, String)>, i64);
 
@@ -91,7 +92,7 @@ async fn updated(kept: &Kept, events: &[Event], rules: &Rules) -> Update {
     let links = links_of(events);
     let keys = links.identity_keys();
     let known = Known::of(&kept.session(), &Blocked::default(), keys, &rules.rulings, None).await.unwrap();
-    known.resolve_with(links, rules).unwrap()
+    resolved(known, links, rules, "new data").unwrap()
 }
 
 fn event(identifiers: &str, time: i64) -> Event {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use arrow::array::BooleanArray;
 use arrow::datatypes::DataType;
-use datafusion::common::{Result, exec_err};
+use datafusion::common::{DataFusionError, Result};
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl};
 use datafusion::logical_expr::{Signature, Volatility};
 use hashbrown::HashSet;
 
-use super::columns::texts;
+use super::keys::as_text;
 
 /// Whether a text holds one of `texts`. Unlike `in (…)` it costs no planning per text, and a scan can decide by it
 /// which rows of the other columns to read.
@@ -53,7 +53,7 @@ impl ScalarUDFImpl for OneOf {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let column = args.args[0].to_array(args.number_rows)?;
-        let Some(column) = texts(&column) else { return exec_err!("is_one_of: expected text") };
+        let column = as_text(&column).map_err(|error| DataFusionError::External(error.into()))?;
         let is_one: BooleanArray = column.iter().map(|text| text.map(|text| self.texts.contains(text))).collect();
         Ok(ColumnarValue::Array(Arc::new(is_one)))
     }
