@@ -130,6 +130,28 @@ impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
     }
 }
 
+/// Words of libraries for an error of a store whose type they do not hand on.
+const STORE_WORDS: [&str; 3] = ["Object Store error: ", "Error interacting with object store", "Reqwest Error"];
+/// What a full disk or quota is called in Linux, in every language.
+const FULL_WORDS: [&str; 2] = ["(os error 28)", "(os error 122)"];
+
+impl Error {
+    /// An error of a library: of the kind that was told from its type, unless a store out of reach is behind it.
+    fn of_library(kind: Kind, error: &(dyn StdError + 'static), words: String) -> Self {
+        if FULL_WORDS.iter().any(|full| words.contains(full)) {
+            return Self::unavailable(words).hint("the disk is full: make room and run again, which goes on from here");
+        }
+        let causes = std::iter::successors(Some(error), |cause| StdError::source(*cause)).skip(1);
+        let is_typed = causes.filter_map(|cause| cause.downcast_ref()).any(is_out_of_reach);
+        let is_told = STORE_WORDS.iter().any(|store| words.contains(store)) && !words.contains("not found");
+        Self::new(if (is_typed || is_told) && kind != Kind::Conflict { Kind::Unavailable } else { kind }, words)
+    }
+}
+
+fn is_out_of_reach(error: &object_store::Error) -> bool {
+    !matches!(error, object_store::Error::NotFound { .. } | object_store::Error::NotSupported { .. })
+}
+
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         use std::io::ErrorKind::{NotFound, PermissionDenied};
@@ -137,7 +159,7 @@ impl From<std::io::Error> for Error {
             NotFound | PermissionDenied => Kind::Invalid,
             _ => Kind::Unavailable,
         };
-        Self::new(kind, error.to_string())
+        Self::of_library(kind, &error, error.to_string())
     }
 }
 
@@ -149,7 +171,7 @@ impl From<object_store::Error> for Error {
             Store::NotFound { .. } | Store::InvalidPath { .. } | Store::NotSupported { .. } => Kind::Invalid,
             _ => Kind::Unavailable,
         };
-        Self::new(kind, error.to_string())
+        Self::of_library(kind, &error, error.to_string())
     }
 }
 
@@ -162,7 +184,7 @@ impl From<datafusion::error::DataFusionError> for Error {
             Engine::ParquetError(_) => Kind::Corrupt,
             _ => Kind::Invalid,
         };
-        Self::new(kind, error.strip_backtrace())
+        Self::of_library(kind, &error, error.strip_backtrace())
     }
 }
 
@@ -174,7 +196,7 @@ impl From<arrow::error::ArrowError> for Error {
 
 impl From<parquet::errors::ParquetError> for Error {
     fn from(error: parquet::errors::ParquetError) -> Self {
-        Self::new(Kind::Corrupt, error.to_string())
+        Self::of_library(Kind::Corrupt, &error, error.to_string())
     }
 }
 
@@ -184,21 +206,51 @@ impl From<deltalake::DeltaTableError> for Error {
         let kind = match &error {
             Delta::ObjectStore { .. } | Delta::Io { .. } => Kind::Unavailable,
             Delta::InvalidJsonLog { .. } | Delta::InvalidStatsJson { .. } => Kind::Corrupt,
-            Delta::Transaction { .. } | Delta::VersionAlreadyExists(_) => Kind::Conflict,
-            // The type of what went wrong within is not ours to name, its words are.
-            Delta::KernelError(inner) => {
-                let words = inner.to_string();
-                let is_store = ["Error interacting with object store", "Reqwest Error"];
-                if is_store.iter().any(|start| words.starts_with(start)) { Kind::Unavailable } else { Kind::Corrupt }
-            }
+            // A version that is not there: a commit was told that it is.
+            Delta::Transaction { .. } | Delta::VersionAlreadyExists(_) | Delta::InvalidVersion(_) => Kind::Conflict,
+            Delta::KernelError(_) => Kind::Corrupt,
             _ => Kind::Invalid,
         };
-        Self::new(kind, error.to_string())
+        Self::of_library(kind, &error, error.to_string())
     }
 }
 
 impl From<serde_json::Error> for Error {
     fn from(error: serde_json::Error) -> Self {
         Self::new(Kind::Corrupt, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use parquet::errors::ParquetError;
+
+    #[test]
+    fn an_error_of_a_store_is_known_in_the_words_of_any_library() {
+        let store = object_store::Error::Generic { store: "S3", source: "connection reset".into() };
+        let words = format!("Failed to fetch metadata: Object Store error: {store}");
+        let parquet = || ParquetError::General(words.clone());
+        assert_eq!(Error::from(parquet()).kind(), Kind::Unavailable);
+        let engine = datafusion::error::DataFusionError::ParquetError(Box::new(parquet()));
+        assert_eq!(Error::from(engine).kind(), Kind::Unavailable);
+        let typed =
+            ParquetError::External(Box::new(object_store::Error::Generic { store: "S3", source: "reset".into() }));
+        let engine_of_typed = datafusion::error::DataFusionError::ParquetError(Box::new(typed));
+        assert_eq!(Error::from(engine_of_typed).kind(), Kind::Unavailable);
+        let delta = deltalake::DeltaTableError::generic(format!("Error interacting with object store: {store}"));
+        assert_eq!(Error::from(delta).kind(), Kind::Unavailable);
+        assert_eq!(Error::from(ParquetError::General("bad magic".into())).kind(), Kind::Corrupt);
+    }
+
+    #[test]
+    fn a_full_disk_is_temporary_and_says_what_to_do() {
+        let full = || std::io::Error::from_raw_os_error(28);
+        let store = object_store::Error::Generic { store: "local disk", source: full().into() };
+        for error in [Error::from(full()), Error::from(store)] {
+            assert_eq!(error.kind(), Kind::Unavailable);
+            assert!(error.remedy().unwrap().contains("make room"), "{error}");
+        }
     }
 }
