@@ -174,6 +174,10 @@ async fn run(workspace: &Workspace, check: &Check) -> NodeResult {
             line.failures = Some(count);
             line
         }
-        Err(error) => result("test", &check.name, Status::Error, started, error.to_string()),
+        Err(error) => {
+            let mut line = result("test", &check.name, Status::Error, started, String::new());
+            line.fail(&error);
+            line
+        }
     }
 }
