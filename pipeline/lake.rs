@@ -14,7 +14,14 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use url::Url;
 
+use self::durable::{Durable, SystemDisk};
 use crate::error::{Context, Error, Result};
+
+pub mod durable;
+#[cfg(test)]
+pub mod faulty;
+#[cfg(test)]
+pub mod power_loss;
 
 /// Name of the lock file in a project.
 const LOCK_FILE: &str = ".wayline.lock";
@@ -31,7 +38,10 @@ impl Lake {
     /// Opens `location`: a folder relative to `base`, which the first write makes, or an object store URL.
     pub fn open(base: &FilePath, location: &str) -> Result<Self> {
         let url = resolve(base, location)?;
-        let (store, root) = store_of(&url)?;
+        let (mut store, root) = store_of(&url)?;
+        if url.scheme() == "file" {
+            store = Arc::new(Durable::new(Arc::new(SystemDisk)));
+        }
         Ok(Self { url, store, root })
     }
 

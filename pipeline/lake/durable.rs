@@ -1,0 +1,449 @@
+//! Writes on the local disk that survive a loss of power.
+//!
+//! The library's local store leaves what it writes in the system's memory, and a loss of power may take it or leave it
+//! empty: of an entry of a table's log that is a loss which nobody sees. Here a write counts when it lies on the disk.
+//! The content is written beside its place, as `name#1`, and synced; then it is moved into its place, and the folder is
+//! synced, and so are the folders above it that this process has not synced yet.
+//!
+//! Reads and lists are the library's, which hides names such as `name#1`. A deletion is not synced: what comes back was of
+//! no use before and is of none then.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::ops::Range;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    CopyMode, CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, RenameTargetMode, Result,
+    UploadPart,
+};
+
+/// Objects of a list that are removed at a time, as by the library.
+const DELETIONS: usize = 10;
+
+/// What a durable write asks of a disk.
+pub trait Disk: fmt::Debug + Send + Sync + 'static {
+    /// Writes a new file and syncs its content. One of that name is an error, and so is a folder that is not there.
+    fn write(&self, path: &FilePath, content: &PutPayload) -> io::Result<()>;
+    /// Gives a file another name, which is another file's no more.
+    fn rename(&self, from: &FilePath, to: &FilePath) -> io::Result<()>;
+    /// Gives a file a second name. One of that name is an error.
+    fn link(&self, from: &FilePath, to: &FilePath) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &FilePath) -> io::Result<()>;
+    /// Makes a folder in one that is there.
+    fn make_folder(&self, folder: &FilePath) -> io::Result<()>;
+    /// Syncs the names in a folder.
+    fn sync_folder(&self, folder: &FilePath) -> io::Result<()>;
+}
+
+/// The disk of this machine.
+#[derive(Debug)]
+pub struct SystemDisk;
+
+impl Disk for SystemDisk {
+    fn write(&self, path: &FilePath, content: &PutPayload) -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        content.iter().try_for_each(|piece| file.write_all(piece))?;
+        file.sync_all()
+    }
+
+    fn rename(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn link(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
+        std::fs::hard_link(from, to)
+    }
+
+    fn remove(&self, path: &FilePath) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn make_folder(&self, folder: &FilePath) -> io::Result<()> {
+        std::fs::create_dir(folder)
+    }
+
+    fn sync_folder(&self, folder: &FilePath) -> io::Result<()> {
+        match File::open(folder).and_then(|file| file.sync_all()) {
+            // A folder far above may not be ours to open, and some file systems have no such call for folders.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::PermissionDenied | ErrorKind::InvalidInput | ErrorKind::Unsupported
+                ) =>
+            {
+                Ok(())
+            }
+            synced => synced,
+        }
+    }
+}
+
+/// The local store with durable writes.
+#[derive(Debug, Clone)]
+pub struct Durable {
+    inner: Arc<LocalFileSystem>,
+    disk: Arc<dyn Disk>,
+    /// Folders whose names are known to lie on the disk.
+    settled: Arc<Mutex<HashSet<PathBuf>>>,
+}
+
+impl Durable {
+    /// The local store over a disk.
+    pub fn new(disk: Arc<dyn Disk>) -> Self {
+        Self { inner: Arc::new(LocalFileSystem::new()), disk, settled: Arc::default() }
+    }
+
+    /// Does blocking work on the disk, and says of which object an error tells.
+    async fn work<T: Send + 'static>(
+        &self,
+        path: &Path,
+        work: impl FnOnce(&Self, &FilePath) -> io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (store, file) = (self.clone(), self.inner.path_to_filesystem(path)?);
+        let done = tokio::task::spawn_blocking(move || work(&store, &file)).await;
+        let done = done.map_err(|error| object_store::Error::JoinError { source: error })?;
+        done.map_err(|error| {
+            let (path, kind, source) = (path.to_string(), error.kind(), error.into());
+            match kind {
+                ErrorKind::AlreadyExists => object_store::Error::AlreadyExists { path, source },
+                ErrorKind::NotFound => object_store::Error::NotFound { path, source },
+                ErrorKind::PermissionDenied => object_store::Error::PermissionDenied { path, source },
+                _ => object_store::Error::Generic { store: "local disk", source },
+            }
+        })
+    }
+
+    /// Writes a file beside `place`; returns its path.
+    fn stage(&self, place: &FilePath, content: &PutPayload) -> io::Result<PathBuf> {
+        let mut number = 1;
+        loop {
+            let mut staged = OsString::from(place);
+            staged.push(format!("#{number}"));
+            let staged = PathBuf::from(staged);
+            match self.disk.write(&staged, content) {
+                Ok(()) => return Ok(staged),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+                Err(error) if error.kind() == ErrorKind::NotFound => self.make_folders(parent(place)?)?,
+                Err(error) => {
+                    self.disk.remove(&staged).ok();
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Writes a file at its place.
+    fn put_file(&self, place: &FilePath, content: &PutPayload, mode: &PutMode) -> io::Result<()> {
+        let staged = self.stage(place, content)?;
+        let moved = match mode {
+            PutMode::Create => self.disk.link(&staged, place),
+            _ => self.disk.rename(&staged, place),
+        };
+        if moved.is_err() || *mode == PutMode::Create {
+            // What stays is hidden, and maintenance removes it.
+            self.disk.remove(&staged).ok();
+        }
+        moved?;
+        self.settle(parent(place)?)
+    }
+
+    /// Gives a file a second name, in place of another of that name if `replaces`.
+    fn copy_file(&self, from: &FilePath, to: &FilePath, replaces: bool) -> io::Result<()> {
+        if !from.exists() {
+            return Err(ErrorKind::NotFound.into());
+        }
+        self.make_folders(parent(to)?)?;
+        if !replaces {
+            self.disk.link(from, to)?;
+            return self.settle(parent(to)?);
+        }
+        let mut number = 1;
+        let staged = loop {
+            let mut staged = OsString::from(to);
+            staged.push(format!("#{number}"));
+            match self.disk.link(from, FilePath::new(&staged)) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+                linked => break linked.map(|()| PathBuf::from(staged))?,
+            }
+        };
+        self.disk.rename(&staged, to)?;
+        self.settle(parent(to)?)
+    }
+
+    /// Gives a file another name, in place of another of that name if `replaces`.
+    fn rename_file(&self, from: &FilePath, to: &FilePath, replaces: bool) -> io::Result<()> {
+        if !replaces {
+            self.copy_file(from, to, false)?;
+            return self.disk.remove(from);
+        }
+        if !from.exists() {
+            return Err(ErrorKind::NotFound.into());
+        }
+        self.make_folders(parent(to)?)?;
+        self.disk.rename(from, to)?;
+        self.settle(parent(to)?)
+    }
+
+    /// Makes a folder and those above it, as far as they are not there.
+    fn make_folders(&self, folder: &FilePath) -> io::Result<()> {
+        if folder.is_dir() {
+            return Ok(());
+        }
+        self.make_folders(parent(folder)?)?;
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner).remove(folder);
+        match self.disk.make_folder(folder) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Syncs the names in a folder, and the names of it and of those above it that were not synced yet.
+    fn settle(&self, folder: &FilePath) -> io::Result<()> {
+        self.disk.sync_folder(folder)?;
+        let mut folder = folder;
+        while let Some(above) = folder.parent() {
+            if self.settled.lock().unwrap_or_else(PoisonError::into_inner).contains(folder) {
+                return Ok(());
+            }
+            self.disk.sync_folder(above)?;
+            self.settled.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_path_buf());
+            folder = above;
+        }
+        Ok(())
+    }
+}
+
+fn parent(path: &FilePath) -> io::Result<&FilePath> {
+    path.parent().ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "a file system's root is no place for a file"))
+}
+
+impl fmt::Display for Durable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "durable {}", self.inner)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Durable {
+    async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        if matches!(options.mode, PutMode::Update(_)) || !options.attributes.is_empty() {
+            // The library says what it cannot do.
+            return self.inner.put_opts(path, payload, options).await;
+        }
+        self.work(path, move |store, place| store.put_file(place, &payload, &options.mode)).await?;
+        let e_tag = self.inner.head(path).await?.e_tag;
+        Ok(PutResult { e_tag, version: None })
+    }
+
+    async fn put_multipart_opts(&self, path: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        let options = PutOptions { attributes: options.attributes, ..PutOptions::default() };
+        Ok(Box::new(Upload { store: self.clone(), path: path.clone(), options, parts: Vec::new() }))
+    }
+
+    async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        self.inner.get_opts(path, options).await
+    }
+
+    async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.inner.get_ranges(path, ranges).await
+    }
+
+    fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let store = self.clone();
+        let delete = move |path: Result<Path>| {
+            let store = store.clone();
+            async move {
+                let path = path?;
+                store.work(&path, |store, file| store.disk.remove(file)).await?;
+                Ok(path)
+            }
+        };
+        paths.map(delete).buffered(DELETIONS).boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        let from = self.inner.path_to_filesystem(from)?;
+        let replaces = matches!(options.mode, CopyMode::Overwrite);
+        self.work(to, move |store, to| store.copy_file(&from, to, replaces)).await
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        let from = self.inner.path_to_filesystem(from)?;
+        let replaces = matches!(options.target_mode, RenameTargetMode::Overwrite);
+        self.work(to, move |store, to| store.rename_file(&from, to, replaces)).await
+    }
+}
+
+/// An upload in parts, kept in memory until it is complete.
+#[derive(Debug)]
+struct Upload {
+    store: Durable,
+    path: Path,
+    options: PutOptions,
+    parts: Vec<Bytes>,
+}
+
+#[async_trait]
+impl MultipartUpload for Upload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        self.parts.extend(data);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let content = std::mem::take(&mut self.parts).into_iter().collect();
+        self.store.put_opts(&self.path, content, self.options.clone()).await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.parts.clear();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use futures::TryStreamExt;
+
+    /// A disk that writes down what it is asked.
+    #[derive(Debug, Default)]
+    struct Log(Mutex<Vec<String>>);
+
+    impl Log {
+        fn line(&self, what: &str, path: &FilePath) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            self.0.lock().unwrap().push(format!("{what} {name}"));
+        }
+    }
+
+    impl Disk for Log {
+        fn write(&self, path: &FilePath, content: &PutPayload) -> io::Result<()> {
+            SystemDisk.write(path, content)?;
+            self.line("write", path);
+            Ok(())
+        }
+        fn rename(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
+            self.line("rename to", to);
+            SystemDisk.rename(from, to)
+        }
+        fn link(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
+            self.line("link", to);
+            SystemDisk.link(from, to)
+        }
+        fn remove(&self, path: &FilePath) -> io::Result<()> {
+            self.line("remove", path);
+            SystemDisk.remove(path)
+        }
+        fn make_folder(&self, folder: &FilePath) -> io::Result<()> {
+            self.line("make", folder);
+            SystemDisk.make_folder(folder)
+        }
+        fn sync_folder(&self, folder: &FilePath) -> io::Result<()> {
+            self.line("sync", folder);
+            Ok(())
+        }
+    }
+
+    fn path(folder: &FilePath, name: &str) -> Path {
+        Path::from_absolute_path(folder.join(name)).unwrap()
+    }
+
+    async fn read(store: &Durable, path: &Path) -> Bytes {
+        store.get(path).await.unwrap().bytes().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_write_counts_when_content_names_and_new_folders_are_synced_in_this_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        std::fs::create_dir(&root).unwrap();
+        let log = Arc::new(Log::default());
+        let store = Durable::new(log.clone());
+        let (first, second) = (path(&root, "a/b/one"), path(&root, "a/b/two"));
+        store.put(&first, "1".into()).await.unwrap();
+        let lines = std::mem::take(&mut *log.0.lock().unwrap());
+        let expected = ["make a", "make b", "write one#1", "rename to one", "sync b", "sync a", "sync root"];
+        assert_eq!(lines[..expected.len()], expected, "then what is above");
+        let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        store.put_opts(&second, "2".into(), create).await.unwrap();
+        let lines = std::mem::take(&mut *log.0.lock().unwrap());
+        assert_eq!(lines, ["write two#1", "link two", "remove two#1", "sync b"]);
+    }
+
+    #[tokio::test]
+    async fn objects_are_made_replaced_copied_renamed_and_removed_as_in_any_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Durable::new(Arc::new(SystemDisk));
+        let [one, two, three] = ["x/one", "y/two", "z/three"].map(|name| path(folder.path(), name));
+        let create = || PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        store.put_opts(&one, "1".into(), create()).await.unwrap();
+        let error = store.put_opts(&one, "2".into(), create()).await.unwrap_err();
+        assert!(matches!(error, object_store::Error::AlreadyExists { .. }), "{error}");
+        assert_eq!(read(&store, &one).await, "1");
+        let put = store.put(&one, "3".into()).await.unwrap();
+        assert_eq!(put.e_tag, store.head(&one).await.unwrap().e_tag);
+        store.copy(&one, &two).await.unwrap();
+        assert!(store.copy_if_not_exists(&one, &two).await.is_err());
+        store.put(&one, "4".into()).await.unwrap();
+        assert_eq!(read(&store, &two).await, "3", "a copy stays what it was");
+        store.copy(&one, &two).await.unwrap();
+        store.rename(&one, &three).await.unwrap();
+        assert!(store.rename_if_not_exists(&two, &three).await.is_err());
+        assert!(matches!(store.rename(&one, &two).await, Err(object_store::Error::NotFound { .. })));
+        assert_eq!(read(&store, &three).await, "4");
+        let mut upload = store.put_multipart(&one).await.unwrap();
+        upload.put_part("5".into()).await.unwrap();
+        upload.put_part("6".into()).await.unwrap();
+        assert!(store.head(&one).await.is_err(), "not before it is complete");
+        upload.complete().await.unwrap();
+        assert_eq!(read(&store, &one).await, "56");
+        store.delete(&two).await.unwrap();
+        assert!(matches!(store.delete(&two).await, Err(object_store::Error::NotFound { .. })));
+        let all = Path::from_absolute_path(folder.path()).unwrap();
+        let found: Vec<ObjectMeta> = store.list(Some(&all)).try_collect().await.unwrap();
+        assert_eq!(found.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn folders_that_went_meanwhile_are_made_and_synced_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Arc::new(Log::default());
+        let store = Durable::new(log.clone());
+        let one = path(folder.path(), "day/one");
+        store.put(&one, "1".into()).await.unwrap();
+        std::fs::remove_dir_all(folder.path().join("day")).unwrap();
+        log.0.lock().unwrap().clear();
+        store.put(&one, "2".into()).await.unwrap();
+        let name = folder.path().file_name().unwrap().to_string_lossy();
+        let lines = std::mem::take(&mut *log.0.lock().unwrap());
+        assert_eq!(lines, ["make day", "write one#1", "rename to one", "sync day", &format!("sync {name}")]);
+        assert_eq!(read(&store, &one).await, "2");
+    }
+}
