@@ -230,3 +230,10 @@ async fn plan(
     let steps = models::plan(workspace, graph, changes, &fingerprints, &settings, selected.as_ref()).await?;
     Ok(Plan { steps, fingerprints })
 }
+
+#[cfg(test)]
+mod tests_of_faults;
+#[cfg(test)]
+mod tests_of_power_loss;
+#[cfg(test)]
+mod trial;
