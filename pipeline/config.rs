@@ -4,6 +4,7 @@
 //! `WAYLINE__SECTION__KEY` overrides `[section] key`; secrets come from the environment or a file only.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -88,13 +89,24 @@ pub struct Landing {
     pub changed_files: ChangedFiles,
     /// Longest record in bytes; longer ones become dead letters.
     pub max_record_bytes: usize,
+    /// Bytes of files after which a batch is full; compressed files and those of Parquet count as eight times their size.
+    /// A file is never divided, so a batch may be larger by one file.
+    pub max_batch_bytes: u64,
+    /// Batches that a run lands at most. Left out, `run` lands all that is there and `watch` one in each cycle.
+    pub max_batches: Option<NonZeroUsize>,
     /// Events further in the future than this, seen from `received_at` or from the time of their batch, do not move as-of.
     pub future_tolerance: Span,
 }
 
 impl Default for Landing {
     fn default() -> Self {
-        Self { changed_files: ChangedFiles::Error, max_record_bytes: 1 << 20, future_tolerance: Span::from_hours(24) }
+        Self {
+            changed_files: ChangedFiles::Error,
+            max_record_bytes: 1 << 20,
+            max_batch_bytes: 512 << 20,
+            max_batches: None,
+            future_tolerance: Span::from_hours(24),
+        }
     }
 }
 

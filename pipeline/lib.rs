@@ -2,7 +2,8 @@
 //!
 //! Modules stand in the order in which data meets them; each uses only modules above it. An event's way: [`sources`]
 //! read it from a file, [`landing`] maps it and commits it once, [`identity`] says whose it is, [`models`] put it into a
-//! session and a journey and count it, [`marts`] publish the counts. [`run`] is all of that in one job.
+//! session and a journey and count it, [`marts`] publish the counts. [`run`] is all of that in one job,
+//! [`watch`] that job again and again.
 
 // The error of the library.
 pub mod error;
@@ -34,8 +35,12 @@ pub mod identity;
 pub mod models;
 // Marts: models as plain Parquet at stable paths.
 pub mod marts;
+// Files and log entries of the tables in the lake.
+pub mod table_sizes;
 // The main job: land, resolve, build, check, publish.
 pub mod run;
+// The main job in micro-batches until it is told to stop, with metrics and health.
+pub mod watch;
 // Synthetic events of the shape of real ones.
 pub mod generate;
 // The command line.

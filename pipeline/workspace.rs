@@ -42,6 +42,12 @@ impl Workspace {
         Self::with_key(project, key)
     }
 
+    /// The same project and lake with a session in which nothing is registered yet: what a model of an earlier run left
+    /// there would stand in for one that is gone.
+    pub fn renewed(&self) -> Result<Self> {
+        Ok(Self { ctx: engine::session(&self.lake, &self.project.config.engine)?, ..self.clone() })
+    }
+
     fn with_key(project: Project, key: Option<Secret>) -> Result<Self> {
         let kinds = &project.config.privacy.pseudonymize;
         let pseudonymiser = key.map(|key| Arc::new(Pseudonymiser::new(key.expose(), kinds)));

@@ -5,18 +5,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::json;
+use tokio::sync::watch::Receiver;
 
 use super::messages::Messages;
 use super::output::Output;
 use super::progress::Shown;
-use super::{Command, GenerateArgs, Global, help, identity, sql, summary};
+use super::{Command, GenerateArgs, Global, help, identity, sql, summary, watch};
 use crate::config::Project;
 use crate::error::{Context, Error, Result};
 use crate::generate;
 use crate::lake::Lock;
 use crate::landing;
+use crate::models::Status;
 use crate::models::checks::Checked;
-use crate::models::{NodeResult, Status};
 use crate::run::{self, Options, Progress, RunStatus};
 use crate::workspace::Workspace;
 
@@ -25,8 +26,9 @@ const FAILED: u8 = 1;
 /// Nothing failed but what a store out of reach made fail.
 const TEMPORARY: u8 = 75;
 
-/// Does what the command says; the exit code tells a scheduler what to do next.
-pub async fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
+/// Does what the command says; the exit code tells a scheduler what to do next. `stop` turns true when a command that can
+/// be told to stop is told so.
+pub async fn dispatch(command: Command, global: &Global, stop: Receiver<bool>) -> Result<ExitCode> {
     let job_of = |command: &str, land, build| Options {
         command: command.into(),
         as_of: global.as_of,
@@ -36,6 +38,7 @@ pub async fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
     };
     match command {
         Command::Run(args) => job(global, job_of("run", true, true), args.dry_run).await,
+        Command::Watch(args) => watch::watch(project(global)?, args, global, stop).await,
         Command::Build { select, run } => {
             job(global, Options { select, ..job_of("build", false, true) }, run.dry_run).await
         }
@@ -114,11 +117,8 @@ async fn job(global: &Global, options: Options, dry_run: bool) -> Result<ExitCod
     } else {
         summary::print(&workspace, &report, &mut out).await?;
     }
-    let is_temporary = |result: &NodeResult| result.is_temporary || result.status == Status::Skipped;
     Ok(match report.status {
-        RunStatus::Failed if report.results.iter().filter(|result| !result.is_well()).all(is_temporary) => {
-            ExitCode::from(TEMPORARY)
-        }
+        RunStatus::Failed if report.has_failed_for_now() => ExitCode::from(TEMPORARY),
         RunStatus::Failed => ExitCode::from(FAILED),
         _ => ExitCode::SUCCESS,
     })

@@ -1,6 +1,7 @@
 //! What is said on stderr: lines for people, or one JSON object per line. A reader that went away is no error.
 
 use std::io::Write;
+use std::time::Duration;
 
 use super::LogFormat;
 use crate::error::Error;
@@ -25,6 +26,31 @@ impl Messages {
         match self.0 {
             LogFormat::Text => line(&format!("{status:?} {unique_id}: {message}")),
             LogFormat::Json => tracing::error!(unique_id, ?status, message, "did not end well"),
+        }
+    }
+
+    /// A line about what goes on.
+    pub fn say(self, text: &str) {
+        match self.0 {
+            LogFormat::Text => line(text),
+            LogFormat::Json => tracing::info!("{text}"),
+        }
+    }
+
+    /// A fault ended a cycle, which is tried again after a time.
+    pub fn waits(self, error: &Error, wait: Duration) {
+        let seconds = wait.as_secs_f64();
+        match self.0 {
+            LogFormat::Text => line(&format!("could not go on: {error}; trying again in {seconds:.1} s")),
+            LogFormat::Json => tracing::warn!(kind = ?error.kind(), seconds, "could not go on: {error}"),
+        }
+    }
+
+    /// A signal tells the command to stop.
+    pub fn stopping(self, signal: &str) {
+        match self.0 {
+            LogFormat::Text => line(&format!("{signal}: stops after the batch in hand; a second signal stops at once")),
+            LogFormat::Json => tracing::warn!(signal, "stops after the batch in hand"),
         }
     }
 

@@ -16,6 +16,7 @@ mod output;
 mod progress;
 mod sql;
 mod summary;
+mod watch;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -69,6 +70,8 @@ enum LogFormat {
 enum Command {
     /// Land, resolve, build, check, publish: the main job; safe to repeat at any time
     Run(RunArgs),
+    /// Run the main job in micro-batches until stopped; the batch in hand is finished first
+    Watch(watch::WatchArgs),
     /// Take new files into the lake, exactly once
     Land(RunArgs),
     /// Resolve customers, build stale models, check and publish them
@@ -174,7 +177,10 @@ pub fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(8 << 20).build();
     let outcome = match runtime {
         Ok(runtime) => {
-            let outcome = runtime.block_on(until_stopped(commands::dispatch(cli.command, &cli.global), messages));
+            let (stop, is_told) = tokio::sync::watch::channel(false);
+            let stop = matches!(cli.command, Command::Watch(_)).then_some(stop);
+            let command = commands::dispatch(cli.command, &cli.global, is_told);
+            let outcome = runtime.block_on(until_stopped(command, stop, messages));
             // What a signal interrupted may still be computing, and need not come to its end.
             runtime.shutdown_background();
             outcome
@@ -215,23 +221,37 @@ impl<E: Into<Error>> From<E> for Stopped {
     }
 }
 
-/// Runs a command until it ends or a signal comes. Every step of ours is safe to be the last, so a signal just stops.
+/// Runs a command until it ends or a signal comes. Every step of ours is safe to be the last, so a signal just stops; a
+/// command that can be told to stop is told by the first signal and stopped by the second.
 async fn until_stopped(
     command: impl Future<Output = Result<ExitCode>>,
+    mut stop: Option<tokio::sync::watch::Sender<bool>>,
     messages: Messages,
 ) -> Result<ExitCode, Stopped> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        outcome = command => Ok(outcome?),
-        _ = interrupt.recv() => {
-            messages.stopped("SIGINT");
-            Err(Stopped::Signal(130))
-        }
-        _ = terminate.recv() => {
-            messages.stopped("SIGTERM");
-            Err(Stopped::Signal(143))
+    let mut command = std::pin::pin!(command);
+    let mut told = None;
+    loop {
+        let (name, code) = tokio::select! {
+            outcome = &mut command => {
+                let code = outcome?;
+                return told.map_or(Ok(code), |(_, by)| Err(Stopped::Signal(by)));
+            }
+            _ = interrupt.recv() => ("SIGINT", 130),
+            _ = terminate.recv() => ("SIGTERM", 143),
+        };
+        match stop.take() {
+            Some(stop) => {
+                messages.stopping(name);
+                stop.send_replace(true);
+                told = Some((stop, code));
+            }
+            None => {
+                messages.stopped(name);
+                return Err(Stopped::Signal(code));
+            }
         }
     }
 }

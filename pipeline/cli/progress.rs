@@ -28,6 +28,19 @@ impl Shown {
         Self { bar, messages }
     }
 
+    /// Whether there is a bar.
+    pub fn is_bar(&self) -> bool {
+        self.bar.is_some()
+    }
+
+    /// Does something that writes to the terminal, with the bar out of its way.
+    pub fn beside(&self, write: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
     /// `done` of `total` of the stage are done, counted in `unit`.
     pub fn done(&mut self, done: u64, total: u64, unit: &str) {
         if let Some(bar) = &self.bar {

@@ -8,18 +8,14 @@ use arrow::datatypes::{Float64Type, Int64Type};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use serde::Serialize;
 
-use crate::derived::Derived;
-use crate::derived::changes::Changes;
 use crate::error::Result;
-use crate::identity::stage as identity;
 use crate::landing;
-use crate::landing::events::{DEAD_LETTERS, EVENTS};
 use crate::landing::ledger::{Counts, Entry};
 use crate::marts::Catalog;
-use crate::models;
 use crate::models::graph::Graph;
 use crate::run::report::instant;
 use crate::run::{Report, RunStatus};
+use crate::table_sizes::{self, TableSize};
 use crate::workspace::Workspace;
 
 /// Prints what a run did, where its outputs are, and three numbers worth knowing.
@@ -65,6 +61,27 @@ pub async fn print(workspace: &Workspace, report: &Report, out: &mut impl Write)
         numbers(workspace, out).await?;
     }
     Ok(())
+}
+
+/// What a run did, in one line.
+pub fn line(report: &Report) -> String {
+    let landed = report.landed.total();
+    let mut parts = Vec::new();
+    if let (Some(first), Some(last)) = (report.landed.batches.first(), report.landed.batches.last()) {
+        let batches = if first == last { format!("batch {first}") } else { format!("batches {first} to {last}") };
+        let Counts { landed, duplicates, dead_letters, .. } = landed;
+        parts.push(format!("{batches}: {landed} events, {duplicates} duplicates, {dead_letters} dead letters"));
+    }
+    for (kind, done, what) in [("model", "built", "models"), ("test", "ran", "checks"), ("mart", "published", "marts")]
+    {
+        match report.outcomes(kind) {
+            (0, 0) => {}
+            (well, 0) => parts.push(format!("{done} {well} {what}")),
+            (well, failed) => parts.push(format!("{done} {well} {what} ({failed} failed)")),
+        }
+    }
+    parts.push(format!("{:.2} s", report.elapsed_time));
+    parts.join("; ")
 }
 
 fn memory(report: &Report) -> String {
@@ -141,14 +158,6 @@ struct Letters {
 }
 
 #[derive(Debug, Serialize)]
-struct TableSize {
-    table: String,
-    rows: usize,
-    files: usize,
-    bytes: u64,
-}
-
-#[derive(Debug, Serialize)]
 struct MartStatus {
     rows: usize,
     path: String,
@@ -184,7 +193,7 @@ pub async fn status(
         writeln!(out, "  {:<18} {:>10} dead letters, for example {}", letters.reason, letters.count, letters.example)?;
     }
     writeln!(out, "tables")?;
-    for TableSize { table, rows, files, bytes } in &status.tables {
+    for TableSize { table, rows, files, bytes, .. } in &status.tables {
         writeln!(out, "  {table:<20} {rows:>12} rows  {files} files, {} KB", bytes / 1000)?;
     }
     writeln!(out, "marts")?;
@@ -223,30 +232,9 @@ async fn lake_status(workspace: &Workspace, graph: &Graph, as_of: Option<i64>) -
         batches: entries.len(),
         sources,
         dead_letters,
-        tables: sizes(workspace, graph).await?,
+        tables: table_sizes::of_lake(workspace, graph).await?,
         marts: marts.collect(),
     })
-}
-
-/// The tables that lie in the lake, in the order in which data meets them.
-async fn sizes(workspace: &Workspace, graph: &Graph) -> Result<Vec<TableSize>> {
-    let mut places = vec![("events".to_string(), EVENTS.to_string()), ("dead_letters".into(), DEAD_LETTERS.into())];
-    places.extend(identity::TABLES.map(|name| (name.to_string(), identity::folder(name))));
-    places.extend(graph.models.iter().map(|model| (model.name.clone(), models::folder(&model.name))));
-    let changes = Changes::load(&workspace.lake).await?;
-    let mut sizes = Vec::new();
-    for (table, folder) in places {
-        if let Some(stored) = Derived::open(&workspace.lake, &changes, &folder).await? {
-            let files = stored.files()?;
-            let bytes = files.iter().map(|file| file.size).sum();
-            let rows = match stored.over {
-                None => stored.table.rows()?,
-                Some(_) => workspace.ctx.table(table.as_str()).await?.count().await?,
-            };
-            sizes.push(TableSize { table, rows, files: files.len(), bytes });
-        }
-    }
-    Ok(sizes)
 }
 
 async fn rows(workspace: &Workspace, sql: &str) -> Result<Vec<RecordBatch>> {

@@ -36,6 +36,7 @@ fn wrong_values_are_errors_that_say_what_was_expected() {
         ("[sessions]\ntimeout = \"soon\"", "expected one like `30m`"),
         ("[sessions]\ntimeout = \"0s\"", "above zero"),
         ("[engine]\nmemory = \"much\"", "expected a size"),
+        ("[landing]\nmax_batches = 0", "expected a nonzero usize"),
         ("[[funnels]]\nname=\"f\"\nsteps=[]\nwindow=\"7d\"", "expected 1 to 32"),
         ("[[funnels]]\nname=\"f\"\nsteps=[\"a|\"]\nwindow=\"7d\"", "step 1 (`a|`) has an empty alternative"),
         (

@@ -56,6 +56,9 @@ pub struct Landed {
     pub sources: BTreeMap<String, Counts>,
     /// Files that were passed over: path, reason, detail.
     pub refused_files: Vec<(String, String, String)>,
+    /// Whether files were left for the next run, since this one landed as many batches as it may.
+    #[serde(default)]
+    pub has_more: bool,
 }
 
 impl Landed {
@@ -84,8 +87,9 @@ pub async fn last_batch(workspace: &Workspace) -> Result<i64> {
 /// Sources with their files.
 type Listings = Vec<(Arc<Source>, Listed)>;
 
-/// Lands everything that is new, batch by batch, first what an earlier run left unfinished. `landed` tells what was
-/// landed, also when an error ends it; `progress` is told bytes done and bytes in all of each batch.
+/// Lands everything that is new, batch by batch up to `[landing] max_batches`, first what an earlier run left unfinished.
+/// `landed` tells what was landed, also when an error ends it; `progress` is told bytes done and bytes in all of each
+/// batch.
 pub async fn land(workspace: &Workspace, landed: &mut Landed, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
     let last = last_batch(workspace).await?;
     let mut known = Known::of(&Entry::load_all(&workspace.lake, last).await?);
@@ -99,7 +103,8 @@ pub async fn land(workspace: &Workspace, landed: &mut Landed, progress: &mut dyn
         }
     }
     let mut number = last + 1;
-    loop {
+    let max_batches = workspace.project.config.landing.max_batches.map_or(usize::MAX, usize::from);
+    while landed.batches.len() < max_batches {
         failpoint("land.plan");
         let Some(planned) = next_batch(workspace, &sources, &mut known, number).await? else { return Ok(()) };
         failpoint("land.manifest");
@@ -119,6 +124,10 @@ pub async fn land(workspace: &Workspace, landed: &mut Landed, progress: &mut dyn
         known.add(&entry);
         number += 1;
     }
+    // What is wrong with the rest is for the run that lands it.
+    let rest = next_files(&workspace.project, &sources, &mut known).await;
+    landed.has_more = rest.map_or(true, |files| !files.is_empty());
+    Ok(())
 }
 
 /// Reads the mappings of all sources, so that what is wrong with one is known before anything is landed, and lists them.

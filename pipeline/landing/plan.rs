@@ -13,8 +13,6 @@ use crate::lake::store_of;
 use crate::sources::{self, FileEntry, Format, Root, list};
 use crate::workspace::Workspace;
 
-/// Stored bytes after which a batch is full. A file is never divided, so a batch may be larger by one file.
-const BATCH_BYTES: u64 = 512 << 20;
 /// Compressed files and those of Parquet count as so many times their size.
 const EXPANSION: u64 = 8;
 
@@ -234,7 +232,7 @@ pub async fn next_files(
             let grows = Format::from_name(shown) == Some(Format::Parquet) || is_compressed(shown);
             weight += file.size * if grows { EXPANSION } else { 1 };
             next.push(planned);
-            if weight >= BATCH_BYTES {
+            if weight >= project.config.landing.max_batch_bytes {
                 return Ok(next);
             }
         }

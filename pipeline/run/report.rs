@@ -96,6 +96,12 @@ impl Report {
         (done, lines().count() - done)
     }
 
+    /// Whether it failed, and nothing but what a store out of reach made fail.
+    pub fn has_failed_for_now(&self) -> bool {
+        let mut not_well = self.results.iter().filter(|line| !line.is_well());
+        self.status == RunStatus::Failed && not_well.all(|line| line.is_temporary || line.status == Status::Skipped)
+    }
+
     /// Keeps the report in the lake.
     pub async fn save(&self, lake: &Lake) -> Result<()> {
         lake.put(&format!("{RUNS}/{}.json", self.metadata.invocation_id), serde_json::to_vec_pretty(self)?.into()).await

@@ -16,3 +16,4 @@ mod readme;
 mod rebuilt_safely;
 mod sample_projects;
 mod sqllogic;
+mod watch;
