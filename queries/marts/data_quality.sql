@@ -37,13 +37,25 @@ events as (
 
 ),
 
--- 86400 seconds are a day.
+-- The events are gone through here and nowhere else. Their lateness is told in
+-- ranges without overlap, each with its end, which add up to those landed.
 lateness as (
 
     select
         source,
         batch,
-        count(*) filter (where lateness_seconds > 86400) as late_events,
+        count(*) filter (where lateness_seconds <= 3600) as late_up_to_1h,
+        count(*) filter (
+            where lateness_seconds > 3600 and lateness_seconds <= 86400
+        ) as late_1h_to_1d,
+        count(*) filter (
+            where lateness_seconds > 86400 and lateness_seconds <= 7 * 86400
+        ) as late_1d_to_7d,
+        count(*) filter (
+            where
+            lateness_seconds > 7 * 86400 and lateness_seconds <= 30 * 86400
+        ) as late_7d_to_30d,
+        count(*) filter (where lateness_seconds > 30 * 86400) as late_over_30d,
         count(*) filter (where is_future) as future_events,
         median(lateness_seconds) as median_lateness_seconds,
         max(lateness_seconds) as max_lateness_seconds,
@@ -54,21 +66,7 @@ lateness as (
 
 ),
 
-freshness as (
-
-    select
-        lateness.source,
-        (
-            cast(settings.as_of as bigint)
-            - cast(max(lateness.newest_so_far) as bigint)
-        ) / 1e6 as freshness_seconds
-    from settings
-    cross join lateness
-    group by settings.as_of, lateness.source
-
-),
-
-data_quality as (
+batches_with_lateness as (
 
     select
         batches.source,
@@ -79,19 +77,53 @@ data_quality as (
         batches.dead_letters,
         batches.files,
         batches.bytes,
-        coalesce(lateness.late_events, 0) as late_events,
+        coalesce(lateness.late_up_to_1h, 0) as late_up_to_1h,
+        coalesce(lateness.late_1h_to_1d, 0) as late_1h_to_1d,
+        coalesce(lateness.late_1d_to_7d, 0) as late_1d_to_7d,
+        coalesce(lateness.late_7d_to_30d, 0) as late_7d_to_30d,
+        coalesce(lateness.late_over_30d, 0) as late_over_30d,
         coalesce(lateness.future_events, 0) as future_events,
         lateness.median_lateness_seconds,
         lateness.max_lateness_seconds,
-        freshness.freshness_seconds,
         lateness.newest_occurred_at,
+        max(lateness.newest_so_far) over (partition by batches.source)
+            as newest_of_source,
         batches.planned_at
     from batches
     left join lateness
         on
             batches.source = lateness.source
             and batches.batch = lateness.batch
-    left join freshness on batches.source = freshness.source
+
+),
+
+data_quality as (
+
+    select
+        source,
+        batch,
+        rows_in,
+        landed,
+        duplicates,
+        dead_letters,
+        files,
+        bytes,
+        late_1d_to_7d + late_7d_to_30d + late_over_30d as late_events,
+        late_up_to_1h,
+        late_1h_to_1d,
+        late_1d_to_7d,
+        late_7d_to_30d,
+        late_over_30d,
+        future_events,
+        median_lateness_seconds,
+        max_lateness_seconds,
+        (
+            cast(settings.as_of as bigint) - cast(newest_of_source as bigint)
+        ) / 1e6 as freshness_seconds,
+        newest_occurred_at,
+        planned_at
+    from batches_with_lateness
+    cross join settings
 
 )
 

@@ -1,6 +1,7 @@
 //! Tests of the whole house in one binary: each further binary would link DataFusion again.
 
 mod command_line;
+mod data_quality;
 mod differential;
 mod exactly_once;
 mod house;

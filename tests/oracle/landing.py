@@ -4,6 +4,7 @@ import csv
 import glob
 import gzip
 import json
+import math
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -147,6 +148,16 @@ def newest_sane(events, tolerance, planned_at=None):
     return max((event["occurred_at"] for event in sane), default=None)
 
 
+# Ranges of lateness without overlap; what is early counts as not late.
+LATENESS = [
+    ("late_up_to_1h", -math.inf, DAY // 24),
+    ("late_1h_to_1d", DAY // 24, DAY),
+    ("late_1d_to_7d", DAY, 7 * DAY),
+    ("late_7d_to_30d", 7 * DAY, 30 * DAY),
+    ("late_over_30d", 30 * DAY, math.inf),
+]
+
+
 def data_quality(events, counts, tolerance, as_of):
     rows = []
     for source, count in counts.items():
@@ -156,6 +167,7 @@ def data_quality(events, counts, tolerance, as_of):
             "source": source, "batch": BATCH,
             **{name: count[name] for name in ["rows_in", "landed", "duplicates", "dead_letters", "files", "bytes"]},
             "late_events": sum(late > DAY for late in lateness),
+            **{name: sum(low < late <= high for late in lateness) for name, low, high in LATENESS},
             "future_events": sum(-late > tolerance for late in lateness),
             "median_lateness_seconds": median(lateness),
             "max_lateness_seconds": percentile(lateness, 1),
