@@ -78,6 +78,9 @@ pub struct Counts {
     pub duplicates: u64,
     /// Records refused.
     pub dead_letters: u64,
+    /// Events landed that were received more than a day after they occurred.
+    #[serde(default)]
+    pub late: u64,
 }
 
 impl Counts {
@@ -89,6 +92,7 @@ impl Counts {
         self.landed += other.landed;
         self.duplicates += other.duplicates;
         self.dead_letters += other.dead_letters;
+        self.late += other.late;
     }
 }
 

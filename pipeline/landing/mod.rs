@@ -286,8 +286,8 @@ async fn land_batch(
     Ok((Some(entry), staged.unsettled))
 }
 
-/// Finds the duplicates of a batch, moves them from `landed` to `duplicates` in the counts, and tells the newest
-/// `occurred_at` that is not in the future.
+/// Finds the duplicates of a batch, moves them from `landed` to `duplicates` in the counts, counts late events, and tells
+/// the newest `occurred_at` that is not in the future.
 async fn deduplicate(
     workspace: &Workspace,
     landed: Option<&Table>,
@@ -315,10 +315,21 @@ async fn deduplicate(
         if let Some(counts) = staged.counts.get_mut(names[*source]) {
             counts.landed -= count;
             counts.duplicates += count;
+            counts.late += late_of(batch, duplicates);
         }
         newest = newest.max(newest_of(batch, duplicates, manifest.planned_at, tolerance));
     }
     Ok((deduplicator, newest))
+}
+
+/// Events that were received more than a day after they occurred, as `data_quality` counts them.
+fn late_of(batch: &RecordBatch, duplicates: &[bool]) -> u64 {
+    const DAY: i64 = 86_400_000_000;
+    let occurred = batch.column(1).as_primitive::<TimestampMicrosecondType>().values();
+    let received = batch.column(2).as_primitive::<TimestampMicrosecondType>().values();
+    let rows = occurred.iter().zip(received).zip(duplicates);
+    rows.filter(|((occurred, received), is_duplicate)| !**is_duplicate && received.saturating_sub(**occurred) > DAY)
+        .count() as u64
 }
 
 /// A source's clock may be as wrong as its events, so `received_at` counts up to the time of the batch only.

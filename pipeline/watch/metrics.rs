@@ -128,6 +128,7 @@ impl Metrics {
             ("wayline_landed_rows_total", "Events landed in this lake.", (|c| c.landed) as fn(&Counts) -> u64),
             ("wayline_duplicates_total", "Records passed over since their event id was known.", |c| c.duplicates),
             ("wayline_dead_letters_total", "Records refused and kept with a reason.", |c| c.dead_letters),
+            ("wayline_late_rows_total", "Events received more than a day after they occurred.", |c| c.late),
             ("wayline_landed_bytes_total", "Bytes of the files that were taken, as stored.", |c| c.bytes),
         ] {
             page.family(name, "counter", help);
@@ -233,7 +234,8 @@ mod tests {
     use super::*;
 
     fn entry(planned_at: i64, newest: Option<i64>, landed: u64) -> Entry {
-        let counts = Counts { files: 1, bytes: 100, rows_in: landed + 3, landed, duplicates: 2, dead_letters: 1 };
+        let counts =
+            Counts { files: 1, bytes: 100, rows_in: landed + 3, landed, duplicates: 2, dead_letters: 1, late: 4 };
         Entry {
             format: 1,
             batch: 1,
@@ -256,6 +258,7 @@ mod tests {
             r#"wayline_landed_rows_total{source="we\"b\\\n"} 12"#,
             r#"wayline_duplicates_total{source="we\"b\\\n"} 4"#,
             r#"wayline_dead_letters_total{source="we\"b\\\n"} 2"#,
+            r#"wayline_late_rows_total{source="we\"b\\\n"} 8"#,
             "wayline_newest_event_timestamp_seconds 2.5",
             "wayline_freshness_seconds 1.5",
             "# TYPE wayline_landing_to_mart_seconds histogram",
@@ -273,7 +276,7 @@ mod tests {
         let text = metrics.text(0);
         let names: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        assert_eq!(names.len(), 16);
+        assert_eq!(names.len(), 17);
         for name in names {
             assert!(include_str!("../docs/watch.md").contains(&format!("`{name}")), "{name}");
         }

@@ -18,6 +18,7 @@ path = "landing-zone/*.jsonl"
 [sources.event]
 event_id    = "id"
 occurred_at = "ts"
+received_at = "received"
 touchpoint  = "event"
 channel     = "'web'"
 identifiers = { user_id = "customer" }
@@ -36,12 +37,12 @@ fn house() -> House {
     House::new(PROJECT, &[("landing-zone/one.jsonl", &file("one"))])
 }
 
-/// Three events of two customers, one of them twice, and a record that is refused.
+/// Three events of two customers, one of them twice, and a record that is refused. The last event was
+/// received in time, the others more than a day late.
 fn file(name: &str) -> Vec<u8> {
     let event = |id: &str, minute: u32, event: &str, customer: &str| {
-        format!(
-            r#"{{"id":"{name}-{id}","ts":"2025-01-01T10:{minute:02}:00Z","event":"{event}","customer":"{customer}"}}"#
-        )
+        let times = format!(r#""ts":"2025-01-01T10:{minute:02}:00Z","received":"2025-01-02T10:06:00Z""#);
+        format!(r#"{{"id":"{name}-{id}",{times},"event":"{event}","customer":"{customer}"}}"#)
     };
     let lines = [
         event("a", 0, "view", name),
@@ -223,11 +224,12 @@ fn files_that_come_while_it_watches_are_landed_and_published_and_counted() {
     let stopped: Value = serde_json::from_slice(&std::fs::read(house.path().join("health.json")).unwrap()).unwrap();
     assert_eq!(stopped["condition"], "stopped");
     assert!(house.succeed(&["run"]).starts_with("nothing new"), "all is done");
-    let counts = house.sql("select sum(landed), sum(duplicates), sum(dead_letters), sum(bytes) from data_quality");
-    let names = ["landed_rows", "duplicates", "dead_letters", "landed_bytes"];
+    let counts =
+        house.sql("select sum(landed), sum(duplicates), sum(dead_letters), sum(late_events) from data_quality");
+    let names = ["landed_rows", "duplicates", "dead_letters", "late_rows"];
     let told = names.map(|name| metrics[&format!("wayline_{name}_total{{source=\"web\"}}")].to_string());
     assert_eq!(told.join(","), counts[0]);
-    assert_eq!(counts, ["9,3,3,983"]);
+    assert_eq!(counts, ["9,3,3,6"]);
     assert_eq!(metrics["wayline_batches_total"], 3.0);
     assert_eq!(metrics["wayline_runs_total{status=\"success\"}"], 3.0);
     assert_eq!(metrics["wayline_landing_to_mart_seconds_count"], 3.0);
