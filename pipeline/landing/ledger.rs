@@ -6,11 +6,15 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::lake::Lake;
+
+/// Entries that are read at once.
+const READS: usize = 16;
 
 /// A file as it was seen when its batch was planned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,15 +156,12 @@ impl Manifest {
 impl Entry {
     /// Entries of batches 1 to `last`, in order. One that is missing is an error: it is written before the commit.
     pub async fn load_all(lake: &Lake, last: i64) -> Result<Vec<Self>> {
-        let mut entries = Vec::new();
-        for batch in 1..=last {
-            let missing = || {
-                let path = entry_path(batch);
-                crate::error::Error::corrupt(format!("{path} is missing although the batch was committed"))
-            };
-            entries.push(Self::load(lake, batch).await?.ok_or_else(missing)?);
-        }
-        Ok(entries)
+        let load = |batch| async move {
+            let missing =
+                || Error::corrupt(format!("{} is missing although the batch was committed", entry_path(batch)));
+            Self::load(lake, batch).await?.ok_or_else(missing)
+        };
+        futures::stream::iter((1..=last).map(load)).buffered(READS).try_collect().await
     }
 
     /// The entry of a batch, also of one that is not committed whole.
