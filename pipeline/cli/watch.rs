@@ -126,7 +126,7 @@ impl Witness for Told {
     fn left_models(&mut self, error: &Error) {
         if self.is_news(error.to_string()) {
             self.messages.error(error);
-            self.messages.say("models are left as they are until they can be read; what is new is landed");
+            self.messages.say("models are left as they are until that is mended; what is new is landed");
         }
     }
 

@@ -3,7 +3,7 @@
 //! A cycle is one run. It lands one batch, unless `[landing] max_batches` says otherwise, so that what is in hand stays
 //! bounded however much is waiting; while more is waiting, cycles follow each other at once. A fault that should pass is
 //! waited for with growing pauses. A model or check that fails is told and watched on: it may be mended while we watch,
-//! and so may the text of a model that cannot be read, which keeps nothing from being landed. What no waiting mends ends
+//! and so may the text of a model that is wrong, which keeps nothing from being landed. What no waiting mends ends
 //! the watch: configuration that is wrong, data that is damaged.
 //!
 //! The lock is held throughout, and the configuration is read once. Every point is safe to be the last.
@@ -63,7 +63,7 @@ pub trait Witness: Progress {
     fn listens(&mut self, address: SocketAddr);
     /// A run came to its end.
     fn ran(&mut self, report: &Report);
-    /// Models cannot be read, and are left as they are until they can.
+    /// Something is wrong with models, which are left as they are until it is mended.
     fn left_models(&mut self, error: &Error);
     /// A fault ended a cycle, which is tried again after a time.
     fn waits(&mut self, error: &Error, wait: Duration);
@@ -192,8 +192,10 @@ impl Watch {
             self.unpublished.clear();
         }
         let workspace = self.workspace.renewed()?;
-        let (outcome, unread) = self.run(&workspace, witness).await;
+        let (outcome, wrong) = self.run(&workspace, witness).await;
         self.board.state().health.stage = None;
+        // Of two runs only the second reports.
+        self.has_uncounted |= wrong.is_some();
         self.count_new(&workspace, &outcome).await;
         let report = match outcome {
             Ok(report) => report,
@@ -203,9 +205,9 @@ impl Watch {
                 return Err(error);
             }
         };
-        self.keep(&report, unread.as_ref());
+        self.keep(&report, wrong.as_ref());
         witness.ran(&report);
-        if let Some(error) = &unread {
+        if let Some(error) = &wrong {
             witness.left_models(error);
         } else if report.has_failed_for_now() {
             let first = report.results.iter().find(|line| line.is_temporary);
@@ -214,12 +216,12 @@ impl Watch {
         }
         self.measure(&workspace, &report).await;
         self.back_off.reset();
-        self.end_cycle(&report, unread.as_ref());
+        self.end_cycle(&report, wrong.as_ref());
         Ok(Cycle { has_more: report.landed.has_more })
     }
 
-    /// Runs the main job. Models that cannot be read end the first cycle; later on they are left as they are, and what is
-    /// new is landed all the same. Returns the error that they gave beside the report.
+    /// Runs the main job. What is wrong with models ends the first cycle; later on they are left as they are until it is
+    /// mended, and what is new is landed all the same. Returns what was wrong beside the report.
     async fn run(&self, workspace: &Workspace, witness: &mut dyn Witness) -> (Result<Report>, Option<Error>) {
         let options = |build| run::Options {
             command: "watch".into(),
@@ -230,8 +232,12 @@ impl Watch {
         };
         let mut stages = Stages { board: &self.board, witness };
         match run::run(workspace, options(true), &mut stages).await {
-            Err(error) if error.kind() == Kind::Invalid && self.cycles() > 0 && !can_read_models(workspace) => {
-                (run::run(workspace, options(false), &mut stages).await, Some(error))
+            Err(error) if error.kind() == Kind::Invalid && self.cycles() > 0 => {
+                // The models may be mended by now, so they cannot tell any more. Landing can: it is wrong here or there.
+                match run::run(workspace, options(false), &mut stages).await {
+                    Err(other) if other.kind() == Kind::Invalid => (Err(other), None),
+                    landed => (landed, Some(error)),
+                }
             }
             outcome => (outcome, None),
         }
@@ -269,8 +275,8 @@ impl Watch {
     }
 
     /// Counts a run, and the batches that it published.
-    fn keep(&mut self, report: &Report, unread: Option<&Error>) {
-        let is_well = unread.is_none() && matches!(report.status, RunStatus::Success | RunStatus::NothingNew);
+    fn keep(&mut self, report: &Report, wrong: Option<&Error>) {
+        let is_well = wrong.is_none() && matches!(report.status, RunStatus::Success | RunStatus::NothingNew);
         let mut state = self.board.state();
         let published = if is_well { std::mem::take(&mut self.unpublished) } else { Vec::new() };
         state.metrics.count_run(report, &published);
@@ -283,13 +289,13 @@ impl Watch {
         }
     }
 
-    fn end_cycle(&mut self, report: &Report, unread: Option<&Error>) {
+    fn end_cycle(&mut self, report: &Report, wrong: Option<&Error>) {
         let health = &mut self.board.state().health;
         health.cycles += 1;
         health.last_cycle_at = Some(instant(Utc::now().timestamp_micros()));
         health.faults = 0;
-        health.keep_error(unread);
-        let has_failed = unread.is_some() || report.status == RunStatus::Failed;
+        health.keep_error(wrong);
+        let has_failed = wrong.is_some() || report.status == RunStatus::Failed;
         health.condition = if has_failed { Condition::Failed } else { Condition::Ok };
     }
 
@@ -336,11 +342,6 @@ impl Watch {
         drop(state);
         write_or_warn(self.board.write());
     }
-}
-
-fn can_read_models(workspace: &Workspace) -> bool {
-    let queries = workspace.project.folder.join("queries");
-    Graph::load(&workspace.ctx, &queries).and_then(|graph| graph.expect_reads()).is_ok()
 }
 
 /// Tells the stage under way to those who ask, beside the witness.
