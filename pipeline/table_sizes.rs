@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::delta::Table;
+use crate::derived::Derived;
+use crate::derived::changes::Changes;
 use crate::error::Result;
 use crate::identity::stage as identity;
 use crate::landing::events::{DEAD_LETTERS, EVENTS};
@@ -15,9 +16,9 @@ use crate::workspace::Workspace;
 pub struct TableSize {
     /// Its name in SQL.
     pub table: String,
-    /// Rows.
-    pub rows: usize,
-    /// Data files of its newest version.
+    /// Rows; `None` where changes lie over the table, so that they must be counted.
+    pub rows: Option<usize>,
+    /// Data files that its readers read.
     pub files: usize,
     /// Bytes of these files.
     pub bytes: u64,
@@ -30,14 +31,15 @@ pub async fn of_lake(workspace: &Workspace, graph: &Graph) -> Result<Vec<TableSi
     let mut places = vec![("events".to_string(), EVENTS.to_string()), ("dead_letters".into(), DEAD_LETTERS.into())];
     places.extend(identity::TABLES.map(|name| (name.to_string(), identity::folder(name))));
     places.extend(graph.models.iter().map(|model| (model.name.clone(), models::folder(&model.name))));
+    let changes = Changes::load(&workspace.lake).await?;
     let mut sizes = Vec::new();
     for (table, folder) in places {
-        let Some(stored) = Table::open(&workspace.lake, &folder).await? else { continue };
+        let Some(stored) = Derived::open(&workspace.lake, &changes, &folder).await? else { continue };
         let files = stored.files()?;
         let log = workspace.lake.list(&format!("{folder}/_delta_log")).await?;
         sizes.push(TableSize {
             table,
-            rows: stored.rows()?,
+            rows: stored.over.is_none().then(|| stored.table.rows()).transpose()?,
             files: files.len(),
             bytes: files.iter().map(|file| file.size).sum(),
             log_commits: log.iter().filter(|entry| is_commit(entry.location.filename().unwrap_or_default())).count(),

@@ -194,6 +194,7 @@ pub async fn status(
     }
     writeln!(out, "tables")?;
     for TableSize { table, rows, files, bytes, .. } in &status.tables {
+        let rows = rows.unwrap_or_default();
         writeln!(out, "  {table:<20} {rows:>12} rows  {files} files, {} KB", bytes / 1000)?;
     }
     writeln!(out, "marts")?;
@@ -232,9 +233,18 @@ async fn lake_status(workspace: &Workspace, graph: &Graph, as_of: Option<i64>) -
         batches: entries.len(),
         sources,
         dead_letters,
-        tables: table_sizes::of_lake(workspace, graph).await?,
+        tables: sizes(workspace, graph).await?,
         marts: marts.collect(),
     })
+}
+
+/// The tables that lie in the lake, with the rows of those whose files do not tell them counted.
+async fn sizes(workspace: &Workspace, graph: &Graph) -> Result<Vec<TableSize>> {
+    let mut sizes = table_sizes::of_lake(workspace, graph).await?;
+    for size in sizes.iter_mut().filter(|size| size.rows.is_none()) {
+        size.rows = Some(workspace.ctx.table(size.table.as_str()).await?.count().await?);
+    }
+    Ok(sizes)
 }
 
 async fn rows(workspace: &Workspace, sql: &str) -> Result<Vec<RecordBatch>> {

@@ -37,6 +37,9 @@ pub struct Metrics {
     retries: u64,
 }
 
+/// Picks a size of a table, if it is known.
+type Pick = fn(&TableSize) -> Option<u64>;
+
 /// Observations by bucket.
 #[derive(Debug, Default)]
 struct Histogram {
@@ -156,14 +159,16 @@ impl Metrics {
         let help = "When everything that was due was last done, in seconds since 1970.";
         page.gauge("wayline_last_success_timestamp_seconds", help, self.last_success_at.map(seconds));
         for (name, help, pick) in [
-            ("wayline_table_files", "Data files of a table.", (|t| t.files as u64) as fn(&TableSize) -> u64),
-            ("wayline_table_bytes", "Bytes of the data files of a table.", |t| t.bytes),
-            ("wayline_table_rows", "Rows of a table.", |t| t.rows as u64),
-            ("wayline_log_commits", "Commits that the log of a table keeps.", |t| t.log_commits as u64),
+            ("wayline_table_files", "Data files of a table.", (|t| Some(t.files as u64)) as Pick),
+            ("wayline_table_bytes", "Bytes of the data files of a table.", |t| Some(t.bytes)),
+            ("wayline_table_rows", "Rows of a table.", |t| t.rows.map(|rows| rows as u64)),
+            ("wayline_log_commits", "Commits that the log of a table keeps.", |t| Some(t.log_commits as u64)),
         ] {
             page.family(name, "gauge", help);
             for table in &self.tables {
-                page.sample("", &[("table", &table.table)], pick(table));
+                if let Some(value) = pick(table) {
+                    page.sample("", &[("table", &table.table)], value);
+                }
             }
         }
         page.text
