@@ -17,7 +17,7 @@ use crate::generate;
 use crate::lake::Lock;
 use crate::landing;
 use crate::models::Status;
-use crate::models::checks::Checked;
+use crate::models::checks::{Checked, Scope};
 use crate::run::{self, Options, Progress, RunStatus};
 use crate::workspace::Workspace;
 
@@ -35,12 +35,17 @@ pub async fn dispatch(command: Command, global: &Global, stop: Receiver<bool>) -
         select: None,
         land,
         build,
+        checks: Scope::All,
     };
     match command {
-        Command::Run(args) => job(global, job_of("run", true, true), args.dry_run).await,
+        Command::Run(args) => {
+            let checks = args.checks();
+            job(global, Options { checks, ..job_of("run", true, true) }, args.dry_run).await
+        }
         Command::Watch(args) => watch::watch(project(global)?, args, global, stop).await,
         Command::Build { select, run } => {
-            job(global, Options { select, ..job_of("build", false, true) }, run.dry_run).await
+            let checks = run.checks();
+            job(global, Options { select, checks, ..job_of("build", false, true) }, run.dry_run).await
         }
         Command::Land(args) => job(global, job_of("land", true, false), args.dry_run).await,
         Command::Check => check(global).await,

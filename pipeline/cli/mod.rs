@@ -30,6 +30,7 @@ use self::messages::{Messages, log_to_stderr};
 use self::output::Output;
 use crate::error::{Error, Kind, Result};
 use crate::generate::{Compression, Format};
+use crate::models::checks::Scope;
 
 /// Journey analytics on open files: events in, marts out.
 #[derive(Debug, Parser)]
@@ -126,6 +127,19 @@ struct RunArgs {
     /// Say what would be done and why; write nothing
     #[arg(long)]
     dry_run: bool,
+    /// Where some rows of models were changed, check these alone and put off what compares whole tables: a small batch
+    /// then takes as long as it is large
+    #[arg(long)]
+    check_touched: bool,
+}
+
+impl RunArgs {
+    fn checks(&self) -> Scope {
+        match self.check_touched {
+            true => Scope::Touched,
+            false => Scope::All,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,6 @@
 //! Changes that lie over tables: the rows of some keys replaced, without writing a table again.
 //!
-//! `changes/<number>.json` names every change that is in force and is put under a number of its own, so one put makes all
+//! `changes/states/<number>.json` names every change that is in force and is put under a number of its own, so one put makes all
 //! tables of a step visible at once. A change of a table is a file of keys and files of rows: whatever rows lie below
 //! with one of these keys are gone, and the rows of the change are there instead. Tools that read the Delta tables
 //! never see changes: they see each table as it was written last, until its changes are folded into it.
@@ -15,12 +15,14 @@ use crate::error::{Context, Error, Result};
 use crate::failpoint::failpoint;
 use crate::lake::Lake;
 
-/// Folder of the changes in the lake.
-pub const CHANGES: &str = "changes";
-/// Folder of their files, below it.
+/// Folder of the documents in the lake.
+const DOCUMENTS: &str = "changes/states";
+/// Folder of the files that they name.
 pub const FILES: &str = "changes/files";
 /// States that are remembered: a table that has not been built for longer is built whole.
 const STATES: usize = 16;
+/// Documents that are kept: who has listed one reads it before so many others are put.
+const DOCUMENTS_KEPT: u64 = 16;
 
 /// All changes in force, and the states that tables have been in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,7 +80,7 @@ impl Changes {
     /// The newest document; an empty one when there is none.
     pub async fn load(lake: &Lake) -> Result<Self> {
         let newest =
-            lake.list(CHANGES).await?.iter().filter_map(|object| number_of(&lake.relative(&object.location)?)).max();
+            lake.list(DOCUMENTS).await?.iter().filter_map(|object| number_of(&lake.relative(&object.location)?)).max();
         let Some(number) = newest else { return Ok(Self { format: 1, ..Self::default() }) };
         let path = path_of(number);
         let bytes = lake.get(&path).await?;
@@ -97,7 +99,10 @@ impl Changes {
             return Err(Error::conflict("another run changed the same tables").hint("run again"));
         }
         failpoint("changes.after");
-        Ok(())
+        match self.number.checked_sub(DOCUMENTS_KEPT) {
+            Some(superseded) => lake.delete(&path_of(superseded)).await,
+            None => Ok(()),
+        }
     }
 
     /// Lays a change over a table that is at `version` of its Delta table.
@@ -129,10 +134,10 @@ impl Changes {
 }
 
 fn path_of(number: u64) -> String {
-    format!("{CHANGES}/{number:012}.json")
+    format!("{DOCUMENTS}/{number:012}.json")
 }
 
 /// The number of a document, told by its path.
 fn number_of(path: &str) -> Option<u64> {
-    path.strip_prefix(CHANGES)?.strip_prefix('/')?.strip_suffix(".json")?.parse().ok()
+    path.strip_prefix(DOCUMENTS)?.strip_prefix('/')?.strip_suffix(".json")?.parse().ok()
 }

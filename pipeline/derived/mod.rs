@@ -1,8 +1,10 @@
 //! Derived tables: Delta tables that are replaced whole, or changed in the rows of some keys, each with a record of what
 //! it was built from.
 
+pub mod build;
 mod built_from;
 pub mod changes;
+pub mod fold;
 pub mod keys;
 mod layered;
 pub mod one_of;

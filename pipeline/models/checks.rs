@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use arrow::util::pretty::pretty_format_batches;
+use datafusion::prelude::SessionContext;
 use futures::StreamExt;
+use serde::{Deserialize, Serialize};
 
-use super::graph::Graph;
+use super::graph::{Graph, Model};
 use super::{NodeResult, Outcome, Status, result};
 use crate::derived::BuiltFrom;
 use crate::engine;
@@ -17,6 +19,18 @@ use crate::workspace::Workspace;
 const PASSED: &str = "models/checked.json";
 /// Offending rows shown of a failed check.
 const EXAMPLES: usize = 3;
+
+/// What is checked of models that were changed and not built whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// All their rows, and every check that reads them: it takes as long as the tables are large.
+    #[default]
+    All,
+    /// The rules of models, on the rows of touched customers. What compares whole tables is put off to the next run
+    /// that checks all.
+    Touched,
+}
 
 /// A query that must return no rows.
 #[derive(Debug, Clone)]
@@ -36,16 +50,21 @@ impl Check {
     }
 }
 
+/// The rules of a model.
+fn rules(model: &Model) -> impl Iterator<Item = Check> {
+    model.header.checks.iter().map(|rule| Check {
+        name: format!("{}.{rule}", model.name),
+        sql: rule.query(&model.name),
+        reads: [Some(model.name.as_str()), rule.other_model()].into_iter().flatten().map(String::from).collect(),
+        fails: BTreeSet::from([model.name.clone()]),
+    })
+}
+
 /// The rules of models, in the order of the models, and then the checks.
 fn all(graph: &Graph) -> Vec<Check> {
     let mut all = Vec::new();
     for model in &graph.models {
-        all.extend(model.header.checks.iter().map(|rule| Check {
-            name: format!("{}.{rule}", model.name),
-            sql: rule.query(&model.name),
-            reads: [Some(model.name.as_str()), rule.other_model()].into_iter().flatten().map(String::from).collect(),
-            fails: BTreeSet::from([model.name.clone()]),
-        }));
+        all.extend(rules(model));
     }
     all.extend(graph.checks.iter().map(|check| Check {
         name: check.name.clone(),
@@ -64,6 +83,7 @@ pub async fn run_due(
     graph: &Graph,
     outcome: &mut Outcome,
     up_to_date: &BTreeMap<String, String>,
+    scope: Scope,
     is_due: impl Fn(&[String]) -> bool,
     mut progress: impl FnMut(&str),
 ) -> Result<()> {
@@ -77,6 +97,10 @@ pub async fn run_due(
     for check in all(graph) {
         let on = BuiltFrom::now(&check.sql, &check.reads, &outcome.fingerprints).fingerprint();
         if !is_due(&check.reads) || passed.get(&check.name) == Some(&on) {
+            continue;
+        }
+        if scope == Scope::Touched && check.reads.iter().any(|read| outcome.changed.contains_key(read)) {
+            outcome.put_off_checks.push(check.name);
             continue;
         }
         if !check.reads.iter().all(is_there) || (check.compares() && check.reads.iter().any(is_outdated)) {
@@ -94,7 +118,7 @@ pub async fn run_due(
         .map(|(place, (check, on))| {
             progress(&check.name);
             let workspace = workspace.clone();
-            tokio::spawn(async move { (place, run(&workspace, &check).await, check, on) })
+            tokio::spawn(async move { (place, run(&workspace.ctx, &check).await, check, on) })
         })
         .buffer_unordered(threads);
     let mut results = Vec::new();
@@ -151,16 +175,25 @@ pub async fn run_all(
         if check.compares() && check.reads.iter().any(|read| as_built.get(read) != up_to_date.get(read)) {
             checked.skipped.push(check.name);
         } else {
-            checked.results.push(run(workspace, &check).await);
+            checked.results.push(run(&workspace.ctx, &check).await);
         }
     }
     Ok(checked)
 }
 
-async fn run(workspace: &Workspace, check: &Check) -> NodeResult {
+/// Runs the rules of one model that compare it with no other, in a session where its name stands for some of its rows.
+pub async fn run_rules(ctx: &SessionContext, model: &Model) -> Vec<NodeResult> {
+    let mut lines = Vec::new();
+    for check in rules(model).filter(|check| !check.compares()) {
+        lines.push(run(ctx, &check).await);
+    }
+    lines
+}
+
+async fn run(ctx: &SessionContext, check: &Check) -> NodeResult {
     let started = Instant::now();
     let offending = async {
-        let frame = engine::query(&workspace.ctx, &check.sql).await?;
+        let frame = engine::query(ctx, &check.sql).await?;
         let count = frame.clone().count().await?;
         let examples = if count > 0 { frame.limit(0, Some(EXAMPLES))?.collect().await? } else { Vec::new() };
         Ok::<_, Error>((count, examples))

@@ -1,6 +1,5 @@
 //! Models: SQL files that become tables, ordered by what they read and built when they are stale.
 
-pub mod build;
 pub mod checks;
 mod difference;
 pub mod graph;
@@ -19,7 +18,7 @@ use tokio::task::JoinSet;
 use self::graph::{Graph, Model};
 use self::header::Build;
 use crate::derived::changes::Changes;
-use crate::derived::{Built, BuiltFrom, Derived, Stale};
+use crate::derived::{self, Built, BuiltFrom, Derived, Stale};
 use crate::engine;
 use crate::error::{Error, Kind, Result};
 use crate::workspace::Workspace;
@@ -102,6 +101,8 @@ pub struct Outcome {
     pub failed: BTreeSet<String>,
     /// Checks that could not be run, since they compare tables of which one is outdated or missing.
     pub skipped_checks: Vec<String>,
+    /// Checks that were put off, since they would read models whole of which some rows were changed.
+    pub put_off_checks: Vec<String>,
     /// Fingerprint of every table as it is.
     pub fingerprints: BTreeMap<String, String>,
     /// Models whose rows were changed and not built whole.
@@ -312,7 +313,7 @@ async fn place(workspace: &Workspace, step: &Planned) -> Result<Option<Built>> {
     if step.reason.is_some() {
         let frame = engine::query(ctx, &step.model.sql).await.map_err(|error| error.context(&step.model.origin))?;
         let table = step.table.as_ref().map(|table| &table.table);
-        let rows = build::build(&workspace.lake, &folder, table, frame, &step.built_from).await;
+        let rows = derived::build::build(&workspace.lake, &folder, table, frame, &step.built_from).await;
         built = Some(rows.map_err(|error| error.context(&step.model.origin))?);
     }
     let table = match (&step.table, &built) {

@@ -19,6 +19,7 @@ use datafusion::scalar::ScalarValue;
 use hashbrown::HashSet;
 use uuid::Uuid;
 
+use super::checks::{self, Scope};
 use super::difference::{Difference, difference, rows_of};
 use super::graph::{Graph, Model};
 use super::header::{Build, ByCustomer};
@@ -46,6 +47,7 @@ pub async fn update(
     mut planned: Vec<Planned>,
     changes: &mut Changes,
     moves: Option<&RecordBatch>,
+    scope: Scope,
     outcome: &mut Outcome,
     mut progress: impl FnMut(&str),
 ) -> Result<Vec<Planned>> {
@@ -82,7 +84,16 @@ pub async fn update(
         progress(&name);
         let started = Instant::now();
         match step.change_customers(&customers, planned, changes).await {
-            Ok(change) => change.report(planned, started, outcome),
+            Ok(change) => {
+                change.report(planned, started, outcome);
+                if scope == Scope::Touched {
+                    let lines = checks::run_rules(&customers.whole, &planned.model).await;
+                    if lines.iter().any(|line| line.status != Status::Pass) {
+                        outcome.failed.insert(name);
+                    }
+                    outcome.results.extend(lines);
+                }
+            }
             Err(error) => {
                 let mut line = result("model", &name, Status::Success, started, String::new());
                 line.fail(&error.context(&planned.model.origin));

@@ -16,11 +16,12 @@ pub use self::report::{Report, RunStatus};
 use self::tables::{LAST_FAILED, load_graph, models_of_runs, register_run_results, register_tables, with_run_results};
 pub use self::tables::{Tables, register_everything};
 use crate::derived::changes::Changes;
+use crate::derived::fold::{Which, fold, sweep};
 use crate::error::Result;
 use crate::identity::stage as identity;
 use crate::landing;
 use crate::marts::{self, Edition};
-use crate::models::checks::{self, Checked};
+use crate::models::checks::{self, Checked, Scope};
 use crate::models::graph::Graph;
 use crate::models::{self, Outcome, Planned};
 use crate::workspace::Workspace;
@@ -38,6 +39,9 @@ pub struct Options {
     pub land: bool,
     /// Whether to resolve, build, check and publish.
     pub build: bool,
+    /// What is checked of models that were changed and not built whole.
+    #[serde(default)]
+    pub checks: Scope,
 }
 
 /// Receives what a person watching may want to see.
@@ -115,6 +119,7 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
     }
 
     // Models that tell of runs are built last, so that they can tell of this one.
+    let scope = job.options.checks;
     let of_runs = models_of_runs(graph);
     let planned = plan(workspace, graph, &changes, tables, job.options.select.as_deref()).await?;
     let up_to_date = models::up_to_date(graph, &planned.fingerprints);
@@ -123,10 +128,12 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
         planned.steps.into_iter().partition(|step| of_runs.contains(&step.model.name));
     let begun = Instant::now();
     progress.stage("build");
-    let changed = models::update::update(workspace, graph, early, &mut changes, moves.as_ref(), &mut outcome, |name| {
-        progress.step(name);
-    });
+    let changed =
+        models::update::update(workspace, graph, early, &mut changes, moves.as_ref(), scope, &mut outcome, |name| {
+            progress.step(name);
+        });
     let early = changed.await?;
+    job.touched_customers = outcome.touched_customers;
     job.spent("build", begun);
     for (steps, is_late) in [(early, false), (late, true)] {
         if is_late && steps.iter().any(|step| step.reason.is_some()) {
@@ -149,9 +156,11 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
         }
         let is_due = |reads: &[String]| reads.iter().any(|read| of_runs.contains(read)) == is_late;
         let checked =
-            checks::run_due(workspace, graph, &mut outcome, &up_to_date, is_due, |name| progress.step(name)).await;
+            checks::run_due(workspace, graph, &mut outcome, &up_to_date, scope, is_due, |name| progress.step(name))
+                .await;
         job.results.clone_from(&outcome.results);
         job.skipped_checks.clone_from(&outcome.skipped_checks);
+        job.put_off_checks.clone_from(&outcome.put_off_checks);
         job.spent("check", begun);
         checked?;
     }
@@ -162,6 +171,14 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
     let published = marts::publish(workspace, graph, &outcome, &edition, |name| progress.step(name)).await?;
     job.spent("publish", begun);
     job.results.extend(published);
+
+    // What readers wait for is there; what is left makes the next runs cheaper.
+    let begun = Instant::now();
+    let folded = fold(&workspace.ctx, &workspace.lake, &mut changes, Which::Due).await?;
+    if !folded.is_empty() {
+        sweep(&workspace.lake, &changes, chrono::Utc::now()).await?;
+        job.spent("fold", begun);
+    }
     Ok(())
 }
 

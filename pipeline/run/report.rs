@@ -45,6 +45,12 @@ pub struct Report {
     /// Checks that compare tables of which one is outdated or missing, and so were not run.
     #[serde(default)]
     pub skipped_checks: Vec<String>,
+    /// Checks that were put off to the next run that checks all, since some rows of what they read were changed.
+    #[serde(default)]
+    pub put_off_checks: Vec<String>,
+    /// Customers whose rows were made anew; none where models were built whole.
+    #[serde(default)]
+    pub touched_customers: Option<usize>,
 }
 
 /// Head of a report.
@@ -125,6 +131,10 @@ pub struct Job {
     pub results: Vec<NodeResult>,
     /// Checks that could not be run.
     pub skipped_checks: Vec<String>,
+    /// Checks that were put off.
+    pub put_off_checks: Vec<String>,
+    /// Customers whose rows were made anew.
+    pub touched_customers: Option<usize>,
     stages: BTreeMap<String, f64>,
     started: Instant,
     started_at: DateTime<Utc>,
@@ -143,6 +153,8 @@ impl Job {
             identity: None,
             results: Vec::new(),
             skipped_checks: Vec::new(),
+            put_off_checks: Vec::new(),
+            touched_customers: None,
             stages: BTreeMap::new(),
             started: Instant::now(),
             started_at,
@@ -186,6 +198,8 @@ impl Job {
             peak_memory_bytes: peak_memory(),
             results: self.results.clone(),
             skipped_checks: self.skipped_checks.clone(),
+            put_off_checks: self.put_off_checks.clone(),
+            touched_customers: self.touched_customers,
         }
     }
 }

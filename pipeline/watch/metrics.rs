@@ -35,6 +35,7 @@ pub struct Metrics {
     /// Microseconds since 1970.
     last_success_at: Option<i64>,
     retries: u64,
+    touched_customers: u64,
 }
 
 /// Picks a size of a table, if it is known.
@@ -77,6 +78,7 @@ impl Metrics {
             *sum += seconds;
             *count += 1;
         }
+        self.touched_customers += report.touched_customers.unwrap_or_default() as u64;
         if let Some(published_at) = micros(&report.metadata.generated_at) {
             planned_at.iter().for_each(|planned_at| self.landing_to_mart.observe(seconds(published_at - planned_at)));
         }
@@ -154,6 +156,9 @@ impl Metrics {
         for (status, count) in &self.runs {
             page.sample("", &[("status", status)], count);
         }
+        let help = "Customers whose rows were made anew, as often as they were; none where models were built whole.";
+        page.family("wayline_touched_customers_total", "counter", help);
+        page.sample("", &[], self.touched_customers);
         page.family("wayline_retries_total", "counter", "Waits for a fault to pass.");
         page.sample("", &[], self.retries);
         let help = "When everything that was due was last done, in seconds since 1970.";

@@ -31,6 +31,7 @@ use crate::error::{Error, Kind, Result};
 use crate::lake::Lock;
 use crate::landing;
 use crate::landing::ledger::Entry;
+use crate::models::checks::Scope;
 use crate::models::graph::Graph;
 use crate::run::report::instant;
 use crate::run::{self, Progress, Report, RunStatus};
@@ -39,6 +40,10 @@ use crate::workspace::Workspace;
 
 /// Tables are measured at most as often as this, since all their logs are read for it.
 const MEASURE_EVERY: Duration = Duration::from_secs(60);
+
+/// Checks of whole tables, which take as long as the tables are large, are made this often; between, only rows that were
+/// made anew are checked.
+const CHECK_EVERY: Duration = Duration::from_secs(3600);
 
 /// How to watch.
 #[derive(Debug, Clone)]
@@ -150,6 +155,8 @@ struct Watch {
     /// When batches were planned that are landed and not published yet.
     unpublished: Vec<i64>,
     measured_at: Option<Instant>,
+    /// When whole tables were checked last.
+    checked_at: Option<Instant>,
     /// Whether a run may have changed a table since.
     is_changed: bool,
 }
@@ -172,6 +179,7 @@ impl Watch {
             has_uncounted: false,
             unpublished: Vec::new(),
             measured_at: None,
+            checked_at: None,
             is_changed: true,
         })
     }
@@ -222,14 +230,16 @@ impl Watch {
 
     /// Runs the main job. What is wrong with models ends the first cycle; later on they are left as they are until it is
     /// mended, and what is new is landed all the same. Returns what was wrong beside the report.
-    async fn run(&self, workspace: &Workspace, witness: &mut dyn Witness) -> (Result<Report>, Option<Error>) {
-        let options = |build| run::Options {
-            command: "watch".into(),
-            as_of: self.options.as_of,
-            select: None,
-            land: true,
-            build,
+    async fn run(&mut self, workspace: &Workspace, witness: &mut dyn Witness) -> (Result<Report>, Option<Error>) {
+        let checks = match self.checked_at {
+            Some(checked_at) if checked_at.elapsed() < CHECK_EVERY => Scope::Touched,
+            _ => Scope::All,
         };
+        if checks == Scope::All {
+            self.checked_at = Some(Instant::now());
+        }
+        let as_of = self.options.as_of;
+        let options = |build| run::Options { command: "watch".into(), checks, as_of, select: None, land: true, build };
         let mut stages = Stages { board: &self.board, witness };
         match run::run(workspace, options(true), &mut stages).await {
             Err(error) if error.kind() == Kind::Invalid && self.cycles() > 0 => {

@@ -1,4 +1,4 @@
-//! Builds a model's rows into its Delta table: one file per partition of the plan, one commit that replaces all.
+//! Builds rows into a Delta table: one file per partition of the plan, one commit that replaces all.
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -8,9 +8,9 @@ use futures::TryStreamExt;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use super::storage::{stored_schema, to_stored};
+use super::{Built, BuiltFrom, replace};
 use crate::delta::{Part, PartWriter, Table};
-use crate::derived::storage::{stored_schema, to_stored};
-use crate::derived::{self, Built, BuiltFrom};
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::lake::Lake;
@@ -36,7 +36,7 @@ pub async fn build(
     }
     parts.sort_by(|a, b| a.path.cmp(&b.path));
     failpoint("build.parts");
-    derived::replace(lake, folder, table, schema, parts, built_from, "build").await
+    replace(lake, folder, table, schema, parts, built_from, "build").await
 }
 
 /// Writes one stream as one or more files; a stream without rows writes none.

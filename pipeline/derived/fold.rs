@@ -1,0 +1,81 @@
+//! Changes folded into the tables that they lie over, and files that no change names any more removed.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use datafusion::prelude::SessionContext;
+
+use super::build::build;
+use super::changes::{Changes, FILES, Over};
+use super::{Built, Derived};
+use crate::error::Result;
+use crate::failpoint::failpoint;
+use crate::lake::Lake;
+
+/// Layers over a table beyond which they are folded: each is a file or more that every reader opens.
+const MOST_LAYERS: usize = 32;
+/// Share of a table's rows that may lie in layers before they are folded.
+const LARGEST_SHARE: f64 = 0.5;
+/// How long a file that is no longer named is kept for those who still read it.
+const READERS_TAKE: TimeDelta = TimeDelta::hours(1);
+
+/// Which tables to fold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Those that have many layers, or large ones.
+    Due,
+    /// All.
+    All,
+}
+
+/// Writes tables anew with what lies over them; returns their folders and what was written. Readers see the same rows
+/// before, during and after. A fold that is cut short is begun again: until its commit nothing has happened, and from
+/// then on the layers mean nothing.
+pub async fn fold(
+    ctx: &SessionContext,
+    lake: &Lake,
+    changes: &mut Changes,
+    which: Which,
+) -> Result<Vec<(String, Built)>> {
+    let mut folded = Vec::new();
+    for folder in changes.tables.keys().cloned().collect::<Vec<_>>() {
+        let Some(table) = Derived::open(lake, changes, &folder).await? else { continue };
+        let Some(over) = &table.over else {
+            // It was built whole since.
+            changes.tables.remove(&folder);
+            continue;
+        };
+        if which == Which::Due && !is_due(over, table.table.rows()?) {
+            continue;
+        }
+        let frame = ctx.read_table(table.provider(ctx).await?)?;
+        failpoint("fold.before");
+        let built = build(lake, &folder, Some(&table.table), frame, &over.built_from).await?;
+        failpoint("fold.after");
+        changes.tables.remove(&folder);
+        folded.push((folder, built));
+    }
+    if !folded.is_empty() {
+        changes.save(lake).await?;
+    }
+    Ok(folded)
+}
+
+fn is_due(over: &Over, rows: usize) -> bool {
+    let in_layers: usize = over.layers.iter().flat_map(|layer| &layer.parts).map(|part| part.rows).sum();
+    over.layers.len() > MOST_LAYERS || (over.layers.len() > 1 && in_layers as f64 > LARGEST_SHARE * rows as f64)
+}
+
+/// Removes files that `changes`, the newest, do not name and that nobody reads any more; returns how many.
+pub async fn sweep(lake: &Lake, changes: &Changes, now: DateTime<Utc>) -> Result<usize> {
+    let named: BTreeSet<String> = changes.files().collect();
+    let mut removed = 0;
+    for file in lake.list(FILES).await? {
+        let Some(path) = lake.relative(&file.location) else { continue };
+        if !named.contains(&path) && file.last_modified + READERS_TAKE < now {
+            lake.delete(&path).await?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
