@@ -17,11 +17,11 @@ use url::Url;
 use self::durable::{Durable, SystemDisk};
 use crate::error::{Context, Error, Result};
 
-pub mod durable;
+pub(crate) mod durable;
 #[cfg(test)]
-pub mod faulty;
+pub(crate) mod faulty;
 #[cfg(test)]
-pub mod power_loss;
+pub(crate) mod power_loss;
 
 /// Name of the lock file in a project.
 const LOCK_FILE: &str = ".wayline.lock";

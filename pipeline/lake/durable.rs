@@ -5,17 +5,20 @@
 //! The content is written beside its place, as `name#1`, and synced; then it is moved into its place, and the folder is
 //! synced, and so are the folders above it that this process has not synced yet.
 //!
+//! A Parquet file is of no use until a log or the catalog names it. So its folder may wait for the next object that is
+//! none, and is synced before that one is moved into its place: one sync for many files.
+//!
 //! Reads and lists are the library's, which hides names such as `name#1`. A deletion is not synced: what comes back was of
 //! no use before and is of none then.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -98,12 +101,22 @@ pub struct Durable {
     disk: Arc<dyn Disk>,
     /// Folders whose names are known to lie on the disk.
     settled: Arc<Mutex<HashSet<PathBuf>>>,
+    /// Folders of Parquet files that wait for what names them.
+    waiting: Arc<Mutex<BTreeSet<PathBuf>>>,
+    /// Held while folders that waited are synced, so that nothing is named meanwhile.
+    settling: Arc<Mutex<()>>,
 }
 
 impl Durable {
     /// The local store over a disk.
     pub fn new(disk: Arc<dyn Disk>) -> Self {
-        Self { inner: Arc::new(LocalFileSystem::new()), disk, settled: Arc::default() }
+        Self {
+            inner: Arc::new(LocalFileSystem::new()),
+            disk,
+            settled: Arc::default(),
+            waiting: Arc::default(),
+            settling: Arc::default(),
+        }
     }
 
     /// Does blocking work on the disk, and says of which object an error tells.
@@ -148,6 +161,7 @@ impl Durable {
     /// Writes a file at its place.
     fn put_file(&self, place: &FilePath, content: &PutPayload, mode: &PutMode) -> io::Result<()> {
         let staged = self.stage(place, content)?;
+        self.settle_waiting(place)?;
         let moved = match mode {
             PutMode::Create => self.disk.link(&staged, place),
             _ => self.disk.rename(&staged, place),
@@ -157,7 +171,7 @@ impl Durable {
             self.disk.remove(&staged).ok();
         }
         moved?;
-        self.settle(parent(place)?)
+        self.settle_later(place)
     }
 
     /// Gives a file a second name, in place of another of that name if `replaces`.
@@ -166,9 +180,10 @@ impl Durable {
             return Err(ErrorKind::NotFound.into());
         }
         self.make_folders(parent(to)?)?;
+        self.settle_waiting(to)?;
         if !replaces {
             self.disk.link(from, to)?;
-            return self.settle(parent(to)?);
+            return self.settle_later(to);
         }
         let mut number = 1;
         let staged = loop {
@@ -180,7 +195,7 @@ impl Durable {
             }
         };
         self.disk.rename(&staged, to)?;
-        self.settle(parent(to)?)
+        self.settle_later(to)
     }
 
     /// Gives a file another name, in place of another of that name if `replaces`.
@@ -193,8 +208,9 @@ impl Durable {
             return Err(ErrorKind::NotFound.into());
         }
         self.make_folders(parent(to)?)?;
+        self.settle_waiting(to)?;
         self.disk.rename(from, to)?;
-        self.settle(parent(to)?)
+        self.settle_later(to)
     }
 
     /// Makes a folder and those above it, as far as they are not there.
@@ -203,11 +219,41 @@ impl Durable {
             return Ok(());
         }
         self.make_folders(parent(folder)?)?;
-        self.settled.lock().unwrap_or_else(PoisonError::into_inner).remove(folder);
+        locked(&self.settled).remove(folder);
         match self.disk.make_folder(folder) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Syncs the folder of a file, or lets it wait.
+    fn settle_later(&self, place: &FilePath) -> io::Result<()> {
+        let folder = parent(place)?;
+        if !may_wait(place) {
+            return self.settle(folder);
+        }
+        locked(&self.waiting).insert(folder.to_path_buf());
+        Ok(())
+    }
+
+    /// Syncs the folders that wait, unless the file that is about to get its place may wait itself.
+    fn settle_waiting(&self, place: &FilePath) -> io::Result<()> {
+        if may_wait(place) {
+            return Ok(());
+        }
+        let _settling = locked(&self.settling);
+        let folders = std::mem::take(&mut *locked(&self.waiting));
+        for folder in &folders {
+            match self.settle(folder) {
+                // A folder that went has no file that anything names.
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    locked(&self.waiting).extend(folders);
+                    return Err(error);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Syncs the names in a folder, and the names of it and of those above it that were not synced yet.
@@ -215,15 +261,25 @@ impl Durable {
         self.disk.sync_folder(folder)?;
         let mut folder = folder;
         while let Some(above) = folder.parent() {
-            if self.settled.lock().unwrap_or_else(PoisonError::into_inner).contains(folder) {
+            if locked(&self.settled).contains(folder) {
                 return Ok(());
             }
             self.disk.sync_folder(above)?;
-            self.settled.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_path_buf());
+            locked(&self.settled).insert(folder.to_path_buf());
             folder = above;
         }
         Ok(())
     }
+}
+
+/// Whether a file is of no use until another names it. What stands in a log is found by its name.
+fn may_wait(place: &FilePath) -> bool {
+    place.extension().is_some_and(|extension| extension == "parquet")
+        && !parent(place).is_ok_and(|folder| folder.ends_with("_delta_log"))
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn parent(path: &FilePath) -> io::Result<&FilePath> {
@@ -395,6 +451,25 @@ mod tests {
         store.put_opts(&second, "2".into(), create).await.unwrap();
         let lines = std::mem::take(&mut *log.0.lock().unwrap());
         assert_eq!(lines, ["write two#1", "link two", "remove two#1", "sync b"]);
+    }
+
+    #[tokio::test]
+    async fn the_folders_of_parquet_files_are_synced_before_what_names_them_gets_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Arc::new(Log::default());
+        let store = Durable::new(log.clone());
+        for name in ["t/_delta_log/00.json", "t/day=1/begin.parquet", "t/_delta_log/01.json"] {
+            store.put(&path(folder.path(), name), "1".into()).await.unwrap();
+        }
+        log.0.lock().unwrap().clear();
+        for name in ["t/day=1/a.parquet", "t/day=1/b.parquet", "t/_delta_log/02.json"] {
+            store.put(&path(folder.path(), name), "1".into()).await.unwrap();
+        }
+        let lines: Vec<String> = std::mem::take(&mut *log.0.lock().unwrap());
+        let synced_and_named: Vec<&str> = lines.iter().skip(4).map(String::as_str).collect();
+        assert_eq!(synced_and_named, ["write 02.json#1", "sync day=1", "rename to 02.json", "sync _delta_log"]);
+        store.put(&path(folder.path(), "t/_delta_log/02.checkpoint.parquet"), "1".into()).await.unwrap();
+        assert_eq!(log.0.lock().unwrap().last().unwrap(), "sync _delta_log", "which readers find by its name");
     }
 
     #[tokio::test]

@@ -22,42 +22,93 @@ const CRASHES: u64 = 16;
 /// What each object may be that a store has acknowledged: its content, and what a later operation without an answer
 /// would make of it. `None` stands for no object.
 #[derive(Debug, Clone, Default)]
-struct Acknowledged(Arc<Mutex<HashMap<Path, Vec<Option<Bytes>>>>>);
+struct Acknowledged(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    firm: HashMap<Path, Vec<Option<Bytes>>>,
+    /// Parquet files, which count when what comes after them is acknowledged.
+    waiting: HashMap<Path, Bytes>,
+    /// What will be firm with an object that is on its way.
+    carried: HashMap<Path, HashMap<Path, Bytes>>,
+    /// Contents that are on their way to another name.
+    moving: HashMap<Path, Bytes>,
+}
+
+impl Known {
+    fn content(&self, path: &Path) -> Option<Bytes> {
+        self.waiting.get(path).cloned().or_else(|| self.firm.get(path)?.first()?.clone())
+    }
+
+    fn may_be(&mut self, path: &Path, content: Option<Bytes>) {
+        if let Some(may) = self.firm.get_mut(path) {
+            may.push(content);
+        }
+    }
+}
 
 impl Plan for Acknowledged {
     fn begin(&self, operation: &Operation) -> Option<Fault> {
         let mut known = self.0.lock().unwrap();
-        let moved = operation.from.and_then(|from| known.get(from)?.first().cloned());
-        if let Some(from) = operation.from.filter(|_| operation.kind == Kind::Rename) {
-            known.entry(from.clone()).and_modify(|may| may.push(None));
+        if let Some(from) = operation.from {
+            let moved = known.content(from);
+            if operation.kind == Kind::Rename {
+                known.may_be(from, None);
+                // Whether it went is not known.
+                known.waiting.remove(from);
+            }
+            known.may_be(operation.path, moved.clone());
+            known.moving.extend(moved.map(|moved| (operation.path.clone(), moved)));
         }
-        let next = match operation.kind {
-            Kind::Put | Kind::Create => Some(operation.content.map(whole)),
-            Kind::Copy | Kind::Rename => moved,
+        match operation.kind {
+            Kind::Put | Kind::Create => {
+                known.may_be(operation.path, operation.content.map(whole));
+                if !is_parquet(operation.path) {
+                    let carried = known.waiting.clone();
+                    known.carried.insert(operation.path.clone(), carried);
+                }
+            }
             // A deletion is not synced.
-            Kind::Delete => Some(None),
-            Kind::Get | Kind::List => None,
-        };
-        if let (Some(next), Some(may)) = (next, known.get_mut(operation.path)) {
-            may.push(next);
+            Kind::Delete => {
+                known.may_be(operation.path, None);
+                known.waiting.remove(operation.path);
+            }
+            Kind::Copy | Kind::Rename | Kind::Get | Kind::List => {}
         }
         None
     }
 
     fn acknowledge(&self, operation: &Operation) {
         let mut known = self.0.lock().unwrap();
-        let moved = operation.from.and_then(|from| known.get(from)?.first().cloned());
-        if let Some(now) = operation.content.map(|content| Some(whole(content))).or(moved) {
-            known.insert(operation.path.clone(), vec![now]);
+        let now = operation.content.map(whole).or_else(|| known.moving.remove(operation.path));
+        match now {
+            Some(now) if is_parquet(operation.path) => drop(known.waiting.insert(operation.path.clone(), now)),
+            Some(now) => {
+                known.firm.insert(operation.path.clone(), vec![Some(now)]);
+                for (path, content) in known.carried.remove(operation.path).unwrap_or_default() {
+                    // What was removed or replaced meanwhile is another thing.
+                    if known.waiting.get(&path) == Some(&content) {
+                        known.waiting.remove(&path);
+                        known.firm.insert(path, vec![Some(content)]);
+                    }
+                }
+            }
+            None => {}
         }
     }
+}
+
+fn is_parquet(path: &Path) -> bool {
+    path.as_ref().ends_with(".parquet")
 }
 
 impl Acknowledged {
     /// The objects that are not what they may be; from now on each is what it is.
     fn lost(&self) -> Vec<String> {
         let mut lost = Vec::new();
-        self.0.lock().unwrap().retain(|path, may| {
+        let mut known = self.0.lock().unwrap();
+        *known = Known { firm: std::mem::take(&mut known.firm), ..Known::default() };
+        known.firm.retain(|path, may| {
             let found = std::fs::read(FilePath::new("/").join(path.as_ref())).ok().map(Bytes::from);
             if !may.contains(&found) {
                 lost.push(format!("{path}: {:?} bytes", found.as_ref().map(Bytes::len)));
@@ -160,7 +211,7 @@ fn crash(times: u64, disk_of: fn(Option<usize>) -> FailingDisk) -> Tally {
             });
             tally.taken_back += disk.lose_power(&mut chance);
             tally.crashes += 1;
-            tally.acknowledged += acknowledged.0.lock().unwrap().len();
+            tally.acknowledged += acknowledged.0.lock().unwrap().firm.len();
             tally.lost.extend(acknowledged.lost().into_iter().map(|lost| format!("seed {seed}: {lost}")));
             if has_ended {
                 // What the run said it did is done, without another one.
