@@ -1,20 +1,13 @@
-use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{ArrayRef, Int64Array, ListBuilder, RecordBatch, TimestampMicrosecondBuilder};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
-use async_trait::async_trait;
-use futures::stream::BoxStream;
-use object_store::path::Path;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult,
-};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::Encoding;
 
 use super::*;
 use crate::error::Kind;
+use crate::lake::faulty::{self, Faulty, Operation};
 
 /// What goes wrong when an entry is put into the log.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,72 +17,19 @@ enum Fault {
     ThenUnreadable,
 }
 
-/// A store whose puts into the log go wrong.
-#[derive(Debug)]
-struct Faulty {
-    inner: Arc<dyn ObjectStore>,
-    fault: Fault,
-    faults: AtomicUsize,
-}
-
-impl fmt::Display for Faulty {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "faulty {}", self.inner)
-    }
-}
-
-impl Faulty {
-    fn error(&self) -> object_store::Error {
-        self.faults.fetch_add(1, Ordering::Relaxed);
-        object_store::Error::Generic { store: "faulty", source: "the connection was lost".into() }
-    }
-
-    fn is_down(&self) -> bool {
-        self.fault == Fault::ThenUnreadable && self.faults.load(Ordering::Relaxed) > 0
-    }
-}
-
-#[async_trait]
-impl ObjectStore for Faulty {
-    async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> object_store::Result<PutResult> {
-        if !path.as_ref().contains("_delta_log/") {
-            return self.inner.put_opts(path, payload, options).await;
+impl Fault {
+    /// The plan of a store on which it happens.
+    fn plan(self) -> impl Fn(&Operation) -> Option<faulty::Fault> {
+        let is_down = AtomicBool::new(false);
+        move |operation| match operation.kind {
+            faulty::Kind::Create if self == Self::Refused => Some(faulty::Fault::Before),
+            faulty::Kind::Create => {
+                is_down.store(self == Self::ThenUnreadable, Ordering::Relaxed);
+                Some(faulty::Fault::After)
+            }
+            faulty::Kind::Get if is_down.load(Ordering::Relaxed) => Some(faulty::Fault::Before),
+            _ => None,
         }
-        if self.fault != Fault::Refused {
-            self.inner.put_opts(path, payload, options).await?;
-        }
-        Err(self.error())
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        path: &Path,
-        options: PutMultipartOptions,
-    ) -> object_store::Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(path, options).await
-    }
-
-    async fn get_opts(&self, path: &Path, options: GetOptions) -> object_store::Result<GetResult> {
-        if self.is_down() { Err(self.error()) } else { self.inner.get_opts(path, options).await }
-    }
-
-    fn delete_stream(
-        &self,
-        paths: BoxStream<'static, object_store::Result<Path>>,
-    ) -> BoxStream<'static, object_store::Result<Path>> {
-        self.inner.delete_stream(paths)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.inner.list(prefix)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
-        self.inner.copy_opts(from, to, options).await
     }
 }
 
@@ -152,8 +92,7 @@ async fn an_error_of_a_commit_is_resolved_by_the_log() {
                 commit(&sound, "t", None, begin).await.unwrap().version().unwrap();
             }
             let before = rows(&sound).await;
-            let wrap = |inner| Arc::new(Faulty { inner, fault, faults: AtomicUsize::new(0) }) as _;
-            let lake = sound.clone().with_store(wrap);
+            let lake = sound.clone().with_store(|inner| Faulty::wrap(inner, fault.plan()));
             let table = Table::open(&lake, "t").await.unwrap();
             let next = change(&lake, 2, "next").await;
             let outcome = commit(&lake, "t", table.as_ref(), next).await.unwrap();
