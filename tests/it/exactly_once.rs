@@ -1,5 +1,6 @@
 //! Killed at any step and run again, a batch is landed once: through the real binary, at every fail point.
 
+use crate::fail_points::LANDING;
 use crate::house::House;
 
 const PROJECT: &str = r#"
@@ -52,25 +53,6 @@ fn landed(house: &House) -> Vec<Vec<String>> {
         house.sql("select batch, source, files, rows_in, landed, duplicates, dead_letters from batches order by 1"),
     ]
 }
-
-const LANDING: [&str; 16] = [
-    "land.plan",
-    "land.manifest",
-    "land.snapshot",
-    "land.read",
-    "land.parse",
-    "land.part.open",
-    "land.part.mid",
-    "land.part.close",
-    "land.ledger",
-    "land.dlq.commit.before",
-    "land.dlq.commit.after_put",
-    "land.dlq.commit.after_ack",
-    "land.commit.before",
-    "land.commit.after_put",
-    "land.commit.after_ack",
-    "land.ack",
-];
 
 #[test]
 fn a_batch_killed_at_any_step_of_landing_lands_once() {

@@ -1,5 +1,6 @@
 //! A project in a folder of its own, driven through the real binary.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -120,6 +121,27 @@ pub fn copy(from: &Path, to: &Path) {
             copy(&entry.path(), &target);
         } else {
             std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Every published file by its path, but for those that tell of runs and of the times of batches.
+pub fn published(house: &House) -> BTreeMap<String, Vec<u8>> {
+    let marts = house.path().join("lake/marts");
+    let mut found = BTreeMap::new();
+    read(&marts, &marts, &mut found);
+    found.retain(|path, _| path != "runs.parquet" && path != "data_quality.parquet");
+    found
+}
+
+fn read(root: &Path, folder: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read(root, &path, found);
+        } else {
+            let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+            found.insert(name, std::fs::read(path).unwrap());
         }
     }
 }

@@ -1,11 +1,15 @@
 //! Tests of the whole house in one binary: each further binary would link DataFusion again.
 
+mod arrivals;
 mod command_line;
 mod data_quality;
 mod differential;
 mod exactly_once;
+mod fail_points;
+mod faults;
 mod house;
 mod identity;
+mod kills;
 mod landing;
 mod law;
 mod layers;

@@ -1,10 +1,8 @@
 //! What is built from landed events: rebuilt when it must be and only then, published when it is sound and only then,
 //! and the same after a kill at any step as without.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
-use crate::house::House;
+use crate::fail_points::BUILDING;
+use crate::house::{House, published};
 
 const PROJECT: &str = r#"
 [[sources]]
@@ -53,27 +51,6 @@ fn exists(house: &House, path: &str) -> bool {
 fn planned(house: &House) -> Vec<String> {
     let plan = house.succeed(&["build", "--dry-run"]);
     plan.lines().filter_map(|line| Some(line.strip_prefix("build")?.split_whitespace().next()?.to_string())).collect()
-}
-
-/// Every published file by its path, but for those that tell of runs and of the times of batches.
-fn published(house: &House) -> BTreeMap<String, Vec<u8>> {
-    let marts = house.path().join("lake/marts");
-    let mut found = BTreeMap::new();
-    read(&marts, &marts, &mut found);
-    found.retain(|path, _| path != "runs.parquet" && path != "data_quality.parquet");
-    found
-}
-
-fn read(root: &Path, folder: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            read(root, &path, found);
-        } else {
-            let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
-            found.insert(name, std::fs::read(path).unwrap());
-        }
-    }
 }
 
 #[test]
@@ -170,23 +147,6 @@ fn published_files_that_nothing_names_go_and_those_that_are_gone_come_back() {
     assert_eq!(published(&house), before);
     assert!(house.succeed(&["run"]).contains("nothing new"));
 }
-
-/// Fail points behind landing, and which time they are passed.
-const BUILDING: [(&str, usize); 13] = [
-    ("resolve.collected", 1),
-    ("resolve.commit.before", 1),
-    ("resolve.commit.after_put", 1),
-    ("resolve.commit.before", 2),
-    ("resolve.commit.after_put", 2),
-    ("resolve.commit.before", 3),
-    ("resolve.commit.after_put", 3),
-    ("build.parts", 1),
-    ("build.commit.before", 1),
-    ("build.commit.after_put", 3),
-    ("publish.file.before", 1),
-    ("publish.file.after", 5),
-    ("publish.catalog", 1),
-];
 
 #[test]
 fn a_run_killed_behind_landing_ends_where_an_undisturbed_one_does() {
