@@ -230,7 +230,7 @@ impl Durable {
     fn settle_later(&self, place: &FilePath) -> io::Result<()> {
         let folder = parent(place)?;
         if !may_wait(place) {
-            return self.settle(folder);
+            return self.settle(BTreeSet::from([folder.to_path_buf()]));
         }
         locked(&self.waiting).insert(folder.to_path_buf());
         Ok(())
@@ -243,32 +243,37 @@ impl Durable {
         }
         let _settling = locked(&self.settling);
         let folders = std::mem::take(&mut *locked(&self.waiting));
-        for folder in &folders {
-            match self.settle(folder) {
-                // A folder that went has no file that anything names.
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    locked(&self.waiting).extend(folders);
-                    return Err(error);
-                }
-                _ => {}
-            }
+        let settled = self.settle(folders.clone());
+        if settled.is_err() {
+            locked(&self.waiting).extend(folders);
         }
-        Ok(())
+        settled
     }
 
-    /// Syncs the names in a folder, and the names of it and of those above it that were not synced yet.
-    fn settle(&self, folder: &FilePath) -> io::Result<()> {
-        self.disk.sync_folder(folder)?;
-        let mut folder = folder;
-        while let Some(above) = folder.parent() {
-            if locked(&self.settled).contains(folder) {
+    /// Syncs the names in folders, and the names of these and of those above them that were not synced yet, each once.
+    fn settle(&self, mut folders: BTreeSet<PathBuf>) -> io::Result<()> {
+        self.sync(&folders)?;
+        loop {
+            let new: Vec<PathBuf> = {
+                let settled = locked(&self.settled);
+                folders.into_iter().filter(|folder| !settled.contains(folder)).collect()
+            };
+            if new.is_empty() {
                 return Ok(());
             }
-            self.disk.sync_folder(above)?;
-            locked(&self.settled).insert(folder.to_path_buf());
-            folder = above;
+            let above = new.iter().filter_map(|folder| folder.parent()).map(FilePath::to_path_buf).collect();
+            self.sync(&above)?;
+            locked(&self.settled).extend(new);
+            folders = above;
         }
-        Ok(())
+    }
+
+    fn sync(&self, folders: &BTreeSet<PathBuf>) -> io::Result<()> {
+        folders.iter().try_for_each(|folder| match self.disk.sync_folder(folder) {
+            // A folder that went has no file that anything names.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            synced => synced,
+        })
     }
 }
 

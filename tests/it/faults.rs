@@ -137,7 +137,7 @@ impl Seen {
                     Err(error) => self.wrong.push(format!("{path}: {error}")),
                 }
             }
-            if name == "customers" && sum as usize % EVENTS != 0 {
+            if name == "customers" && !(sum as usize).is_multiple_of(EVENTS) {
                 self.wrong.push(format!("customers have {sum} events"));
             }
         }
