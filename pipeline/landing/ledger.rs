@@ -2,6 +2,7 @@
 //! what came of each file and source.
 //!
 //! Both are JSON under `landing/batches/`. An entry counts only when the events table has the batch's transaction.
+//! Maintenance puts the entries of old batches together ([`super::folded`]).
 
 use std::collections::BTreeMap;
 
@@ -10,9 +11,12 @@ use futures::{StreamExt, TryStreamExt};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::folded;
 use crate::error::{Context, Error, Result};
 use crate::lake::Lake;
 
+/// Folder of the books.
+pub const BATCHES: &str = "landing/batches";
 /// Entries that are read at once.
 const READS: usize = 16;
 
@@ -122,11 +126,11 @@ pub struct Entry {
 }
 
 fn manifest_path(batch: i64) -> String {
-    format!("landing/batches/{batch:012}.json")
+    format!("{BATCHES}/{batch:012}.json")
 }
 
 fn entry_path(batch: i64) -> String {
-    format!("landing/batches/{batch:012}.ledger.json")
+    format!("{BATCHES}/{batch:012}.ledger.json")
 }
 
 async fn load<T: DeserializeOwned>(lake: &Lake, path: &str) -> Result<Option<T>> {
@@ -161,7 +165,11 @@ impl Entry {
                 || Error::corrupt(format!("{} is missing although the batch was committed", entry_path(batch)));
             Self::load(lake, batch).await?.ok_or_else(missing)
         };
-        futures::stream::iter((1..=last).map(load)).buffered(READS).try_collect().await
+        let mut entries = folded::load(lake, last).await?;
+        let loose: Vec<Self> =
+            futures::stream::iter((entries.len() as i64 + 1..=last).map(load)).buffered(READS).try_collect().await?;
+        entries.extend(loose);
+        Ok(entries)
     }
 
     /// The entry of a batch, also of one that is not committed whole.

@@ -13,6 +13,7 @@ mod dead_letters;
 /// One event per id.
 pub mod deduplicate;
 pub mod events;
+pub mod folded;
 pub mod ledger;
 mod mapping;
 mod plan;
