@@ -25,6 +25,11 @@ use crate::error::{Context, Error, Result};
 use crate::failpoint::failpoint;
 use crate::lake::Lake;
 
+/// Files of a table put in the place of others.
+pub mod compact;
+/// The log of a table as files.
+pub mod log;
+
 /// Attempts of a commit after the first, each checked against what others committed meanwhile: the library's default.
 const RETRIES: usize = 15;
 

@@ -14,7 +14,7 @@ use crate::error::{Context, Result};
 use crate::lake::Lake;
 
 /// A data file is closed when it has about this many bytes.
-const TARGET_FILE_BYTES: usize = 128 << 20;
+pub(super) const TARGET_FILE_BYTES: usize = 128 << 20;
 
 /// A data file that was written and is not yet in a log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
