@@ -41,6 +41,8 @@ pub mod table_sizes;
 pub mod run;
 // The main job in micro-batches until it is told to stop, with metrics and health.
 pub mod watch;
+// Maintenance: few files, short logs, nothing left behind; and the search for damage.
+pub mod maintain;
 // Synthetic events of the shape of real ones.
 pub mod generate;
 // The command line.

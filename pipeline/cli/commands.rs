@@ -10,7 +10,7 @@ use tokio::sync::watch::Receiver;
 use super::messages::Messages;
 use super::output::Output;
 use super::progress::Shown;
-use super::{Command, GenerateArgs, Global, help, identity, sql, summary, watch};
+use super::{Command, GenerateArgs, Global, help, identity, maintain, sql, summary, watch};
 use crate::config::Project;
 use crate::error::{Context, Error, Result};
 use crate::generate;
@@ -22,7 +22,7 @@ use crate::run::{self, Options, Progress, RunStatus};
 use crate::workspace::Workspace;
 
 /// A step or a check failed.
-const FAILED: u8 = 1;
+pub const FAILED: u8 = 1;
 /// Nothing failed but what a store out of reach made fail.
 const TEMPORARY: u8 = 75;
 
@@ -59,6 +59,10 @@ pub async fn dispatch(command: Command, global: &Global, stop: Receiver<bool>) -
         }
         Command::Status => status(global).await,
         Command::Identity { command } => identity::dispatch(command, global).await,
+        Command::Maintain { dry_run, retain } => {
+            maintain::run(global, crate::maintain::Options { dry_run, retain }).await
+        }
+        Command::Fsck => maintain::check(global).await,
         Command::Generate(args) => generate_files(global, args).await,
         Command::Demo { events, seed, folder } => {
             refuse_project(global)?;
@@ -76,6 +80,10 @@ pub fn project(global: &Global) -> Result<Project> {
 
 pub fn open(global: &Global) -> Result<Workspace> {
     Workspace::open(project(global)?)
+}
+
+pub fn open_to_read(global: &Global) -> Result<Workspace> {
+    Workspace::open_to_read(project(global)?)
 }
 
 /// Does blocking work beside the task that listens to signals.
@@ -170,7 +178,7 @@ async fn query_project(global: &Global, query: &str, format: Option<sql::Format>
         write!(Output::stdout(), "{}", answer?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let workspace = Workspace::open_to_read(project(global)?)?;
+    let workspace = open_to_read(global)?;
     run::register_everything(&workspace, global.as_of).await?;
     let is_terminal = std::io::stdout().is_terminal();
     let format = format.unwrap_or(if is_terminal { sql::Format::Table } else { sql::Format::Csv });
@@ -186,7 +194,7 @@ async fn query_project(global: &Global, query: &str, format: Option<sql::Format>
 }
 
 async fn status(global: &Global) -> Result<ExitCode> {
-    let workspace = Workspace::open_to_read(project(global)?)?;
+    let workspace = open_to_read(global)?;
     let (tables, graph) = run::register_everything(&workspace, global.as_of).await?;
     let mut out = Output::stdout();
     summary::status(&workspace, &graph, tables.as_of, global.json, &mut out).await?;

@@ -11,6 +11,7 @@
 mod commands;
 mod help;
 mod identity;
+mod maintain;
 mod messages;
 mod output;
 mod progress;
@@ -106,6 +107,18 @@ enum Command {
         #[command(subcommand)]
         command: identity::Command,
     },
+    /// Merge small files, shorten logs, remove what no version names; one job, never beside a run
+    Maintain {
+        /// Say what would be done; write nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// How long replaced versions stay readable. With 0s only the newest does: a query that is under way may fail,
+        /// and nobody else may write into the lake meanwhile
+        #[arg(long, value_name = "TIME", default_value = "7d", value_parser = maintain::parse_span)]
+        retain: std::time::Duration,
+    },
+    /// Look for damage in tables, books and published files, without writing
+    Fsck,
     /// Write synthetic events of any size: files, and a project that lands them
     Generate(GenerateArgs),
     /// Generate events, run the main job on them and show what came out

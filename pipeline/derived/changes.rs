@@ -126,10 +126,15 @@ impl Changes {
 
     /// Paths, relative to the lake, of all files that these changes name.
     pub fn files(&self) -> impl Iterator<Item = String> {
+        self.parts().map(|part| format!("{FILES}/{}", part.path))
+    }
+
+    /// All files that these changes name, relative to [`FILES`].
+    pub fn parts(&self) -> impl Iterator<Item = &Part> {
         let of_layers = self.tables.values().flat_map(|over| &over.layers);
         let of_layers = of_layers.flat_map(|layer| layer.keys.iter().chain(&layer.parts));
         let of_states = self.states.iter().filter_map(|state| state.touched.as_ref());
-        of_layers.chain(of_states).map(|part| format!("{FILES}/{}", part.path))
+        of_layers.chain(of_states)
     }
 }
 

@@ -24,7 +24,7 @@ use crate::error::Result;
 use crate::lake::Lake;
 
 /// Application of the commits that build tables; its number counts the builds.
-const APPLICATION: &str = "wayline.build";
+pub const APPLICATION: &str = "wayline.build";
 
 /// What a build wrote.
 #[derive(Debug, Clone, Copy, Default)]

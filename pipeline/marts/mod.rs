@@ -35,7 +35,7 @@ use crate::workspace::Workspace;
 /// Folder of the marts in the lake.
 pub const MARTS: &str = "marts";
 /// Folder of files that are complete and not yet in place.
-const STAGING: &str = "staging";
+pub const STAGING: &str = "staging";
 
 /// What publication needs to know of the run.
 #[derive(Debug, Clone)]

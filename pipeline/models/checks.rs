@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::workspace::Workspace;
 
 /// Where the checks that passed are kept, with what they were run on.
-const PASSED: &str = "models/checked.json";
+pub const PASSED: &str = "models/checked.json";
 /// Offending rows shown of a failed check.
 const EXAMPLES: usize = 3;
 

@@ -13,6 +13,7 @@ mod kills;
 mod landing;
 mod law;
 mod layers;
+mod maintain;
 mod one_customer;
 mod outputs;
 mod python;
