@@ -16,7 +16,9 @@ use crate::failpoint::failpoint;
 use crate::lake::Lake;
 
 /// Folder of the documents in the lake.
-const DOCUMENTS: &str = "changes/states";
+pub const DOCUMENTS: &str = "changes/states";
+/// Folder of all that belongs to changes.
+pub const CHANGES: &str = "changes";
 /// Folder of the files that they name.
 pub const FILES: &str = "changes/files";
 /// States that are remembered: a table that has not been built for longer is built whole.
