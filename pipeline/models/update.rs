@@ -16,6 +16,7 @@ use datafusion::datasource::MemTable;
 use datafusion::logical_expr::{Expr, lit};
 use datafusion::prelude::{DataFrame, SessionContext, coalesce, ident};
 use datafusion::scalar::ScalarValue;
+use futures::StreamExt;
 use hashbrown::HashSet;
 use uuid::Uuid;
 
@@ -106,44 +107,52 @@ pub async fn update(
     changes.save(&workspace.lake).await?;
     register_changed(workspace, &planned, outcome).await?;
 
-    let mut has_changed = false;
-    for at in 0..planned.len() {
-        let reads_failed = expanded(graph, &planned[at].model).iter().any(|read| failed.contains(read));
-        if reads_failed || !matches!(planned[at].reason, Some(Stale::NewData(_))) {
-            continue;
+    // What reads one of these waits for the next round.
+    loop {
+        let due = step.due(&planned, &failed, outcome)?;
+        if due.is_empty() {
+            break;
         }
-        let started = Instant::now();
-        let model = planned[at].model.clone();
-        let change = match &model.header.build {
-            Build::ByDay(day) => match step.days(&planned, at, day, outcome)? {
-                Some(days) => {
-                    progress(&model.name);
-                    step.change_days(&mut planned[at], day, &days, changes).await
+        let threads = workspace.project.config.engine.thread_count();
+        let mut at_work = futures::stream::iter(due)
+            .map(|(at, days)| {
+                progress(&planned[at].model.name);
+                let planned = &planned[at];
+                let step = &step;
+                async move {
+                    let started = Instant::now();
+                    let written = match &days {
+                        Some((day, days)) => step.changed_days(planned, day, days).await,
+                        None => step.changed_whole(planned).await,
+                    };
+                    (at, started, written)
                 }
-                None => continue,
-            },
-            Build::Full if step.can_be_laid_whole(&planned, at, outcome) => {
-                progress(&model.name);
-                step.change_whole(&mut planned[at], changes).await
-            }
-            _ => continue,
-        };
-        match change {
-            Ok(change) => {
-                change.report(&mut planned[at], started, outcome);
-                has_changed = true;
-                register_changed(workspace, &planned, outcome).await?;
-            }
-            Err(error) => {
-                let mut line = result("model", &model.name, Status::Success, started, String::new());
-                line.fail(&error.context(&model.origin));
-                outcome.results.push(line);
-                failed.insert(model.name);
+            })
+            .buffer_unordered(threads);
+        let mut done = Vec::new();
+        while let Some(written) = at_work.next().await {
+            done.push(written);
+        }
+        drop(at_work);
+        done.sort_by_key(|(at, ..)| *at);
+        for (at, started, written) in done {
+            let planned = &mut planned[at];
+            let change = match written {
+                Ok(written) => written.lay(planned, changes),
+                Err(error) => Err(error),
+            };
+            match change {
+                Ok(change) => change.report(planned, started, outcome),
+                Err(error) => {
+                    let mut line = result("model", &planned.model.name, Status::Success, started, String::new());
+                    line.fail(&error.context(&planned.model.origin));
+                    outcome.results.push(line);
+                    failed.insert(planned.model.name.clone());
+                }
             }
         }
-    }
-    if has_changed {
         changes.save(&workspace.lake).await?;
+        register_changed(workspace, &planned, outcome).await?;
     }
     planned.retain(|step| !failed.contains(&step.model.name));
     outcome.missing.extend(failed);
@@ -263,6 +272,30 @@ struct Step<'a> {
     /// None: what became of the customers since then is not known.
     moves: Option<Moves>,
     touched: Arc<HashSet<String>>,
+}
+
+/// A column of days, and those of its days that are to be made anew; `None`: all rows are.
+type Days = Option<(String, BTreeSet<Option<i32>>)>;
+
+/// A change that is written and not in force.
+struct Written {
+    key: String,
+    layer: Layer,
+    difference: Difference,
+    what: String,
+}
+
+impl Written {
+    /// Lays the change over its table; it is in force once the changes are saved.
+    fn lay(self, planned: &mut Planned, changes: &mut Changes) -> Result<Change> {
+        let Self { key, layer, difference, what } = self;
+        let mut built = Built::of(&layer.parts);
+        built.bytes += layer.keys.as_ref().map_or(0, |keys| keys.size);
+        let version = opened(planned)?.table.version();
+        changes.lay(&folder(&planned.model.name), version, &key, planned.built_from.clone(), layer);
+        planned.note_change(changes)?;
+        Ok(Change { built, difference, what })
+    }
 }
 
 /// What became of a model.
@@ -414,31 +447,45 @@ impl Step<'_> {
             }
         }
         let what = format!("{} of {} touched customers", found.keys.len(), self.touched.len());
-        self.lay(planned, CUSTOMER, found, rows, what, changes).await
+        self.written(planned, CUSTOMER, found, rows, what).await?.lay(planned, changes)
     }
 
-    /// Writes rows and keys, and lays them over a table. Where nothing is different the table only takes note of what it
-    /// would have been built from.
-    async fn lay(
+    /// Writes the rows and keys of a change.
+    async fn written(
         &self,
-        planned: &mut Planned,
+        planned: &Planned,
         key: &str,
-        found: Difference,
+        difference: Difference,
         rows: Vec<RecordBatch>,
         what: String,
-        changes: &mut Changes,
-    ) -> Result<Change> {
+    ) -> Result<Written> {
         let name = planned.model.name.as_str();
-        let lake = &self.workspace.lake;
-        let table = opened(planned)?;
-        let schema = plain(&table.table.schema()?);
+        let schema = plain(&opened(planned)?.table.schema()?);
         let parts = write(self.workspace, name, &schema, rows).await?;
-        let keys = keys::write(lake, name, found.keys.iter().map(String::as_str)).await?;
-        let built = Built { bytes: Built::of(&parts).bytes + keys.size, ..Built::of(&parts) };
-        let layer = Layer { keys: Some(keys), parts };
-        changes.lay(&folder(name), table.table.version(), key, planned.built_from.clone(), layer);
-        planned.note_change(changes)?;
-        Ok(Change { built, difference: found, what })
+        let keys = keys::write(&self.workspace.lake, name, difference.keys.iter().map(String::as_str)).await?;
+        Ok(Written { key: key.to_string(), layer: Layer { keys: Some(keys), parts }, difference, what })
+    }
+
+    /// Models that can be changed now, by their positions, with the column and the days of those by day.
+    fn due(&self, planned: &[Planned], failed: &BTreeSet<String>, outcome: &Outcome) -> Result<Vec<(usize, Days)>> {
+        let mut due = Vec::new();
+        let is_open = |step: &Planned| matches!(step.reason, Some(Stale::NewData(_)));
+        for (at, step) in planned.iter().enumerate().filter(|(_, step)| is_open(step)) {
+            let reads = expanded(self.graph, &step.model);
+            if failed.contains(&step.model.name) || reads.iter().any(|read| failed.contains(read)) {
+                continue;
+            }
+            match &step.model.header.build {
+                Build::ByDay(day) => {
+                    if let Some(days) = self.days(planned, at, day, outcome)? {
+                        due.push((at, Some((day.clone(), days))));
+                    }
+                }
+                Build::Full if self.can_be_laid_whole(planned, at, outcome) => due.push((at, None)),
+                _ => {}
+            }
+        }
+        Ok(due)
     }
 
     /// The days that a model must make anew: those on which the tables that it reads were changed. `None` when something
@@ -482,13 +529,7 @@ impl Step<'_> {
         Ok(Some(days))
     }
 
-    async fn change_days(
-        &self,
-        planned: &mut Planned,
-        day: &str,
-        days: &BTreeSet<Option<i32>>,
-        changes: &mut Changes,
-    ) -> Result<Change> {
+    async fn changed_days(&self, planned: &Planned, day: &str, days: &BTreeSet<Option<i32>>) -> Result<Written> {
         let model = planned.model.clone();
         let schema = plain(&opened(planned)?.table.schema()?);
         let is_changed = |column: &str| is_one_of_days(column, days);
@@ -512,7 +553,7 @@ impl Step<'_> {
         let found = difference(&schema, day, &before, &after)?;
         let rows = rows_of(&after, day, &found.keys)?;
         let what = format!("{} of {} days", found.keys.len(), days.len());
-        self.lay(planned, day, found, rows, what, changes).await
+        self.written(planned, day, found, rows, what).await
     }
 
     /// Whether everything that a model reads is in place, so that it can be made whole now.
@@ -527,17 +568,14 @@ impl Step<'_> {
         }
     }
 
-    async fn change_whole(&self, planned: &mut Planned, changes: &mut Changes) -> Result<Change> {
+    async fn changed_whole(&self, planned: &Planned) -> Result<Written> {
         let model = planned.model.clone();
         let table = opened(planned)?;
         let schema = plain(&table.table.schema()?);
         let rows = stored(engine::query(self.ctx(), &model.sql).await?, &schema).await?;
         let parts = write(self.workspace, &model.name, &schema, rows).await?;
-        let built = Built::of(&parts);
         let layer = Layer { keys: None, parts };
-        changes.lay(&folder(&model.name), table.table.version(), "", planned.built_from.clone(), layer);
-        planned.note_change(changes)?;
-        Ok(Change { built, difference: Difference::default(), what: "all rows".into() })
+        Ok(Written { key: String::new(), layer, difference: Difference::default(), what: "all rows".into() })
     }
 }
 

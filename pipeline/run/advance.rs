@@ -176,7 +176,7 @@ fn conditions(config: &Config, last: &State, now: &State) -> Vec<String> {
     if before == after {
         return conditions;
     }
-    let mut ages = BTreeSet::from([0, config.sessions.timeout.micros(), config.journeys.timeout.micros()]);
+    let mut ages = BTreeSet::from([0, config.journeys.timeout.micros()]);
     ages.extend(config.funnels.iter().map(|funnel| funnel.window.micros()));
     for age in ages {
         // Both ends are in: whether a rule says `<` or `<=` is its own affair.
