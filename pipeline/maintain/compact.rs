@@ -306,7 +306,10 @@ mod tests {
         let table = Table::open(&lake, DEAD_LETTERS).await.unwrap().unwrap();
         let files = table.files().unwrap();
         assert_eq!((done.files, done.into), (60, files.len()));
-        assert!((3..=6).contains(&files.len()), "{files:?}");
+        // Pages that are not full yet are measured as if they were not pressed together, so small files come out short.
+        assert!((5..=10).contains(&files.len()), "{files:?}");
+        let is_small = |file: &&Part| file.size < size * 10 / SMALL_PART as u64;
+        assert!(files.iter().filter(is_small).count() <= 1, "{files:?}");
         assert!(files.iter().all(|file| file.size < size * 15), "{files:?}");
         let mut origins = Vec::new();
         for number in 0..files.len() {

@@ -9,6 +9,7 @@ use datafusion::logical_expr::{col, lit};
 
 use super::{Finding, Findings, RESTORE, Sound};
 use crate::delta::Table;
+use crate::derived::changes::CHANGES;
 use crate::error::{Kind, Result};
 use crate::lake::Lake;
 use crate::landing::events::{DEAD_LETTERS, EVENTS};
@@ -92,7 +93,7 @@ fn no_manifest(batch: i64) -> String {
 
 /// Every JSON document that is kept must be one.
 async fn documents(workspace: &Workspace, found: &mut Findings) -> Result<()> {
-    for folder in ["landing", "models", "identity", RUNS] {
+    for folder in ["landing", "models", "identity", CHANGES, RUNS] {
         for file in workspace.lake.list(folder).await? {
             let Some(path) = workspace.lake.relative(&file.location) else { continue };
             if !path.ends_with(".json") || path.contains("/_delta_log/") {
@@ -100,7 +101,7 @@ async fn documents(workspace: &Workspace, found: &mut Findings) -> Result<()> {
             }
             let Some(content) = workspace.lake.get(&path).await? else { continue };
             if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&content) {
-                let remedy = if folder == RUNS || folder == "models" { "remove it" } else { RESTORE };
+                let remedy = if [RUNS, "models"].contains(&folder) { "remove it" } else { RESTORE };
                 found.findings.push(Finding::new(path, format!("no readable JSON: {error}"), remedy));
             }
         }
