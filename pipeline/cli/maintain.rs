@@ -30,6 +30,9 @@ pub async fn run(global: &Global, options: Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let would = if report.dry_run { "would be " } else { "" };
+    for folder in &report.folded {
+        writeln!(out, "{folder:<28} {would}written anew with the changes that lay over it")?;
+    }
     for (folder, table) in &report.tables {
         let TableReport { before, after, compacted, checkpoint, log, vacuumed } = table;
         writeln!(

@@ -9,8 +9,9 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::storage::{stored_schema, to_stored};
-use super::{Built, BuiltFrom, replace};
+use super::{Built, BuiltFrom};
 use crate::delta::{Part, PartWriter, Table};
+use crate::derived;
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::lake::Lake;
@@ -36,7 +37,7 @@ pub async fn build(
     }
     parts.sort_by(|a, b| a.path.cmp(&b.path));
     failpoint("build.parts");
-    replace(lake, folder, table, schema, parts, built_from, "build").await
+    derived::replace(lake, folder, table, schema, parts, built_from, "build").await
 }
 
 /// Writes one stream as one or more files; a stream without rows writes none.

@@ -22,6 +22,8 @@ use crate::delta::Table;
 use crate::delta::compact as merges;
 use crate::delta::log::Log;
 use crate::derived;
+use crate::derived::changes::Changes;
+use crate::derived::fold::{Which, fold};
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::lake::Lake;
@@ -85,6 +87,8 @@ pub struct Options {
 pub struct Report {
     /// Whether nothing was written.
     pub dry_run: bool,
+    /// Folders of derived tables that were written anew with the changes that lay over them.
+    pub folded: Vec<String>,
     /// Each table by its folder.
     pub tables: BTreeMap<String, TableReport>,
     /// Ledger entries that were put together.
@@ -150,6 +154,13 @@ pub async fn maintain(workspace: &Workspace, options: Options) -> Result<Report>
             )?)
         }
     };
+    let mut changes = Changes::load(lake).await?;
+    if options.dry_run {
+        report.folded = changes.tables.keys().cloned().collect();
+    } else {
+        let folded = fold(&workspace.ctx, lake, &mut changes, Which::All).await?;
+        report.folded = folded.into_iter().map(|(folder, _)| folder).collect();
+    }
     for folder in folders(lake).await? {
         let done = maintain_table(workspace, &folder, cutoff, options).await?;
         report.tables.extend(done.map(|done| (folder, done)));

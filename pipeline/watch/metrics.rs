@@ -286,7 +286,7 @@ mod tests {
         let text = metrics.text(0);
         let names: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        assert_eq!(names.len(), 17);
+        assert_eq!(names.len(), 18);
         for name in names {
             assert!(include_str!("../docs/watch.md").contains(&format!("`{name}")), "{name}");
         }

@@ -26,7 +26,10 @@ pub const LANDING: [&str; 16] = [
 ];
 
 /// Those behind landing. The identity tables are committed one after another, so each is a place of its own.
-pub const BUILDING: [(&str, usize); 18] = [
+pub const BUILDING: [(&str, usize); 21] = [
+    ("changes.before", 1),
+    ("changes.after", 1),
+    ("changes.before", 2),
     ("resolve.collected", 1),
     ("resolve.commit.before", 1),
     ("resolve.commit.after_put", 1),
@@ -45,6 +48,18 @@ pub const BUILDING: [(&str, usize); 18] = [
     ("publish.file.before", 1),
     ("publish.file.after", 5),
     ("publish.catalog", 1),
+];
+
+/// Those of maintenance.
+pub const MAINTENANCE: [(&str, &[usize]); 8] = [
+    ("fold.before", &[1, 5]),
+    ("fold.after", &[1, 5]),
+    ("maintain.compact.before", &[1, 2]),
+    ("maintain.compact.after_put", &[1, 2]),
+    ("maintain.compact.after_ack", &[1, 2]),
+    ("maintain.checkpoint", &[1, 2, 3, 20]),
+    ("maintain.vacuum", &[1, 2, 60]),
+    ("maintain.fold", &[1, 2, 120]),
 ];
 
 /// Names in the sources: of fail points, and of those that a commit adds to its prefix.
@@ -82,7 +97,7 @@ fn names_in_sources() -> BTreeSet<String> {
 
 #[test]
 fn every_fail_point_of_the_sources_is_one_at_which_tests_stop_a_run() {
-    let tested: BTreeSet<String> =
-        LANDING.into_iter().chain(BUILDING.map(|(name, _)| name)).map(str::to_string).collect();
+    let tested = LANDING.into_iter().chain(BUILDING.map(|(name, _)| name)).chain(MAINTENANCE.map(|(name, _)| name));
+    let tested: BTreeSet<String> = tested.map(str::to_string).collect();
     assert_eq!(tested, names_in_sources());
 }

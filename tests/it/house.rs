@@ -37,7 +37,10 @@ impl House {
     pub fn write(&self, path: &str, content: &[u8]) {
         let path = self.path().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, content).unwrap();
+        // In one step: a run that is under way must not find half of it.
+        let unfinished = path.with_extension("unfinished");
+        std::fs::write(&unfinished, content).unwrap();
+        std::fs::rename(unfinished, path).unwrap();
     }
 
     /// The binary on this project, not yet started.

@@ -10,6 +10,7 @@ use wayline::landing::{Landed, land};
 use wayline::maintain::fsck::fsck;
 use wayline::workspace::Workspace;
 
+use crate::fail_points::MAINTENANCE;
 use crate::house::House;
 
 const PROJECT: &str = r#"
@@ -173,6 +174,8 @@ fn many_small_batches_become_few_files_that_read_the_same() {
 fn killed_at_any_step_maintenance_is_ended_by_the_next() {
     let original = house_of(110);
     original.succeed(&["build"]);
+    land_batches(&original, 111..=111);
+    original.succeed(&["build"]);
     let expected = answers(&original);
     let marts = original.sql("select * from journeys order by journey_id");
     let maintain = ["maintain", "--retain", "0s"];
@@ -187,19 +190,11 @@ fn killed_at_any_step_maintenance_is_ended_by_the_next() {
         }
         folders
     };
-    let steps = [
-        ("maintain.compact.before", vec![1, 2]),
-        ("maintain.compact.after_put", vec![1, 2]),
-        ("maintain.compact.after_ack", vec![1, 2]),
-        ("maintain.checkpoint", vec![1, 2, 3, 20]),
-        ("maintain.vacuum", vec![1, 2, 60]),
-        ("maintain.fold", vec![1, 2, 120]),
-    ];
     let mut kills = 0;
-    for (failpoint, times) in steps {
+    for (failpoint, times) in MAINTENANCE {
         for time in times {
             let house = copy_of(&original);
-            house.die_at_time(failpoint, time, &maintain);
+            house.die_at_time(failpoint, *time, &maintain);
             assert_eq!(answers(&house), expected, "after kill {time} at {failpoint}");
             // A run between the two finds nothing to do.
             house.succeed(&["land"]);
