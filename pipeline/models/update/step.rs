@@ -1,0 +1,418 @@
+//! What a step changes of each model.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::datasource::MemTable;
+use datafusion::logical_expr::{Expr, lit};
+use datafusion::prelude::{DataFrame, SessionContext, coalesce, ident};
+use hashbrown::HashSet;
+use uuid::Uuid;
+
+use super::moves::Moves;
+use super::{CUSTOMER, Group, expanded, is_one_of_days};
+use crate::delta::{Part, PartWriter};
+use crate::derived::changes::{Changes, FILES, Layer, State};
+use crate::derived::one_of::is_one_of;
+use crate::derived::storage::{stored_schema, to_stored};
+use crate::derived::{Built, Derived, Stale, keys};
+use crate::engine;
+use crate::error::{Error, Result};
+use crate::models::difference::{Difference, difference, rows_of};
+use crate::models::graph::{Graph, Model};
+use crate::models::header::{Build, ByCustomer};
+use crate::models::merge::merge;
+use crate::models::{Changed, Outcome, Planned, Status, folder, result, settings};
+use crate::workspace::Workspace;
+
+/// What the models of a group are changed by.
+pub(super) struct Step<'a> {
+    pub(super) workspace: &'a Workspace,
+    pub(super) graph: &'a Graph,
+    pub(super) since: &'a State,
+    /// None: what became of the customers since then is not known.
+    pub(super) moves: Option<Moves>,
+    pub(super) touched: Arc<HashSet<String>>,
+}
+
+/// A column of days, and those of its days that are to be made anew; `None`: all rows are.
+pub(super) type Days = Option<(String, BTreeSet<Option<i32>>)>;
+
+/// A change that is written and not in force.
+pub(super) struct Written {
+    key: String,
+    layer: Layer,
+    difference: Difference,
+    what: String,
+}
+
+impl Written {
+    /// Lays the change over its table; it is in force once the changes are saved.
+    pub(super) fn lay(self, planned: &mut Planned, changes: &mut Changes) -> Result<Change> {
+        let Self { key, layer, difference, what } = self;
+        let mut built = Built::of(&layer.parts);
+        built.bytes += layer.keys.as_ref().map_or(0, |keys| keys.size);
+        let version = opened(planned)?.table.version();
+        changes.lay(&folder(&planned.model.name), version, &key, planned.built_from.clone(), layer);
+        planned.note_change(changes)?;
+        Ok(Change { built, difference, what })
+    }
+}
+
+/// What became of a model.
+pub(super) struct Change {
+    built: Built,
+    difference: Difference,
+    what: String,
+}
+
+impl Change {
+    pub(super) fn report(self, planned: &mut Planned, started: Instant, outcome: &mut Outcome) {
+        let name = planned.model.name.clone();
+        let reason = planned.reason.take().map(|reason| reason.to_string()).unwrap_or_default();
+        let mut line = result("model", &name, Status::Success, started, format!("{reason}; {}", self.what));
+        (line.rows, line.bytes) = (Some(self.built.rows), Some(self.built.bytes));
+        tracing::info!(model = name, rows = self.built.rows, seconds = line.execution_time, "changed");
+        outcome.results.push(line);
+        let before = planned.before.take().unwrap_or_default();
+        outcome.changed.insert(name, Changed { before, days: self.difference.days });
+    }
+}
+
+/// Two sessions over the tables of touched customers.
+pub(super) struct Customers {
+    /// With all their events.
+    pub(super) whole: SessionContext,
+    /// With those events only that rows which are merged do not hold yet.
+    pub(super) new: SessionContext,
+}
+
+impl Step<'_> {
+    fn ctx(&self) -> &SessionContext {
+        &self.workspace.ctx
+    }
+
+    /// The rows of a table whose customer was touched.
+    async fn of_touched(&self, table: &str) -> Result<DataFrame> {
+        let frame = engine::reading_few_rows(self.ctx()).table(table).await?;
+        Ok(frame.filter(is_one_of(ident(CUSTOMER), self.touched.clone()))?)
+    }
+
+    pub(super) async fn customers(&self, planned: &[Planned], group: &Group) -> Result<Customers> {
+        let customers = Customers { whole: engine::beside(self.ctx()), new: engine::beside(self.ctx()) };
+        let changed: BTreeSet<&str> = group.steps.iter().map(|at| planned[*at].model.name.as_str()).collect();
+        let mut needed = BTreeSet::new();
+        for at in &group.steps {
+            needed.extend(expanded(self.graph, &planned[*at].model));
+        }
+        for table in needed.iter().filter(|table| self.graph.model(table).is_none()) {
+            match table.as_str() {
+                "events" => {
+                    customers.whole.register_table("events", self.events_of_touched().await?.into_view())?;
+                    customers.new.register_table("events", self.new_events().await?.into_view())?;
+                }
+                "identity_map" | "identity_customers" => {
+                    let rows = collected(self.of_touched(table).await?).await?;
+                    customers.whole.register_table(table.as_str(), rows.clone())?;
+                    customers.new.register_table(table.as_str(), rows)?;
+                }
+                _ => {
+                    let provider = self.ctx().table_provider(table.as_str()).await?;
+                    customers.whole.register_table(table.as_str(), provider.clone())?;
+                    customers.new.register_table(table.as_str(), provider)?;
+                }
+            }
+        }
+        // Models stand behind those that they read. Views over those that are changed come when they are.
+        for model in self.graph.models.iter().filter(|model| needed.contains(&model.name)) {
+            if model.header.build != Build::View && !changed.contains(model.name.as_str()) {
+                let rows = collected(self.of_touched(&model.name).await?).await?;
+                customers.register(&model.name, rows)?;
+            } else if model.header.build == Build::View
+                && !expanded(self.graph, model).iter().any(|read| changed.contains(read.as_str()))
+            {
+                customers.register_view(model).await?;
+            }
+        }
+        Ok(customers)
+    }
+
+    /// All events of touched customers: those of their identifiers, and those that nothing identifies.
+    async fn events_of_touched(&self) -> Result<DataFrame> {
+        let map = self.of_touched("identity_map").await?.select_columns(&["identity_key"])?;
+        let mut keys: HashSet<String> = self.touched.iter().cloned().collect();
+        for batch in map.collect().await? {
+            keys.extend(keys::as_text(batch.column(0))?.iter().flatten().map(String::from));
+        }
+        let events = self.ctx().table("events").await?;
+        Ok(events.filter(is_one_of(self.key_of_event()?, Arc::new(keys)))?)
+    }
+
+    /// The identity key of an event, or the customer that it is without one.
+    fn key_of_event(&self) -> Result<Expr> {
+        let state = self.ctx().state();
+        let function = |name: &str| {
+            let function = state.scalar_functions().get(name).cloned();
+            function.ok_or_else(|| Error::internal(format!("function {name} is not registered")))
+        };
+        let own = function("content_id")?.call(vec![lit("event"), ident("event_id")]);
+        Ok(coalesce(vec![function("identity_key")?.call(vec![ident("identifiers")]), own]))
+    }
+
+    /// Events of batches that came since, and those of customers that fell apart.
+    async fn new_events(&self) -> Result<DataFrame> {
+        let events = self.ctx().table("events").await?;
+        let new = events.clone().filter(ident("batch").gt(lit(self.since.batch)))?;
+        match &self.moves {
+            Some(moves) if !moves.scattered_keys.is_empty() => {
+                let keys = Arc::new(moves.scattered_keys.clone());
+                let again = events
+                    .filter(ident("batch").lt_eq(lit(self.since.batch)))?
+                    .filter(is_one_of(self.key_of_event()?, keys))?;
+                Ok(new.union(again)?)
+            }
+            _ => Ok(new),
+        }
+    }
+
+    pub(super) async fn change_customers(
+        &self,
+        customers: &Customers,
+        planned: &mut Planned,
+        changes: &mut Changes,
+    ) -> Result<Change> {
+        let model = planned.model.clone();
+        let table = opened(planned)?;
+        let schema = plain(&table.table.schema()?);
+        let before = stored(self.of_touched(&model.name).await?, &schema).await?;
+        let Build::ByCustomer(ByCustomer { merged_by, .. }) = &model.header.build else {
+            return Err(Error::internal("only models by customer are changed by customer"));
+        };
+        let after = match (merged_by, &self.moves) {
+            (Some((times, ids)), Some(moves)) => {
+                let mut rows = stored(engine::query(&customers.new, &model.sql).await?, &schema).await?;
+                for kept in &before {
+                    rows.push(moves.renamed(kept)?);
+                }
+                merge(&rows, CUSTOMER, (times, ids))?.into_iter().collect()
+            }
+            _ => stored(engine::query(&customers.whole, &model.sql).await?, &schema).await?,
+        };
+        let found = difference(&schema, CUSTOMER, &before, &after)?;
+        let rows = rows_of(&after, CUSTOMER, &found.keys)?;
+        customers.register(&model.name, Arc::new(MemTable::try_new(schema.clone(), vec![after])?))?;
+        for view in self.graph.models.iter().filter(|view| view.header.build == Build::View) {
+            // A view that reads others still to be changed is planned again behind each of them.
+            if expanded(self.graph, view).contains(&model.name) {
+                customers.register_view(view).await.ok();
+            }
+        }
+        let what = format!("{} of {} touched customers", found.keys.len(), self.touched.len());
+        self.written(planned, CUSTOMER, found, rows, what).await?.lay(planned, changes)
+    }
+
+    /// Writes the rows and keys of a change.
+    async fn written(
+        &self,
+        planned: &Planned,
+        key: &str,
+        difference: Difference,
+        rows: Vec<RecordBatch>,
+        what: String,
+    ) -> Result<Written> {
+        let name = planned.model.name.as_str();
+        let schema = plain(&opened(planned)?.table.schema()?);
+        let parts = write(self.workspace, name, &schema, rows).await?;
+        let keys = keys::write(&self.workspace.lake, name, difference.keys.iter().map(String::as_str)).await?;
+        Ok(Written { key: key.to_string(), layer: Layer { keys: Some(keys), parts }, difference, what })
+    }
+
+    /// Models that can be changed now, by their positions, with the column and the days of those by day.
+    pub(super) fn due(
+        &self,
+        planned: &[Planned],
+        failed: &BTreeSet<String>,
+        outcome: &Outcome,
+    ) -> Result<Vec<(usize, Days)>> {
+        let mut due = Vec::new();
+        let is_open = |step: &Planned| matches!(step.reason, Some(Stale::NewData(_)));
+        for (at, step) in planned.iter().enumerate().filter(|(_, step)| is_open(step)) {
+            let reads = expanded(self.graph, &step.model);
+            if failed.contains(&step.model.name) || reads.iter().any(|read| failed.contains(read)) {
+                continue;
+            }
+            match &step.model.header.build {
+                Build::ByDay(day) => {
+                    if let Some(days) = self.days(planned, at, day, outcome)? {
+                        due.push((at, Some((day.clone(), days))));
+                    }
+                }
+                Build::Full if self.can_be_laid_whole(planned, at, outcome) => due.push((at, None)),
+                _ => {}
+            }
+        }
+        Ok(due)
+    }
+
+    /// The days that a model must make anew: those on which the tables that it reads were changed. `None` when something
+    /// changed that is not told by day.
+    fn days(
+        &self,
+        planned: &[Planned],
+        at: usize,
+        day: &str,
+        outcome: &Outcome,
+    ) -> Result<Option<BTreeSet<Option<i32>>>> {
+        let step = &planned[at];
+        let Some(before) = step.table.as_ref().map_or(Ok(None), Derived::built_from)? else { return Ok(None) };
+        let is_since = before.reads.iter().all(|(read, print)| self.since.fingerprints.get(read) == Some(print));
+        if !is_since {
+            return Ok(None);
+        }
+        let mut days = BTreeSet::new();
+        for read in expanded(self.graph, &step.model) {
+            let model = self.graph.model(&read);
+            if model.is_some_and(|model| model.header.build == Build::View) || settings::TABLES.contains(&read.as_str())
+            {
+                if read == "as_of" {
+                    return Ok(None);
+                }
+                continue;
+            }
+            if let Some(changed) = outcome.changed.get(&read) {
+                match changed.days.get(day) {
+                    Some(changed) => days.extend(changed),
+                    None => return Ok(None),
+                }
+            } else if read == "events" && day == crate::landing::events::PARTITION {
+                days.extend(outcome.new_event_days.iter().copied().map(Some));
+            } else if planned.iter().any(|other| other.model.name == read && other.reason.is_none()) {
+                // As it was.
+            } else {
+                return Ok(None);
+            }
+        }
+        Ok(Some(days))
+    }
+
+    pub(super) async fn changed_days(
+        &self,
+        planned: &Planned,
+        day: &str,
+        days: &BTreeSet<Option<i32>>,
+    ) -> Result<Written> {
+        let model = planned.model.clone();
+        let schema = plain(&opened(planned)?.table.schema()?);
+        let is_changed = |column: &str| is_one_of_days(column, days);
+        let beside = engine::beside(self.ctx());
+        let needed = expanded(self.graph, &model);
+        for table in
+            needed.iter().filter(|table| self.graph.model(table).is_none_or(|model| model.header.build != Build::View))
+        {
+            let frame = self.ctx().table(table.as_str()).await?;
+            let has_day = frame.schema().field_with_unqualified_name(day).is_ok();
+            let frame = if has_day { frame.filter(is_changed(day))? } else { frame };
+            beside.register_table(table.as_str(), frame.into_view())?;
+        }
+        for view in self.graph.models.iter().filter(|view| needed.contains(&view.name)) {
+            if view.header.build == Build::View {
+                beside.register_table(view.name.as_str(), engine::query(&beside, &view.sql).await?.into_view())?;
+            }
+        }
+        let before = stored(self.ctx().table(model.name.as_str()).await?.filter(is_changed(day))?, &schema).await?;
+        let after = stored(engine::query(&beside, &model.sql).await?.filter(is_changed(day))?, &schema).await?;
+        let found = difference(&schema, day, &before, &after)?;
+        let rows = rows_of(&after, day, &found.keys)?;
+        let what = format!("{} of {} days", found.keys.len(), days.len());
+        self.written(planned, day, found, rows, what).await
+    }
+
+    /// Whether everything that a model reads is in place, so that it can be made whole now.
+    fn can_be_laid_whole(&self, planned: &[Planned], at: usize, outcome: &Outcome) -> bool {
+        let is_there = |read: &String| {
+            planned.iter().all(|step| step.model.name != *read || step.reason.is_none())
+                && self.graph.model(read).is_none_or(|model| !outcome.missing.contains(&model.name))
+        };
+        let model = &planned[at].model;
+        planned[at].table.is_some() && !model.reads.iter().any(|read| read == "run_results") && {
+            expanded(self.graph, model).iter().all(is_there)
+        }
+    }
+
+    pub(super) async fn changed_whole(&self, planned: &Planned) -> Result<Written> {
+        let model = planned.model.clone();
+        let table = opened(planned)?;
+        let schema = plain(&table.table.schema()?);
+        let rows = stored(engine::query(self.ctx(), &model.sql).await?, &schema).await?;
+        let parts = write(self.workspace, &model.name, &schema, rows).await?;
+        let layer = Layer { keys: None, parts };
+        Ok(Written { key: String::new(), layer, difference: Difference::default(), what: "all rows".into() })
+    }
+}
+
+impl Customers {
+    fn register(&self, name: &str, rows: Arc<MemTable>) -> Result<()> {
+        for ctx in [&self.whole, &self.new] {
+            ctx.deregister_table(name)?;
+            ctx.register_table(name, rows.clone())?;
+        }
+        Ok(())
+    }
+
+    async fn register_view(&self, model: &Model) -> Result<()> {
+        for ctx in [&self.whole, &self.new] {
+            ctx.deregister_table(model.name.as_str())?;
+            let view = engine::query(ctx, &model.sql).await?;
+            ctx.register_table(model.name.as_str(), view.into_view())?;
+        }
+        Ok(())
+    }
+}
+
+impl Planned {
+    /// Takes over what was laid over its table.
+    fn note_change(&mut self, changes: &Changes) -> Result<()> {
+        let table = self.table.as_mut().ok_or_else(|| Error::internal("a table that is changed is there"))?;
+        self.before = table.built_from()?.map(|before| before.fingerprint());
+        table.over = changes.tables.get(&folder(&self.model.name)).cloned();
+        Ok(())
+    }
+}
+
+fn opened(planned: &Planned) -> Result<&Derived> {
+    planned.table.as_ref().ok_or_else(|| Error::internal("a table that is changed is there"))
+}
+
+/// A frame's rows in memory, as a table.
+async fn collected(frame: DataFrame) -> Result<Arc<MemTable>> {
+    let schema = Arc::new(frame.schema().as_arrow().clone());
+    Ok(Arc::new(MemTable::try_new(schema, vec![frame.collect().await?])?))
+}
+
+/// A frame's rows, with the columns of a table in the types in which it keeps them.
+async fn stored(frame: DataFrame, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
+    let made = stored_schema(frame.schema().as_arrow())?;
+    let names = |schema: &SchemaRef| schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
+    if names(&made) != names(schema) {
+        return Err(Error::internal(format!("the columns are {:?}, expected {:?}", names(&made), names(schema))));
+    }
+    let batches = frame.collect().await?;
+    batches.iter().filter(|batch| batch.num_rows() > 0).map(|batch| to_stored(batch, schema)).collect()
+}
+
+/// A table's schema as rows of it are written.
+fn plain(schema: &SchemaRef) -> SchemaRef {
+    stored_schema(schema).unwrap_or_else(|_| schema.clone())
+}
+
+async fn write(workspace: &Workspace, name: &str, schema: &SchemaRef, rows: Vec<RecordBatch>) -> Result<Vec<Part>> {
+    let file = format!("{name}-{}", Uuid::new_v4().simple());
+    let mut writer = PartWriter::new(workspace.lake.clone(), FILES.into(), file, schema.clone());
+    for batch in &rows {
+        writer.write(batch).await?;
+    }
+    writer.finish().await
+}
