@@ -88,7 +88,7 @@ impl Changes {
         let bytes = lake.get(&path).await?;
         // A fold may have removed it since it was listed, and then there is a newer one.
         let bytes = bytes.ok_or_else(|| Error::conflict(format!("{path} is gone")).hint("run again"))?;
-        Ok(serde_json::from_slice(&bytes).context(path)?)
+        serde_json::from_slice(&bytes).context(path)
     }
 
     /// Puts these changes in force under the next number. Those who read before keep what they have loaded.

@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use crate::delta::published_writer;
 use crate::derived::storage::{is_flat, stored_schema, to_stored};
+use crate::engine;
 use crate::error::{Context, Error, Result};
 use crate::failpoint::failpoint;
 use crate::lake::Lake;
@@ -153,7 +154,12 @@ async fn publish_model(
     changed: Option<ChangedDays>,
     edition: &Edition,
 ) -> Result<Mart> {
-    let frame = workspace.ctx.table(model.name.as_str()).await?;
+    // Of a few days the other columns are read for their rows alone.
+    let ctx = match changed {
+        Some(_) => engine::reading_few_rows(&workspace.ctx),
+        None => workspace.ctx.clone(),
+    };
+    let frame = ctx.table(model.name.as_str()).await?;
     let flat: Vec<_> =
         frame.schema().fields().iter().filter(|field| is_flat(field)).map(|field| ident(field.name())).collect();
     let mut frame = frame.select(flat)?;

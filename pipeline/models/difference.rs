@@ -124,7 +124,8 @@ mod tests {
             rows(&[("a", 1, Some(1)), ("a", 2, Some(2)), ("b", 1, Some(3)), ("c", 1, None), ("d", 7, Some(9))]);
         let after =
             rows(&[("d", 7, Some(9)), ("a", 2, Some(2)), ("a", 1, Some(1)), ("b", 1, Some(4)), ("e", 1, Some(5))]);
-        let found = difference(&before.schema(), "key", &[before.clone()], &[after.clone()]).unwrap();
+        let one = std::slice::from_ref::<RecordBatch>;
+        let found = difference(&before.schema(), "key", one(&before), one(&after)).unwrap();
         assert_eq!(found.keys.iter().map(String::as_str).collect::<Vec<_>>(), ["b", "c", "e"]);
         assert_eq!(found.days["day"].iter().copied().collect::<Vec<_>>(), [None, Some(3), Some(4), Some(5)]);
         let kept = rows_of(&[after], "key", &found.keys).unwrap();
@@ -132,7 +133,7 @@ mod tests {
         // A row that is there once more is another matter.
         let twice = rows(&[("a", 1, Some(1)), ("a", 1, Some(1))]);
         let once = rows(&[("a", 1, Some(1))]);
-        assert_eq!(difference(&once.schema(), "key", &[once.clone()], &[twice]).unwrap().keys.len(), 1);
-        assert!(difference(&once.schema(), "key", &[once.clone()], &[once.clone()]).unwrap().keys.is_empty());
+        assert_eq!(difference(&once.schema(), "key", one(&once), &[twice]).unwrap().keys.len(), 1);
+        assert!(difference(&once.schema(), "key", one(&once), one(&once)).unwrap().keys.is_empty());
     }
 }

@@ -109,8 +109,6 @@ pub struct Outcome {
     pub changed: BTreeMap<String, Changed>,
     /// Customers whose rows were made anew, where models were changed and not built whole.
     pub touched_customers: Option<usize>,
-    /// Days, since 1970, of the events that came since the state before.
-    pub new_event_days: BTreeSet<i32>,
 }
 
 /// Where a model was changed.

@@ -21,7 +21,7 @@ use futures::StreamExt;
 use hashbrown::HashSet;
 
 use self::moves::Moves;
-use self::step::Step;
+use self::step::{Step, opened, plain};
 use super::checks::{self, Scope};
 use super::graph::{Graph, Model};
 use super::header::Build;
@@ -29,7 +29,7 @@ use super::{Outcome, Planned, Status, result, settings};
 use crate::derived::changes::{Changes, State};
 use crate::derived::{Derived, Stale, keys};
 use crate::engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::workspace::Workspace;
 
 /// Column of the customer, in every table that is built by customer.
@@ -37,15 +37,26 @@ const CUSTOMER: &str = "customer_id";
 /// Tables that are not models and hold rows of customers.
 const OF_CUSTOMERS: [&str; 3] = ["events", "identity_map", "identity_customers"];
 
+/// What this run knows beside the states.
+#[derive(Debug, Default)]
+pub struct News {
+    /// Identifiers of the touched components with their customers before and now, of the step to the newest state; `None` when
+    /// this run took no such step.
+    pub moves: Option<RecordBatch>,
+    /// Days, since 1970, of the events that came since the state before.
+    pub event_days: BTreeSet<i32>,
+    /// What to check of the rows that are made anew.
+    pub checks: Scope,
+}
+
 /// Changes what can be changed of `planned`; what it has dealt with has no reason to be built any more, and what failed is not
-/// planned any more. `moves` are those of the step to the newest state, if there was one in this run.
+/// planned any more.
 pub async fn update(
     workspace: &Workspace,
     graph: &Graph,
     mut planned: Vec<Planned>,
     changes: &mut Changes,
-    moves: Option<&RecordBatch>,
-    scope: Scope,
+    news: News,
     outcome: &mut Outcome,
     mut progress: impl FnMut(&str),
 ) -> Result<Vec<Planned>> {
@@ -60,13 +71,14 @@ pub async fn update(
     }
     outcome.touched_customers = Some(touched.len());
     let is_last_step = group.since + 2 == changes.states.len();
-    let step = Step {
-        workspace,
-        graph,
-        since: &changes.states[group.since].clone(),
-        moves: moves.filter(|_| is_last_step).map(Moves::of).transpose()?,
+    let step = Arc::new(Step {
+        workspace: workspace.clone(),
+        graph: graph.clone(),
+        since: changes.states[group.since].clone(),
+        moves: news.moves.as_ref().filter(|_| is_last_step).map(Moves::of).transpose()?,
         touched: Arc::new(touched),
-    };
+        event_days: news.event_days,
+    });
 
     let customers = step.customers(&planned, &group).await?;
     let mut failed = BTreeSet::new();
@@ -84,7 +96,7 @@ pub async fn update(
         match step.change_customers(&customers, planned, changes).await {
             Ok(change) => {
                 change.report(planned, started, outcome);
-                if scope == Scope::Touched {
+                if news.checks == Scope::Touched {
                     let lines = checks::run_rules(&customers.whole, &planned.model).await;
                     if lines.iter().any(|line| line.status != Status::Pass) {
                         outcome.failed.insert(name);
@@ -111,24 +123,28 @@ pub async fn update(
             break;
         }
         let threads = workspace.project.config.engine.thread_count();
-        let mut at_work = futures::stream::iter(due)
-            .map(|(at, days)| {
-                progress(&planned[at].model.name);
-                let planned = &planned[at];
-                let step = &step;
-                async move {
+        let mut targets = Vec::with_capacity(due.len());
+        for (at, days) in due {
+            let schema = plain(&opened(&planned[at])?.table.schema()?);
+            targets.push((at, days, planned[at].model.clone(), schema));
+        }
+        let mut at_work = futures::stream::iter(targets)
+            .map(|(at, days, model, schema)| {
+                progress(&model.name);
+                let step = step.clone();
+                tokio::spawn(async move {
                     let started = Instant::now();
                     let written = match &days {
-                        Some((day, days)) => step.changed_days(planned, day, days).await,
-                        None => step.changed_whole(planned).await,
+                        Some((day, days)) => step.changed_days(&model, &schema, day, days).await,
+                        None => step.changed_whole(&model, &schema).await,
                     };
                     (at, started, written)
-                }
+                })
             })
             .buffer_unordered(threads);
         let mut done = Vec::new();
         while let Some(written) = at_work.next().await {
-            done.push(written);
+            done.push(written.map_err(|error| Error::internal(format!("a build stopped: {error}")))?);
         }
         drop(at_work);
         done.sort_by_key(|(at, ..)| *at);

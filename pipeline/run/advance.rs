@@ -24,6 +24,7 @@ use crate::identity::update::update;
 use crate::landing::events::{EVENTS, PARTITION};
 use crate::models;
 use crate::models::graph::Graph;
+use crate::models::update::News;
 use crate::workspace::Workspace;
 
 /// What a step came to.
@@ -31,10 +32,8 @@ use crate::workspace::Workspace;
 pub struct Advance {
     /// What was resolved, if identities were.
     pub resolved: Option<Resolved>,
-    /// Identifiers of the touched components with their customers before and now; `None` when all were resolved.
-    pub moves: Option<RecordBatch>,
-    /// Days of the new events.
-    pub new_event_days: BTreeSet<i32>,
+    /// What is known of the step beside the state that it led to.
+    pub news: News,
 }
 
 /// Brings the identity tables up to date and remembers the state, with the customers that are touched. `begin` is told when
@@ -65,13 +64,13 @@ pub async fn advance(
         Some(last) if can_follow(workspace, &last, &now, changes, tables).await? => {
             if reason.is_some() {
                 let new_events = workspace.ctx.table("events").await?.filter(ident("batch").gt(lit(last.batch)))?;
-                advance.new_event_days = days_of(new_events.clone()).await?;
+                advance.news.event_days = days_of(new_events.clone()).await?;
                 let update = update(workspace, new_events.select_columns(&["identifiers", "occurred_at"])?).await?;
                 identity::lay(workspace, changes, events, &update).await?;
                 identity::register(workspace, changes).await?;
-                (advance.resolved, advance.moves) = (Some(update.resolved), Some(update.moves));
+                (advance.resolved, advance.news.moves) = (Some(update.resolved), Some(update.moves));
             }
-            let touched = touched(workspace, &last, &now, advance.moves.as_ref()).await?;
+            let touched = touched(workspace, &last, &now, advance.news.moves.as_ref()).await?;
             now.touched = Some(keys::write(&workspace.lake, "touched", touched.iter().map(String::as_str)).await?);
         }
         _ => {

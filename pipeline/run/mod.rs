@@ -23,6 +23,7 @@ use crate::landing;
 use crate::marts::{self, Edition};
 use crate::models::checks::{self, Checked, Scope};
 use crate::models::graph::Graph;
+use crate::models::update::News;
 use crate::models::{self, Outcome, Planned};
 use crate::workspace::Workspace;
 
@@ -112,26 +113,26 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
     job.as_of = tables.as_of;
     let begun = Instant::now();
     let stage = || progress.stage("resolve");
-    let Advance { resolved, moves, new_event_days } = advance(workspace, graph, &tables, &mut changes, stage).await?;
+    let Advance { resolved, news } = advance(workspace, graph, &tables, &mut changes, stage).await?;
     if resolved.is_some() {
         job.identity = resolved;
         job.spent("resolve", begun);
     }
 
     // Models that tell of runs are built last, so that they can tell of this one.
+    let news = News { checks: job.options.checks, ..news };
     let scope = job.options.checks;
     let of_runs = models_of_runs(graph);
     let planned = plan(workspace, graph, &changes, tables, job.options.select.as_deref()).await?;
     let up_to_date = models::up_to_date(graph, &planned.fingerprints);
-    let mut outcome = Outcome { fingerprints: planned.fingerprints, new_event_days, ..Outcome::default() };
+    let mut outcome = Outcome { fingerprints: planned.fingerprints, ..Outcome::default() };
     let (late, early): (Vec<Planned>, Vec<Planned>) =
         planned.steps.into_iter().partition(|step| of_runs.contains(&step.model.name));
     let begun = Instant::now();
     progress.stage("build");
-    let changed =
-        models::update::update(workspace, graph, early, &mut changes, moves.as_ref(), scope, &mut outcome, |name| {
-            progress.step(name);
-        });
+    let changed = models::update::update(workspace, graph, early, &mut changes, news, &mut outcome, |name| {
+        progress.step(name);
+    });
     let early = changed.await?;
     job.touched_customers = outcome.touched_customers;
     job.spent("build", begun);

@@ -17,7 +17,6 @@ use crate::error::Result;
 use crate::identity::stage as identity;
 use crate::lake::Lake;
 use crate::marts::{Catalog, MARTS};
-use crate::models::header::Build;
 use crate::workspace::Workspace;
 
 const PROJECT: &str = r#"
@@ -25,6 +24,7 @@ const PROJECT: &str = r#"
 url = "memory:///lake"
 [engine]
 threads = 1
+rebuild_share = 1.0
 [[sources]]
 name = "web"
 path = "landing-zone/*.jsonl"
@@ -145,7 +145,7 @@ pub async fn content(workspace: &Workspace) -> Result<Content> {
     let graph = load_graph(workspace)?;
     let of_runs = models_of_runs(&graph);
     let tells_of_runs = |name: &str| of_runs.contains(name) || name == "data_quality";
-    let models = graph.models.iter().filter(|model| model.header.build == Build::Full && !tells_of_runs(&model.name));
+    let models = graph.models.iter().filter(|model| model.header.build.is_table() && !tells_of_runs(&model.name));
     let mut queries: Vec<(String, String)> = models
         .map(|model| model.name.as_str())
         .chain(identity::TABLES)

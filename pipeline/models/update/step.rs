@@ -29,13 +29,15 @@ use crate::models::{Changed, Outcome, Planned, Status, folder, result, settings}
 use crate::workspace::Workspace;
 
 /// What the models of a group are changed by.
-pub(super) struct Step<'a> {
-    pub(super) workspace: &'a Workspace,
-    pub(super) graph: &'a Graph,
-    pub(super) since: &'a State,
+pub(super) struct Step {
+    pub(super) workspace: Workspace,
+    pub(super) graph: Graph,
+    pub(super) since: State,
     /// None: what became of the customers since then is not known.
     pub(super) moves: Option<Moves>,
     pub(super) touched: Arc<HashSet<String>>,
+    /// Days of the events that came since then.
+    pub(super) event_days: BTreeSet<i32>,
 }
 
 /// A column of days, and those of its days that are to be made anew; `None`: all rows are.
@@ -90,7 +92,7 @@ pub(super) struct Customers {
     pub(super) new: SessionContext,
 }
 
-impl Step<'_> {
+impl Step {
     fn ctx(&self) -> &SessionContext {
         &self.workspace.ctx
     }
@@ -106,7 +108,7 @@ impl Step<'_> {
         let changed: BTreeSet<&str> = group.steps.iter().map(|at| planned[*at].model.name.as_str()).collect();
         let mut needed = BTreeSet::new();
         for at in &group.steps {
-            needed.extend(expanded(self.graph, &planned[*at].model));
+            needed.extend(expanded(&self.graph, &planned[*at].model));
         }
         for table in needed.iter().filter(|table| self.graph.model(table).is_none()) {
             match table.as_str() {
@@ -132,7 +134,7 @@ impl Step<'_> {
                 let rows = collected(self.of_touched(&model.name).await?).await?;
                 customers.register(&model.name, rows)?;
             } else if model.header.build == Build::View
-                && !expanded(self.graph, model).iter().any(|read| changed.contains(read.as_str()))
+                && !expanded(&self.graph, model).iter().any(|read| changed.contains(read.as_str()))
             {
                 customers.register_view(model).await?;
             }
@@ -206,26 +208,25 @@ impl Step<'_> {
         customers.register(&model.name, Arc::new(MemTable::try_new(schema.clone(), vec![after])?))?;
         for view in self.graph.models.iter().filter(|view| view.header.build == Build::View) {
             // A view that reads others still to be changed is planned again behind each of them.
-            if expanded(self.graph, view).contains(&model.name) {
+            if expanded(&self.graph, view).contains(&model.name) {
                 customers.register_view(view).await.ok();
             }
         }
         let what = format!("{} of {} touched customers", found.keys.len(), self.touched.len());
-        self.written(planned, CUSTOMER, found, rows, what).await?.lay(planned, changes)
+        self.written(&model.name, &schema, CUSTOMER, found, rows, what).await?.lay(planned, changes)
     }
 
     /// Writes the rows and keys of a change.
     async fn written(
         &self,
-        planned: &Planned,
+        name: &str,
+        schema: &SchemaRef,
         key: &str,
         difference: Difference,
         rows: Vec<RecordBatch>,
         what: String,
     ) -> Result<Written> {
-        let name = planned.model.name.as_str();
-        let schema = plain(&opened(planned)?.table.schema()?);
-        let parts = write(self.workspace, name, &schema, rows).await?;
+        let parts = write(&self.workspace, name, schema, rows).await?;
         let keys = keys::write(&self.workspace.lake, name, difference.keys.iter().map(String::as_str)).await?;
         Ok(Written { key: key.to_string(), layer: Layer { keys: Some(keys), parts }, difference, what })
     }
@@ -240,7 +241,7 @@ impl Step<'_> {
         let mut due = Vec::new();
         let is_open = |step: &Planned| matches!(step.reason, Some(Stale::NewData(_)));
         for (at, step) in planned.iter().enumerate().filter(|(_, step)| is_open(step)) {
-            let reads = expanded(self.graph, &step.model);
+            let reads = expanded(&self.graph, &step.model);
             if failed.contains(&step.model.name) || reads.iter().any(|read| failed.contains(read)) {
                 continue;
             }
@@ -273,7 +274,7 @@ impl Step<'_> {
             return Ok(None);
         }
         let mut days = BTreeSet::new();
-        for read in expanded(self.graph, &step.model) {
+        for read in expanded(&self.graph, &step.model) {
             let model = self.graph.model(&read);
             if model.is_some_and(|model| model.header.build == Build::View) || settings::TABLES.contains(&read.as_str())
             {
@@ -288,7 +289,7 @@ impl Step<'_> {
                     None => return Ok(None),
                 }
             } else if read == "events" && day == crate::landing::events::PARTITION {
-                days.extend(outcome.new_event_days.iter().copied().map(Some));
+                days.extend(self.event_days.iter().copied().map(Some));
             } else if planned.iter().any(|other| other.model.name == read && other.reason.is_none()) {
                 // As it was.
             } else {
@@ -300,15 +301,14 @@ impl Step<'_> {
 
     pub(super) async fn changed_days(
         &self,
-        planned: &Planned,
+        model: &Model,
+        schema: &SchemaRef,
         day: &str,
         days: &BTreeSet<Option<i32>>,
     ) -> Result<Written> {
-        let model = planned.model.clone();
-        let schema = plain(&opened(planned)?.table.schema()?);
         let is_changed = |column: &str| is_one_of_days(column, days);
         let beside = engine::beside(self.ctx());
-        let needed = expanded(self.graph, &model);
+        let needed = expanded(&self.graph, model);
         for table in
             needed.iter().filter(|table| self.graph.model(table).is_none_or(|model| model.header.build != Build::View))
         {
@@ -322,12 +322,12 @@ impl Step<'_> {
                 beside.register_table(view.name.as_str(), engine::query(&beside, &view.sql).await?.into_view())?;
             }
         }
-        let before = stored(self.ctx().table(model.name.as_str()).await?.filter(is_changed(day))?, &schema).await?;
-        let after = stored(engine::query(&beside, &model.sql).await?.filter(is_changed(day))?, &schema).await?;
-        let found = difference(&schema, day, &before, &after)?;
+        let before = stored(self.ctx().table(model.name.as_str()).await?.filter(is_changed(day))?, schema).await?;
+        let after = stored(engine::query(&beside, &model.sql).await?.filter(is_changed(day))?, schema).await?;
+        let found = difference(schema, day, &before, &after)?;
         let rows = rows_of(&after, day, &found.keys)?;
         let what = format!("{} of {} days", found.keys.len(), days.len());
-        self.written(planned, day, found, rows, what).await
+        self.written(&model.name, schema, day, found, rows, what).await
     }
 
     /// Whether everything that a model reads is in place, so that it can be made whole now.
@@ -338,16 +338,13 @@ impl Step<'_> {
         };
         let model = &planned[at].model;
         planned[at].table.is_some() && !model.reads.iter().any(|read| read == "run_results") && {
-            expanded(self.graph, model).iter().all(is_there)
+            expanded(&self.graph, model).iter().all(is_there)
         }
     }
 
-    pub(super) async fn changed_whole(&self, planned: &Planned) -> Result<Written> {
-        let model = planned.model.clone();
-        let table = opened(planned)?;
-        let schema = plain(&table.table.schema()?);
-        let rows = stored(engine::query(self.ctx(), &model.sql).await?, &schema).await?;
-        let parts = write(self.workspace, &model.name, &schema, rows).await?;
+    pub(super) async fn changed_whole(&self, model: &Model, schema: &SchemaRef) -> Result<Written> {
+        let rows = stored(engine::query(self.ctx(), &model.sql).await?, schema).await?;
+        let parts = write(&self.workspace, &model.name, schema, rows).await?;
         let layer = Layer { keys: None, parts };
         Ok(Written { key: String::new(), layer, difference: Difference::default(), what: "all rows".into() })
     }
@@ -382,7 +379,7 @@ impl Planned {
     }
 }
 
-fn opened(planned: &Planned) -> Result<&Derived> {
+pub(super) fn opened(planned: &Planned) -> Result<&Derived> {
     planned.table.as_ref().ok_or_else(|| Error::internal("a table that is changed is there"))
 }
 
@@ -404,7 +401,7 @@ async fn stored(frame: DataFrame, schema: &SchemaRef) -> Result<Vec<RecordBatch>
 }
 
 /// A table's schema as rows of it are written.
-fn plain(schema: &SchemaRef) -> SchemaRef {
+pub(super) fn plain(schema: &SchemaRef) -> SchemaRef {
     stored_schema(schema).unwrap_or_else(|_| schema.clone())
 }
 
