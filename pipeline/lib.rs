@@ -39,10 +39,10 @@ pub mod marts;
 pub mod table_sizes;
 // The main job: land, resolve, build, check, publish.
 pub mod run;
-// The main job in micro-batches until it is told to stop, with metrics and health.
-pub mod watch;
 // Maintenance: few files, short logs, nothing left behind; and the search for damage.
 pub mod maintain;
+// The main job in micro-batches until it is told to stop, with metrics and health.
+pub mod watch;
 // Synthetic events of the shape of real ones.
 pub mod generate;
 // The command line.

@@ -31,6 +31,7 @@ use crate::error::{Error, Kind, Result};
 use crate::lake::Lock;
 use crate::landing;
 use crate::landing::ledger::Entry;
+use crate::maintain;
 use crate::models::checks::Scope;
 use crate::models::graph::Graph;
 use crate::run::report::instant;
@@ -44,6 +45,11 @@ const MEASURE_EVERY: Duration = Duration::from_secs(60);
 /// Checks of whole tables, which take as long as the tables are large, are made this often; between, only rows that were
 /// made anew are checked.
 const CHECK_EVERY: Duration = Duration::from_secs(3600);
+
+/// The lake is maintained this often, once nothing waits.
+const MAINTAIN_EVERY: Duration = Duration::from_secs(3600);
+/// What maintenance keeps of what was replaced: as long as `wayline maintain` unless it is told otherwise.
+const RETAIN: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How to watch.
 #[derive(Debug, Clone)]
@@ -157,6 +163,8 @@ struct Watch {
     measured_at: Option<Instant>,
     /// When whole tables were checked last.
     checked_at: Option<Instant>,
+    /// When the lake was maintained last, or the watch began.
+    maintained_at: Instant,
     /// Whether a run may have changed a table since.
     is_changed: bool,
 }
@@ -180,6 +188,7 @@ impl Watch {
             unpublished: Vec::new(),
             measured_at: None,
             checked_at: None,
+            maintained_at: Instant::now(),
             is_changed: true,
         })
     }
@@ -222,10 +231,28 @@ impl Watch {
             let what = first.map_or_else(String::new, |line| format!("{}: {}", line.unique_id, line.message));
             return Err(Error::unavailable(what));
         }
+        if !report.landed.has_more {
+            self.maintain(&workspace).await;
+        }
         self.measure(&workspace, &report).await;
         self.back_off.reset();
         self.end_cycle(&report, wrong.as_ref());
         Ok(Cycle { has_more: report.landed.has_more })
+    }
+
+    /// Maintains the lake now and then: the lock that a job of its own would need is held here. What fails of it is told
+    /// and tried again the next time.
+    async fn maintain(&mut self, workspace: &Workspace) {
+        if self.maintained_at.elapsed() < MAINTAIN_EVERY {
+            return;
+        }
+        self.maintained_at = Instant::now();
+        self.is_changed = true;
+        let options = maintain::Options { dry_run: false, retain: RETAIN };
+        match maintain::maintain(workspace, options).await {
+            Ok(done) => tracing::info!(seconds = done.elapsed_time, "maintained"),
+            Err(error) => tracing::warn!(%error, "could not maintain"),
+        }
     }
 
     /// Runs the main job. What is wrong with models ends the first cycle; later on they are left as they are until it is
