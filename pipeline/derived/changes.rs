@@ -42,8 +42,8 @@ pub struct Changes {
 /// What lies over one table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Over {
-    /// Version of the Delta table that the layers were made for; over another they mean nothing.
-    pub version: u64,
+    /// Id and version of the Delta table that the layers were made for; over another they mean nothing.
+    pub table: (String, u64),
     /// Column that tells whose rows are replaced.
     pub key: String,
     /// What the rows, changes included, were built from.
@@ -107,23 +107,26 @@ impl Changes {
         }
     }
 
-    /// Lays a change over a table that is at `version` of its Delta table.
-    pub fn lay(&mut self, folder: &str, version: u64, key: &str, built_from: BuiltFrom, layer: Layer) {
+    /// Lays a change over a table, given the id and version of its Delta table. A change that takes and gives no row is only
+    /// noted, by what the rows are built from.
+    pub fn lay(&mut self, folder: &str, table: (String, u64), key: &str, built_from: BuiltFrom, layer: Layer) {
         let replaces_all = layer.keys.is_none();
         let over = self.tables.entry(folder.to_string()).or_insert_with(|| Over {
-            version,
+            table: table.clone(),
             key: key.to_string(),
             built_from: built_from.clone(),
             replaces_all,
             layers: Vec::new(),
         });
-        if over.version != version || replaces_all {
-            (over.version, over.replaces_all) = (version, replaces_all);
+        if over.table != table || replaces_all {
+            (over.table, over.replaces_all) = (table, replaces_all);
             over.layers.clear();
         }
         over.key = key.to_string();
         over.built_from = built_from;
-        over.layers.push(layer);
+        if replaces_all || !layer.parts.is_empty() || layer.keys.as_ref().is_some_and(|keys| keys.rows > 0) {
+            over.layers.push(layer);
+        }
     }
 
     /// Paths, relative to the lake, of all files that these changes name.

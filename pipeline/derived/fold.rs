@@ -39,9 +39,9 @@ pub async fn fold(
 ) -> Result<Vec<(String, Built)>> {
     let mut folded = Vec::new();
     for folder in changes.tables.keys().cloned().collect::<Vec<_>>() {
-        let Some(table) = Derived::open(lake, changes, &folder).await? else { continue };
-        let Some(over) = &table.over else {
-            // It was built whole since.
+        let table = Derived::open(lake, changes, &folder).await?;
+        let Some((table, over)) = table.as_ref().and_then(|table| Some((table, table.over.as_ref()?))) else {
+            // It was built whole since, or is gone.
             changes.tables.remove(&folder);
             continue;
         };

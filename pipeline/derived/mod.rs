@@ -58,7 +58,8 @@ impl Derived {
     pub async fn open(lake: &Lake, changes: &Changes, folder: &str) -> Result<Option<Self>> {
         let Some(table) = Table::open(lake, folder).await? else { return Ok(None) };
         // Changes are made for one version: a table that was built whole since has them already, or is beyond them.
-        let over = changes.tables.get(folder).filter(|over| over.version == table.version()).cloned();
+        let stands_on = (table.id()?, table.version());
+        let over = changes.tables.get(folder).filter(|over| over.table == stands_on).cloned();
         Ok(Some(Self { lake: lake.clone(), folder: folder.to_string(), table, over }))
     }
 

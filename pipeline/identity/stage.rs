@@ -1,6 +1,6 @@
 //! The stage between landing and models: reads the identifiers of all events, resolves them, replaces the identity tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -74,23 +74,34 @@ pub async fn fingerprints(workspace: &Workspace, events: &str) -> Result<BTreeMa
     Ok(TABLES.map(|name| (name.to_string(), fingerprint.clone())).into())
 }
 
-/// Why the identity tables must be built again; `None` when they need not. The last of them tells: it is committed last.
+/// Why the identity tables must be built again; `None` when they need not. They are committed one after another, so each is
+/// asked.
 pub async fn why_stale(workspace: &Workspace, changes: &Changes, events: &str) -> Result<Option<String>> {
-    let table = Derived::open(&workspace.lake, changes, &folder(TABLES[3])).await?;
-    let before = table.map_or(Ok(None), |table| table.built_from())?;
-    let stale = built_from(workspace, events).await?.why_stale(before.as_ref(), |_| false);
-    Ok(stale.map(|stale| match stale {
-        // The statement is made of the configuration and of rulings.
-        Stale::ChangedStatement => Stale::ChangedSettings(vec!["identity".into()]).to_string(),
-        stale => stale.to_string(),
-    }))
+    let now = built_from(workspace, events).await?;
+    for name in TABLES {
+        let table = Derived::open(&workspace.lake, changes, &folder(name)).await?;
+        let before = table.map_or(Ok(None), |table| table.built_from())?;
+        if let Some(stale) = now.why_stale(before.as_ref(), |_| false) {
+            return Ok(Some(match stale {
+                // The statement is made of the configuration and of rulings.
+                Stale::ChangedStatement => Stale::ChangedSettings(vec!["identity".into()]).to_string(),
+                stale => stale.to_string(),
+            }));
+        }
+    }
+    Ok(None)
 }
 
-/// Fingerprint of the identity tables as they are; `None` when they were never built.
+/// Fingerprint of the identity tables as they are; `None` when one was never built or they were not built together.
 pub async fn built_as(workspace: &Workspace, changes: &Changes) -> Result<Option<String>> {
-    let table = Derived::open(&workspace.lake, changes, &folder(TABLES[3])).await?;
-    let built_from = table.map_or(Ok(None), |table| table.built_from())?;
-    Ok(built_from.map(|built_from| built_from.fingerprint()))
+    let mut fingerprints = BTreeSet::new();
+    for name in TABLES {
+        let table = Derived::open(&workspace.lake, changes, &folder(name)).await?;
+        let built_from = table.map_or(Ok(None), |table| table.built_from())?;
+        fingerprints.insert(built_from.map(|built_from| built_from.fingerprint()));
+    }
+    let one = fingerprints.pop_first().flatten();
+    Ok(one.filter(|_| fingerprints.is_empty()))
 }
 
 /// Registers the identity tables and the function `identity_key`; tables that were never built are empty.
@@ -181,7 +192,7 @@ pub async fn lay(workspace: &Workspace, changes: &mut Changes, events: &str, upd
         let table = Table::open(&workspace.lake, &folder(name)).await?;
         let table = table.ok_or_else(|| Error::corrupt(format!("{name} was built and is gone")))?;
         let layer = Layer { keys: Some(keys.clone()), parts: writer.finish().await? };
-        changes.lay(&folder(name), table.version(), key, built_from.clone(), layer);
+        changes.lay(&folder(name), (table.id()?, table.version()), key, built_from.clone(), layer);
     }
     Ok(())
 }

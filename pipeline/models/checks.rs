@@ -91,6 +91,10 @@ pub async fn run_due(
     let mut passed: BTreeMap<String, String> =
         kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     let before = passed.clone();
+    // Rows that were made anew have failed by themselves.
+    for check in all(graph).iter().filter(|check| check.fails.iter().any(|model| outcome.failed.contains(model))) {
+        passed.remove(&check.name);
+    }
     let is_there = |read: &String| graph.model(read).is_none() || outcome.sound.contains(read);
     let is_outdated = |read: &String| outcome.fingerprints.get(read) != up_to_date.get(read);
     let (mut due, mut skipped) = (Vec::new(), Vec::new());
@@ -99,7 +103,9 @@ pub async fn run_due(
         if !is_due(&check.reads) || passed.get(&check.name) == Some(&on) {
             continue;
         }
-        if scope == Scope::Touched && check.reads.iter().any(|read| outcome.changed.contains_key(read)) {
+        // One that did not pass the last time, or reads what was built whole, is not put off.
+        let is_new = check.reads.iter().any(|read| outcome.built_whole.contains(read));
+        if scope == Scope::Touched && passed.contains_key(&check.name) && !is_new {
             outcome.put_off_checks.push(check.name);
             continue;
         }

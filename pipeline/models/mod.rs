@@ -107,6 +107,8 @@ pub struct Outcome {
     pub fingerprints: BTreeMap<String, String>,
     /// Models whose rows were changed and not built whole.
     pub changed: BTreeMap<String, Changed>,
+    /// Models that were built whole.
+    pub built_whole: BTreeSet<String>,
     /// Customers whose rows were made anew, where models were changed and not built whole.
     pub touched_customers: Option<usize>,
 }
@@ -266,6 +268,7 @@ pub async fn build(
         match built {
             Ok(built) => {
                 if let Some(built) = built {
+                    outcome.built_whole.insert(name.clone());
                     (line.rows, line.bytes) = (Some(built.rows), Some(built.bytes));
                     line.message = step.reason.map(|reason| reason.to_string()).unwrap_or_default();
                     tracing::info!(model = name, rows = line.rows, seconds = line.execution_time, "built");

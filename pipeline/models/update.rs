@@ -13,7 +13,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Date32Type;
 use datafusion::logical_expr::{Expr, lit};
 use datafusion::prelude::ident;
 use datafusion::scalar::ScalarValue;
@@ -29,7 +30,8 @@ use super::{Outcome, Planned, Status, result, settings};
 use crate::derived::changes::{Changes, State};
 use crate::derived::{Derived, Stale, keys};
 use crate::engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::landing::events::PARTITION;
 use crate::workspace::Workspace;
 
 /// Column of the customer, in every table that is built by customer.
@@ -43,8 +45,6 @@ pub struct News {
     /// Identifiers of the touched components with their customers before and now, of the step to the newest state; `None` when
     /// this run took no such step.
     pub moves: Option<RecordBatch>,
-    /// Days, since 1970, of the events that came since the state before.
-    pub event_days: BTreeSet<i32>,
     /// What to check of the rows that are made anew.
     pub checks: Scope,
 }
@@ -65,7 +65,14 @@ pub async fn update(
     let mut touched = HashSet::new();
     for state in &changes.states[group.since + 1..] {
         let part = state.touched.as_ref().expect("a group is touched");
-        for keys in keys::read(&workspace.lake, part).await? {
+        let keys = match keys::read(&workspace.lake, part).await {
+            Err(error) if !is_temporary(&error) => {
+                tracing::warn!(%error, "models are built whole");
+                return Ok(planned);
+            }
+            keys => keys?,
+        };
+        for keys in keys {
             touched.extend(keys.iter().flatten().map(String::from));
         }
     }
@@ -77,14 +84,25 @@ pub async fn update(
         since: changes.states[group.since].clone(),
         moves: news.moves.as_ref().filter(|_| is_last_step).map(Moves::of).transpose()?,
         touched: Arc::new(touched),
-        event_days: news.event_days,
+        event_days: days_of_events(workspace, changes.states[group.since].batch).await?,
     });
 
-    let customers = step.customers(&planned, &group).await?;
-    let mut failed = BTreeSet::new();
+    let customers = match step.customers(&planned, &group).await {
+        Err(error) if !is_temporary(&error) => {
+            tracing::warn!(%error, "models are built whole");
+            return Ok(planned);
+        }
+        customers => customers?,
+    };
+    // Models that could not be built, and those that are left to be built whole.
+    let (mut failed, mut left) = (BTreeSet::new(), BTreeSet::new());
     for at in group.steps {
         let planned = &mut planned[at];
         let name = planned.model.name.clone();
+        if expanded(graph, &planned.model).iter().any(|read| left.contains(read)) {
+            left.insert(name);
+            continue;
+        }
         if let Some(read) = planned.model.reads.iter().find(|read| failed.contains(*read)) {
             let message = format!("reads {read}, which could not be built");
             outcome.results.push(result("model", &name, Status::Skipped, Instant::now(), message));
@@ -104,11 +122,15 @@ pub async fn update(
                     outcome.results.extend(lines);
                 }
             }
-            Err(error) => {
+            Err(error) if is_temporary(&error) => {
                 let mut line = result("model", &name, Status::Success, started, String::new());
                 line.fail(&error.context(&planned.model.origin));
                 outcome.results.push(line);
                 failed.insert(name);
+            }
+            Err(error) => {
+                tracing::warn!(model = name, %error, "is built whole");
+                left.insert(name);
             }
         }
     }
@@ -118,7 +140,7 @@ pub async fn update(
 
     // What reads one of these waits for the next round.
     loop {
-        let due = step.due(&planned, &failed, outcome)?;
+        let due = step.due(&planned, &failed, &left, outcome)?;
         if due.is_empty() {
             break;
         }
@@ -156,6 +178,10 @@ pub async fn update(
             };
             match change {
                 Ok(change) => change.report(planned, started, outcome),
+                Err(error) if !is_temporary(&error) => {
+                    tracing::warn!(model = planned.model.name, %error, "is built whole");
+                    left.insert(planned.model.name.clone());
+                }
                 Err(error) => {
                     let mut line = result("model", &planned.model.name, Status::Success, started, String::new());
                     line.fail(&error.context(&planned.model.origin));
@@ -170,6 +196,21 @@ pub async fn update(
     planned.retain(|step| !failed.contains(&step.model.name));
     outcome.missing.extend(failed);
     Ok(planned)
+}
+
+/// Days, since 1970, of the events of later batches.
+async fn days_of_events(workspace: &Workspace, batch: i64) -> Result<BTreeSet<i32>> {
+    let events = workspace.ctx.table("events").await?.filter(ident("batch").gt(lit(batch)))?;
+    let mut days = BTreeSet::new();
+    for batch in events.select_columns(&[PARTITION])?.distinct()?.collect().await? {
+        days.extend(batch.column(0).as_primitive::<Date32Type>().iter().flatten());
+    }
+    Ok(days)
+}
+
+/// Whether what went wrong may go away by itself. Otherwise a model is built whole, which tells whether anything is wrong with it.
+fn is_temporary(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Unavailable | Kind::Conflict)
 }
 
 /// Models that are changed together: those by customer which are stale for new data alone.
@@ -199,7 +240,13 @@ impl Group {
                 None if read == "as_of" => by_customer.has_configured_ages,
                 None => OF_CUSTOMERS.contains(&read.as_str()) || settings::TABLES.contains(&read.as_str()),
             };
-            if !expanded(graph, &step.model).iter().all(is_made_of_customers) {
+            let reads = expanded(graph, &step.model);
+            // Rows are merged of events alone: what a model makes of other rows, or of the time, is not made of events that came.
+            let is_made_of_events = |read: &String| {
+                read != "as_of" && graph.model(read).is_none_or(|model| model.header.build == Build::View)
+            };
+            let is_merged = by_customer.merged_by.is_some();
+            if !reads.iter().all(is_made_of_customers) || (is_merged && !reads.iter().all(is_made_of_events)) {
                 continue;
             }
             let Some(state) = state_of(step, changes)? else { continue };

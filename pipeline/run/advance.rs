@@ -8,8 +8,7 @@
 use std::collections::BTreeSet;
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::Date32Type;
-use datafusion::prelude::{DataFrame, ident, lit};
+use datafusion::prelude::{ident, lit};
 use sha2::{Digest, Sha256};
 
 use super::tables::Tables;
@@ -61,10 +60,9 @@ pub async fn advance(
     begin();
     let mut advance = Advance::default();
     match last {
-        Some(last) if can_follow(workspace, &last, &now, changes, tables).await? => {
+        Some(last) if can_follow(workspace, &last, &now, changes).await? => {
             if reason.is_some() {
                 let new_events = workspace.ctx.table("events").await?.filter(ident("batch").gt(lit(last.batch)))?;
-                advance.news.event_days = days_of(new_events.clone()).await?;
                 let update = update(workspace, new_events.select_columns(&["identifiers", "occurred_at"])?).await?;
                 identity::lay(workspace, changes, events, &update).await?;
                 identity::register(workspace, changes).await?;
@@ -100,20 +98,12 @@ async fn definitions(workspace: &Workspace, graph: &Graph, tables: &Tables) -> R
 }
 
 /// Whether the next state differs from the last by some events and the time alone.
-async fn can_follow(
-    workspace: &Workspace,
-    last: &State,
-    now: &State,
-    changes: &Changes,
-    tables: &Tables,
-) -> Result<bool> {
+async fn can_follow(workspace: &Workspace, last: &State, now: &State, changes: &Changes) -> Result<bool> {
     let table_of = |state: &State| state.fingerprints["events"].split_once(" batch ").map(|(id, _)| id.to_string());
     if last.definitions != now.definitions || table_of(last) != table_of(now) || last.batch > now.batch {
         return Ok(false);
     }
-    if identity::built_as(workspace, changes).await?.as_ref() != last.fingerprints.get(identity::TABLES[0])
-        && identity::why_stale(workspace, changes, &tables.fingerprints["events"]).await?.is_some()
-    {
+    if identity::built_as(workspace, changes).await?.as_ref() != last.fingerprints.get(identity::TABLES[0]) {
         return Ok(false);
     }
     let Some(events) = Table::open(&workspace.lake, EVENTS).await? else { return Ok(false) };
@@ -125,14 +115,6 @@ async fn can_follow(
         }
     }
     Ok(new as f64 <= workspace.project.config.engine.rebuild_share * all as f64)
-}
-
-async fn days_of(events: DataFrame) -> Result<BTreeSet<i32>> {
-    let mut days = BTreeSet::new();
-    for batch in events.select_columns(&[PARTITION])?.distinct()?.collect().await? {
-        days.extend(batch.column(0).as_primitive::<Date32Type>().iter().flatten());
-    }
-    Ok(days)
 }
 
 async fn touched(

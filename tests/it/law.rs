@@ -2,7 +2,7 @@
 //! random, their files landed in one batch or several and in any order, must end as the oracle says, and as each other to
 //! the last byte of what is published.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use arrow::json::LineDelimitedWriter;
@@ -198,7 +198,10 @@ impl Lake {
 
     /// Runs once; returns whether models were changed and not built whole.
     async fn run(&self, checks: Scope) -> bool {
-        let options = Options { command: "run".into(), land: true, build: true, checks, ..Options::default() };
+        self.run_as(Options { command: "run".into(), land: true, build: true, checks, ..Options::default() }).await
+    }
+
+    async fn run_as(&self, options: Options) -> bool {
         let report = run(&self.workspace, options, &mut Unseen).await.unwrap();
         let is_well = matches!(report.status, RunStatus::Success | RunStatus::NothingNew);
         assert!(is_well, "{:?}", report.results.iter().filter(|line| !line.is_well()).collect::<Vec<_>>());
@@ -250,18 +253,33 @@ async fn a_lake_of_many_batches_equals_one_of_a_single_batch_to_the_last_byte() 
         for number in order {
             whole.arrive(number, &files[number]);
             cut.arrive(number, &files[number]);
-            if chance.below(4) > 0 {
-                let checks = if chance.below(2) == 0 { Scope::All } else { Scope::Touched };
-                changed += u64::from(cut.run(checks).await);
+            let checks = if chance.below(2) == 0 { Scope::All } else { Scope::Touched };
+            let some = |select: Option<&str>| Options {
+                land: true,
+                build: select.is_some(),
+                select: select.map(String::from),
+                ..Options::default()
+            };
+            match chance.below(8) {
+                0 | 1 => {}
+                2 => assert!(!cut.run_as(some(None)).await),
+                // Models of one lake are then of several states.
+                3 => changed += u64::from(cut.run_as(some(Some("+journeys"))).await),
+                4 => changed += u64::from(cut.run_as(some(Some("+stage_channels"))).await),
+                _ => changed += u64::from(cut.run(checks).await),
             }
         }
         whole.run(Scope::All).await;
         cut.run(Scope::All).await;
         let (whole, cut) = (whole.content().await, cut.content().await);
-        let names: Vec<&String> = whole.keys().chain(cut.keys()).collect();
-        for name in names {
-            assert_eq!(cut.get(name), whole.get(name), "{name} of WAYLINE_LAW_SEED={seed}");
+        let names: BTreeSet<&String> = whole.keys().chain(cut.keys()).collect();
+        let different: Vec<_> = names.into_iter().filter(|name| cut.get(*name) != whole.get(*name)).collect();
+        for name in &different {
+            if !name.starts_with("marts/") {
+                println!("{name}: {:#?}, expected {:#?}", cut.get(*name), whole.get(*name));
+            }
         }
+        assert!(different.is_empty(), "{different:?} of WAYLINE_LAW_SEED={seed}");
     }
     println!("{cases} cases, {changed} runs changed what was touched");
     assert!(changed >= cases, "hardly any run took the way that is tested");

@@ -1,7 +1,7 @@
 //! What is built from landed events: rebuilt when it must be and only then, published when it is sound and only then,
 //! and the same after a kill at any step as without.
 
-use crate::fail_points::BUILDING;
+use crate::fail_points::{BUILDING, CHANGING};
 use crate::house::{House, published};
 
 const PROJECT: &str = r#"
@@ -162,6 +162,13 @@ fn a_run_killed_behind_landing_ends_where_an_undisturbed_one_does() {
         house.die_at_time(failpoint, time, &["run"]);
         house.succeed(&["run"]);
         assert_eq!(published(&house), first, "after a kill at {failpoint}, time {time}");
+        house.write("landing-zone/two.jsonl", SECOND);
+        house.succeed(&["run"]);
+        assert_eq!(published(&house), second, "after a kill of the first run at {failpoint}, time {time}");
+    }
+    for (failpoint, time) in CHANGING {
+        let house = house();
+        house.succeed(&["run"]);
         house.write("landing-zone/two.jsonl", SECOND);
         house.die_at_time(failpoint, time, &["run"]);
         house.succeed(&["run"]);

@@ -38,7 +38,8 @@ pub async fn check(
     let Some((changes, changed_at)) = changes(lake, reports, is_vacuumed, found).await? else { return Ok(()) };
     let mut fingerprints = BTreeMap::new();
     for (folder, Sound { table, newest }) in tables {
-        let over = changes.tables.get(folder).filter(|over| over.version == table.version());
+        let stands_on = (table.id()?, table.version());
+        let over = changes.tables.get(folder).filter(|over| over.table == stands_on);
         let built_from = match over {
             Some(over) => Some(over.built_from.clone()),
             None => table.property(BUILT_FROM)?.and_then(|json| serde_json::from_str::<BuiltFrom>(&json).ok()),

@@ -9,6 +9,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::{Expr, lit};
 use datafusion::prelude::{DataFrame, SessionContext, coalesce, ident};
+use futures::TryStreamExt;
 use hashbrown::HashSet;
 use uuid::Uuid;
 
@@ -57,8 +58,9 @@ impl Written {
         let Self { key, layer, difference, what } = self;
         let mut built = Built::of(&layer.parts);
         built.bytes += layer.keys.as_ref().map_or(0, |keys| keys.size);
-        let version = opened(planned)?.table.version();
-        changes.lay(&folder(&planned.model.name), version, &key, planned.built_from.clone(), layer);
+        let table = &opened(planned)?.table;
+        let table = (table.id()?, table.version());
+        changes.lay(&folder(&planned.model.name), table, &key, planned.built_from.clone(), layer);
         planned.note_change(changes)?;
         Ok(Change { built, difference, what })
     }
@@ -204,6 +206,9 @@ impl Step {
             _ => stored(engine::query(&customers.whole, &model.sql).await?, &schema).await?,
         };
         let found = difference(&schema, CUSTOMER, &before, &after)?;
+        if let Some(other) = found.keys.iter().find(|key| !self.touched.contains(*key)) {
+            return Err(Error::invalid(format!("it makes rows of customer `{other}`, which nothing touched")));
+        }
         let rows = rows_of(&after, CUSTOMER, &found.keys)?;
         customers.register(&model.name, Arc::new(MemTable::try_new(schema.clone(), vec![after])?))?;
         for view in self.graph.models.iter().filter(|view| view.header.build == Build::View) {
@@ -236,13 +241,15 @@ impl Step {
         &self,
         planned: &[Planned],
         failed: &BTreeSet<String>,
+        left: &BTreeSet<String>,
         outcome: &Outcome,
     ) -> Result<Vec<(usize, Days)>> {
         let mut due = Vec::new();
         let is_open = |step: &Planned| matches!(step.reason, Some(Stale::NewData(_)));
         for (at, step) in planned.iter().enumerate().filter(|(_, step)| is_open(step)) {
             let reads = expanded(&self.graph, &step.model);
-            if failed.contains(&step.model.name) || reads.iter().any(|read| failed.contains(read)) {
+            let is_out = |name: &String| failed.contains(name) || left.contains(name);
+            if is_out(&step.model.name) || reads.iter().any(is_out) {
                 continue;
             }
             match &step.model.header.build {
@@ -283,17 +290,20 @@ impl Step {
                 }
                 continue;
             }
+            // Only what happened since the model was made counts, and all of it.
+            let since = self.since.fingerprints.get(&read);
             if let Some(changed) = outcome.changed.get(&read) {
                 match changed.days.get(day) {
-                    Some(changed) => days.extend(changed),
-                    None => return Ok(None),
+                    Some(days_of) if since == Some(&changed.before) => days.extend(days_of),
+                    _ => return Ok(None),
                 }
             } else if read == "events" && day == crate::landing::events::PARTITION {
                 days.extend(self.event_days.iter().copied().map(Some));
-            } else if planned.iter().any(|other| other.model.name == read && other.reason.is_none()) {
-                // As it was.
             } else {
-                return Ok(None);
+                let as_it_is = planned.iter().find(|other| other.model.name == read && other.reason.is_none());
+                if as_it_is.map(|other| other.built_from.fingerprint()).as_ref() != since {
+                    return Ok(None);
+                }
             }
         }
         Ok(Some(days))
@@ -343,8 +353,15 @@ impl Step {
     }
 
     pub(super) async fn changed_whole(&self, model: &Model, schema: &SchemaRef) -> Result<Written> {
-        let rows = stored(engine::query(self.ctx(), &model.sql).await?, schema).await?;
-        let parts = write(&self.workspace, &model.name, schema, rows).await?;
+        let frame = engine::query(self.ctx(), &model.sql).await?;
+        expect_columns(&frame, schema)?;
+        let file = format!("{}-{}", model.name, Uuid::new_v4().simple());
+        let mut writer = PartWriter::new(self.workspace.lake.clone(), FILES.into(), file, schema.clone());
+        let mut stream = frame.execute_stream().await?;
+        while let Some(batch) = stream.try_next().await? {
+            writer.write(&to_stored(&batch, schema)?).await?;
+        }
+        let parts = writer.finish().await?;
         let layer = Layer { keys: None, parts };
         Ok(Written { key: String::new(), layer, difference: Difference::default(), what: "all rows".into() })
     }
@@ -389,13 +406,21 @@ async fn collected(frame: DataFrame) -> Result<Arc<MemTable>> {
     Ok(Arc::new(MemTable::try_new(schema, vec![frame.collect().await?])?))
 }
 
-/// A frame's rows, with the columns of a table in the types in which it keeps them.
-async fn stored(frame: DataFrame, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
+/// Whether the columns of a frame are those of a table, in the types in which it keeps them.
+fn expect_columns(frame: &DataFrame, schema: &SchemaRef) -> Result<()> {
     let made = stored_schema(frame.schema().as_arrow())?;
-    let names = |schema: &SchemaRef| schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
-    if names(&made) != names(schema) {
-        return Err(Error::internal(format!("the columns are {:?}, expected {:?}", names(&made), names(schema))));
+    let columns = |schema: &SchemaRef| -> Vec<String> {
+        schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect()
+    };
+    match columns(&made) == columns(schema) {
+        true => Ok(()),
+        false => Err(Error::internal(format!("the columns are {:?}, expected {:?}", columns(&made), columns(schema)))),
     }
+}
+
+/// A frame's rows, which must have the columns of a table.
+async fn stored(frame: DataFrame, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
+    expect_columns(&frame, schema)?;
     let batches = frame.collect().await?;
     batches.iter().filter(|batch| batch.num_rows() > 0).map(|batch| to_stored(batch, schema)).collect()
 }
