@@ -186,6 +186,11 @@ fn killed_at_any_step_maintenance_is_ended_by_the_next() {
         let mut folders: BTreeMap<PathBuf, usize> = BTreeMap::new();
         for (path, _, _) in files {
             let path = path.strip_prefix(house.path()).unwrap().parent().unwrap().to_path_buf();
+            // A table is folded into as many files as there are threads with rows for it.
+            let is_derived = path.starts_with("lake/models") || path.starts_with("lake/identity");
+            if is_derived && !path.ends_with("_delta_log") {
+                continue;
+            }
             *folders.entry(path).or_default() += 1;
         }
         folders
@@ -201,10 +206,7 @@ fn killed_at_any_step_maintenance_is_ended_by_the_next() {
             house.succeed(&maintain);
             assert_eq!(answers(&house), expected, "after kill {time} at {failpoint} and a second job");
             assert_eq!(house.sql("select * from journeys order by journey_id"), marts);
-            // A table is folded into as many files as there are threads with rows for it.
-            if !failpoint.starts_with("fold.") {
-                assert_eq!(shape(&house), shape(&undisturbed), "after kill {time} at {failpoint}");
-            }
+            assert_eq!(shape(&house), shape(&undisturbed), "after kill {time} at {failpoint}");
             assert!(findings(&house).is_empty(), "{:?}", findings(&house));
             kills += 1;
         }
