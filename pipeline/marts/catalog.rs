@@ -41,7 +41,7 @@ pub struct Mart {
     pub bytes: u64,
     /// Each file.
     pub files: BTreeMap<String, MartFile>,
-    /// What it was published from.
+    /// What it was published from; empty while, or after, a publication that did not come to its end.
     pub fingerprint: String,
     /// The run that published it.
     pub run_id: String,
@@ -81,6 +81,13 @@ impl Catalog {
         match lake.get(CATALOG).await? {
             Some(bytes) => Ok(serde_json::from_slice(&bytes).context(CATALOG)?),
             None => Ok(Self { format: 1, ..Self::default() }),
+        }
+    }
+
+    /// Says no longer what a mart was published from: some of its files may be others.
+    pub fn forget_fingerprint(&mut self, mart: &str) {
+        if let Some(mart) = self.marts.get_mut(mart) {
+            mart.fingerprint.clear();
         }
     }
 

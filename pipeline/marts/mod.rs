@@ -75,6 +75,14 @@ pub async fn publish(
     if !due.is_empty() {
         // What a run cut short has staged is of no use to another.
         remove(&workspace.lake, &files(&workspace.lake, STAGING).await?).await?;
+        // From the first new file on the old fingerprint would be a lie, also if this is cut short.
+        let mut under_way = catalog.clone();
+        for (model, ..) in &due {
+            under_way.forget_fingerprint(&model.name);
+        }
+        if under_way != catalog {
+            under_way.save(&workspace.lake).await?;
+        }
     }
     let threads = workspace.project.config.engine.thread_count();
     let mut published = futures::stream::iter(due.into_iter().enumerate())
@@ -97,7 +105,10 @@ pub async fn publish(
                 (line.rows, line.bytes) = (Some(mart.rows), Some(mart.bytes));
                 catalog.marts.insert(name, mart);
             }
-            Err(error) => line.fail(&error),
+            Err(error) => {
+                catalog.forget_fingerprint(&name);
+                line.fail(&error);
+            }
         }
         results.push((place, line));
     }
