@@ -107,10 +107,10 @@ impl Changes {
         }
     }
 
-    /// Lays a change over a table, given the id and version of its Delta table. A change that takes and gives no row is only
-    /// noted, by what the rows are built from.
-    pub fn lay(&mut self, folder: &str, table: (String, u64), key: &str, built_from: BuiltFrom, layer: Layer) {
-        let replaces_all = layer.keys.is_none();
+    /// Lays a change over a table, given the id and version of its Delta table. Without a layer no row is another, and only
+    /// what they are built from is noted.
+    pub fn lay(&mut self, folder: &str, table: (String, u64), key: &str, built_from: BuiltFrom, layer: Option<Layer>) {
+        let replaces_all = layer.as_ref().is_some_and(|layer| layer.keys.is_none());
         let over = self.tables.entry(folder.to_string()).or_insert_with(|| Over {
             table: table.clone(),
             key: key.to_string(),
@@ -124,9 +124,7 @@ impl Changes {
         }
         over.key = key.to_string();
         over.built_from = built_from;
-        if replaces_all || !layer.parts.is_empty() || layer.keys.as_ref().is_some_and(|keys| keys.rows > 0) {
-            over.layers.push(layer);
-        }
+        over.layers.extend(layer);
     }
 
     /// Paths, relative to the lake, of all files that these changes name.

@@ -47,7 +47,8 @@ pub(super) type Days = Option<(String, BTreeSet<Option<i32>>)>;
 /// A change that is written and not in force.
 pub(super) struct Written {
     key: String,
-    layer: Layer,
+    /// None: no row is another.
+    layer: Option<Layer>,
     difference: Difference,
     what: String,
 }
@@ -56,8 +57,11 @@ impl Written {
     /// Lays the change over its table; it is in force once the changes are saved.
     pub(super) fn lay(self, planned: &mut Planned, changes: &mut Changes) -> Result<Change> {
         let Self { key, layer, difference, what } = self;
-        let mut built = Built::of(&layer.parts);
-        built.bytes += layer.keys.as_ref().map_or(0, |keys| keys.size);
+        let mut built = Built::default();
+        if let Some(layer) = &layer {
+            built = Built::of(&layer.parts);
+            built.bytes += layer.keys.as_ref().map_or(0, |keys| keys.size);
+        }
         let table = &opened(planned)?.table;
         let table = (table.id()?, table.version());
         changes.lay(&folder(&planned.model.name), table, &key, planned.built_from.clone(), layer);
@@ -231,9 +235,12 @@ impl Step {
         rows: Vec<RecordBatch>,
         what: String,
     ) -> Result<Written> {
+        if difference.keys.is_empty() {
+            return Ok(Written { key: key.to_string(), layer: None, difference, what });
+        }
         let parts = write(&self.workspace, name, schema, rows).await?;
         let keys = keys::write(&self.workspace.lake, name, difference.keys.iter().map(String::as_str)).await?;
-        Ok(Written { key: key.to_string(), layer: Layer { keys: Some(keys), parts }, difference, what })
+        Ok(Written { key: key.to_string(), layer: Some(Layer { keys: Some(keys), parts }), difference, what })
     }
 
     /// Models that can be changed now, by their positions, with the column and the days of those by day.
@@ -362,7 +369,7 @@ impl Step {
             writer.write(&to_stored(&batch, schema)?).await?;
         }
         let parts = writer.finish().await?;
-        let layer = Layer { keys: None, parts };
+        let layer = Some(Layer { keys: None, parts });
         Ok(Written { key: String::new(), layer, difference: Difference::default(), what: "all rows".into() })
     }
 }
