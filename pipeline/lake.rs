@@ -22,6 +22,7 @@ pub(crate) mod durable;
 pub(crate) mod faulty;
 #[cfg(test)]
 pub(crate) mod power_loss;
+mod upload;
 
 /// Name of the lock file in a project.
 const LOCK_FILE: &str = ".wayline.lock";

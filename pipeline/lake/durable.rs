@@ -29,8 +29,9 @@ use object_store::path::Path;
 use object_store::{
     CopyMode, CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, RenameTargetMode, Result,
-    UploadPart,
 };
+
+use super::upload::Upload;
 
 /// Objects of a list that are removed at a time, as by the library.
 const DELETIONS: usize = 10;
@@ -311,7 +312,7 @@ impl ObjectStore for Durable {
 
     async fn put_multipart_opts(&self, path: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         let options = PutOptions { attributes: options.attributes, ..PutOptions::default() };
-        Ok(Box::new(Upload { store: self.clone(), path: path.clone(), options, parts: Vec::new() }))
+        Ok(Box::new(Upload::new(self.clone(), path, options)))
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
@@ -357,33 +358,6 @@ impl ObjectStore for Durable {
         let from = self.inner.path_to_filesystem(from)?;
         let replaces = matches!(options.target_mode, RenameTargetMode::Overwrite);
         self.work(to, move |store, to| store.rename_file(&from, to, replaces)).await
-    }
-}
-
-/// An upload in parts, kept in memory until it is complete.
-#[derive(Debug)]
-struct Upload {
-    store: Durable,
-    path: Path,
-    options: PutOptions,
-    parts: Vec<Bytes>,
-}
-
-#[async_trait]
-impl MultipartUpload for Upload {
-    fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        self.parts.extend(data);
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    async fn complete(&mut self) -> Result<PutResult> {
-        let content = std::mem::take(&mut self.parts).into_iter().collect();
-        self.store.put_opts(&self.path, content, self.options.clone()).await
-    }
-
-    async fn abort(&mut self) -> Result<()> {
-        self.parts.clear();
-        Ok(())
     }
 }
 
