@@ -3,7 +3,8 @@
 use crate::fail_points::LANDING;
 use crate::house::House;
 
-const PROJECT: &str = r#"
+/// A shop whose events bring no `received_at`.
+pub const PROJECT: &str = r#"
 [[sources]]
 name = "web"
 path = "landing-zone/*.jsonl"

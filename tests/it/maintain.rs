@@ -10,26 +10,9 @@ use wayline::landing::{Landed, land};
 use wayline::maintain::fsck::fsck;
 use wayline::workspace::Workspace;
 
+use crate::exactly_once::PROJECT;
 use crate::fail_points::MAINTENANCE;
 use crate::house::House;
-
-const PROJECT: &str = r#"
-[[sources]]
-name = "web"
-path = "landing-zone/*.jsonl"
-[sources.event]
-event_id    = "id"
-occurred_at = "ts"
-touchpoint  = "event"
-channel     = "'web'"
-identifiers = { user_id = "customer" }
-[journeys]
-goal = ["purchase"]
-[[funnels]]
-name = "shop"
-steps = ["view", "purchase"]
-window = "7d"
-"#;
 
 /// Two events and every fifth time a dead letter.
 fn content(batch: usize) -> String {
