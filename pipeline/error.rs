@@ -100,6 +100,11 @@ impl Error {
         self.kind
     }
 
+    /// Whether it may go away by itself: a store out of reach, another writer.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self.kind, Kind::Unavailable | Kind::Conflict)
+    }
+
     /// The remedy, if one is known.
     pub fn remedy(&self) -> Option<&str> {
         self.hint.as_deref()

@@ -7,10 +7,12 @@
 
 use std::collections::BTreeMap;
 
+use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::BuiltFrom;
-use crate::delta::Part;
+use crate::delta::{Part, PartWriter};
 use crate::error::{Context, Error, Result};
 use crate::failpoint::failpoint;
 use crate::lake::Lake;
@@ -78,6 +80,13 @@ pub struct State {
     pub touched: Option<Part>,
 }
 
+impl State {
+    /// Whether what a table was built from is what there was in this state.
+    pub fn holds(&self, built_from: &BuiltFrom) -> bool {
+        built_from.reads.iter().all(|(read, print)| self.fingerprints.get(read) == Some(print))
+    }
+}
+
 impl Changes {
     /// The newest document; an empty one when there is none.
     pub async fn load(lake: &Lake) -> Result<Self> {
@@ -139,6 +148,11 @@ impl Changes {
         let of_states = self.states.iter().filter_map(|state| state.touched.as_ref());
         of_layers.chain(of_states)
     }
+}
+
+/// A writer of the rows of a change, under names that are never used twice.
+pub fn writer(lake: &Lake, name: &str, schema: SchemaRef) -> PartWriter {
+    PartWriter::new(lake.clone(), FILES.into(), format!("{name}-{}", Uuid::new_v4().simple()), schema)
 }
 
 fn path_of(number: u64) -> String {

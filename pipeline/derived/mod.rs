@@ -17,6 +17,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::prelude::SessionContext;
+use tokio::sync::OnceCell;
 
 use self::changes::{Changes, Over};
 use crate::delta::{self, Change, Part, Table};
@@ -51,6 +52,8 @@ pub struct Derived {
     pub table: Table,
     /// What lies over it.
     pub over: Option<Over>,
+    /// Both as a DataFusion table, once it was asked for: the keys of all layers are read for it.
+    provider: Arc<OnceCell<Arc<dyn TableProvider>>>,
 }
 
 impl Derived {
@@ -60,7 +63,7 @@ impl Derived {
         // Changes are made for one version: a table that was built whole since has them already, or is beyond them.
         let stands_on = (table.id()?, table.version());
         let over = changes.tables.get(folder).filter(|over| over.table == stands_on).cloned();
-        Ok(Some(Self { lake: lake.clone(), folder: folder.to_string(), table, over }))
+        Ok(Some(Self { lake: lake.clone(), folder: folder.to_string(), table, over, provider: Arc::default() }))
     }
 
     /// The record of what the rows were built from; `None` when there is none that can be read.
@@ -71,12 +74,26 @@ impl Derived {
         }
     }
 
+    /// The schema in which rows of it are written.
+    pub fn stored_schema(&self) -> Result<SchemaRef> {
+        let schema = self.table.schema()?;
+        storage::stored_schema(&schema)
+    }
+
     /// The rows as a DataFusion table.
     pub async fn provider(&self, ctx: &SessionContext) -> Result<Arc<dyn TableProvider>> {
-        match &self.over {
-            Some(over) => layered::provider(ctx, &self.lake, &self.folder, &self.table, over).await,
-            None => self.table.provider(&self.lake, &self.folder),
-        }
+        let provider = self.provider.get_or_try_init(|| async {
+            match &self.over {
+                Some(over) => layered::provider(ctx, &self.lake, &self.folder, &self.table, over).await,
+                None => self.table.provider(&self.lake, &self.folder),
+            }
+        });
+        provider.await.cloned()
+    }
+
+    /// Takes over what lies over the table now.
+    pub fn change(&mut self, over: Option<Over>) {
+        (self.over, self.provider) = (over, Arc::default());
     }
 
     /// Files that hold rows, those of changes included; some of the rows may be gone.
@@ -88,6 +105,11 @@ impl Derived {
         files.extend(self.over.iter().flat_map(|over| &over.layers).flat_map(|layer| layer.parts.iter().cloned()));
         Ok(files)
     }
+}
+
+/// The record of what a table was built from; `None` when it was never built or has none that can be read.
+pub fn built_from(table: Option<&Derived>) -> Result<Option<BuiltFrom>> {
+    table.map_or(Ok(None), Derived::built_from)
 }
 
 /// Commits parts as the whole content of a table; changes that lie over it mean nothing from then on.

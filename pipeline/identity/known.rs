@@ -12,7 +12,6 @@ use hashbrown::{HashMap, HashSet};
 
 use super::Links;
 use super::columns::texts;
-
 use super::rulings::Rulings;
 use crate::derived::one_of::is_one_of;
 use crate::engine;

@@ -18,7 +18,7 @@ use super::rulings::{self, Rulings};
 use super::update::Update;
 use super::{Links, Resolution, Rules, identity_key_udf, resolve, tables};
 use crate::delta::{Part, PartWriter, Table};
-use crate::derived::changes::{Changes, FILES, Layer};
+use crate::derived::changes::{self, Changes, Layer};
 use crate::derived::{self, BuiltFrom, Derived, Stale, keys};
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
@@ -74,34 +74,35 @@ pub async fn fingerprints(workspace: &Workspace, events: &str) -> Result<BTreeMa
     Ok(TABLES.map(|name| (name.to_string(), fingerprint.clone())).into())
 }
 
-/// Why the identity tables must be built again; `None` when they need not. They are committed one after another, so each is
-/// asked.
-pub async fn why_stale(workspace: &Workspace, changes: &Changes, events: &str) -> Result<Option<String>> {
-    let now = built_from(workspace, events).await?;
-    for name in TABLES {
-        let table = Derived::open(&workspace.lake, changes, &folder(name)).await?;
-        let before = table.map_or(Ok(None), |table| table.built_from())?;
-        if let Some(stale) = now.why_stale(before.as_ref(), |_| false) {
-            return Ok(Some(match stale {
-                // The statement is made of the configuration and of rulings.
-                Stale::ChangedStatement => Stale::ChangedSettings(vec!["identity".into()]).to_string(),
-                stale => stale.to_string(),
-            }));
-        }
-    }
-    Ok(None)
+/// How the identity tables stand.
+#[derive(Debug, Default)]
+pub struct Standing {
+    /// Why they must be built again; `None` when they need not.
+    pub stale: Option<String>,
+    /// Their fingerprint; `None` when one was never built or they were not built together.
+    pub fingerprint: Option<String>,
 }
 
-/// Fingerprint of the identity tables as they are; `None` when one was never built or they were not built together.
-pub async fn built_as(workspace: &Workspace, changes: &Changes) -> Result<Option<String>> {
+/// Tells how the identity tables stand. They are committed one after another, so each is asked.
+pub async fn standing(workspace: &Workspace, changes: &Changes, events: &str) -> Result<Standing> {
+    let now = built_from(workspace, events).await?;
+    let mut standing = Standing::default();
     let mut fingerprints = BTreeSet::new();
     for name in TABLES {
         let table = Derived::open(&workspace.lake, changes, &folder(name)).await?;
-        let built_from = table.map_or(Ok(None), |table| table.built_from())?;
-        fingerprints.insert(built_from.map(|built_from| built_from.fingerprint()));
+        let before = derived::built_from(table.as_ref())?;
+        if standing.stale.is_none() {
+            standing.stale = now.why_stale(before.as_ref(), |_| false).map(|stale| match stale {
+                // The statement is made of the configuration and of rulings.
+                Stale::ChangedStatement => Stale::ChangedSettings(vec!["identity".into()]).to_string(),
+                stale => stale.to_string(),
+            });
+        }
+        fingerprints.insert(before.map(|before| before.fingerprint()));
     }
     let one = fingerprints.pop_first().flatten();
-    Ok(one.filter(|_| fingerprints.is_empty()))
+    standing.fingerprint = one.filter(|_| fingerprints.is_empty());
+    Ok(standing)
 }
 
 /// Registers the identity tables and the function `identity_key`; tables that were never built are empty.
@@ -184,8 +185,7 @@ pub async fn lay(workspace: &Workspace, changes: &mut Changes, events: &str, upd
             "identity_customers" => ("customer_id", &customers),
             _ => ("component", &components),
         };
-        let file = format!("{name}-{}", Uuid::new_v4().simple());
-        let mut writer = PartWriter::new(workspace.lake.clone(), FILES.into(), file, schema);
+        let mut writer = changes::writer(&workspace.lake, name, schema);
         for batch in batches {
             writer.write(batch).await?;
         }

@@ -20,7 +20,7 @@ use self::header::Build;
 use crate::derived::changes::Changes;
 use crate::derived::{self, Built, BuiltFrom, Derived, Stale};
 use crate::engine;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::workspace::Workspace;
 
 /// What became of a model or check in a run.
@@ -150,7 +150,7 @@ pub async fn plan(
         }
         if model.header.build.is_table() {
             table = Derived::open(&workspace.lake, changes, &folder(&model.name)).await?;
-            let before = built_from_of(table.as_ref())?;
+            let before = derived::built_from(table.as_ref())?;
             reason = built_from.why_stale(before.as_ref(), |name| settings.contains(name));
             if selected.is_some_and(|selected| !selected.contains(&model.name)) {
                 // What is not selected is read as it is, and so it must be there.
@@ -165,11 +165,6 @@ pub async fn plan(
         planned.push(Planned { model: model.clone(), reason, built_from, table, before: None });
     }
     Ok(planned)
-}
-
-/// The record of what an opened table was built from.
-fn built_from_of(table: Option<&Derived>) -> Result<Option<BuiltFrom>> {
-    table.map_or(Ok(None), Derived::built_from)
 }
 
 /// Fingerprint that every table would have if all models were up to date, given those of the others.
@@ -193,7 +188,7 @@ pub async fn as_built(
     let mut all = fingerprints.clone();
     for model in &graph.models {
         let built_from = if model.header.build.is_table() {
-            built_from_of(Derived::open(&workspace.lake, changes, &folder(&model.name)).await?.as_ref())?
+            derived::built_from(Derived::open(&workspace.lake, changes, &folder(&model.name)).await?.as_ref())?
         } else if model.reads.iter().all(|read| all.contains_key(read)) {
             Some(BuiltFrom::now(&model.sql, &model.reads, &all))
         } else {
@@ -353,7 +348,7 @@ impl NodeResult {
     /// Says that it ended with an error.
     pub fn fail(&mut self, error: &Error) {
         (self.status, self.message) = (Status::Error, error.to_string());
-        self.is_temporary = matches!(error.kind(), Kind::Unavailable | Kind::Conflict);
+        self.is_temporary = error.is_temporary();
     }
 }
 

@@ -22,15 +22,15 @@ use futures::StreamExt;
 use hashbrown::HashSet;
 
 use self::moves::Moves;
-use self::step::{Step, opened, plain};
+use self::step::{Change, Step, opened};
 use super::checks::{self, Scope};
 use super::graph::{Graph, Model};
 use super::header::Build;
 use super::{Outcome, Planned, Status, result, settings};
-use crate::derived::changes::{Changes, State};
-use crate::derived::{Derived, Stale, keys};
+use crate::derived::changes::Changes;
+use crate::derived::{self, Stale, keys};
 use crate::engine;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::landing::events::PARTITION;
 use crate::workspace::Workspace;
 
@@ -66,7 +66,7 @@ pub async fn update(
     for state in &changes.states[group.since + 1..] {
         let part = state.touched.as_ref().expect("a group is touched");
         let keys = match keys::read(&workspace.lake, part).await {
-            Err(error) if !is_temporary(&error) => {
+            Err(error) if !error.is_temporary() => {
                 tracing::warn!(%error, "models are built whole");
                 return Ok(planned);
             }
@@ -88,50 +88,35 @@ pub async fn update(
     });
 
     let customers = match step.customers(&planned, &group).await {
-        Err(error) if !is_temporary(&error) => {
+        Err(error) if !error.is_temporary() => {
             tracing::warn!(%error, "models are built whole");
             return Ok(planned);
         }
         customers => customers?,
     };
-    // Models that could not be built, and those that are left to be built whole.
-    let (mut failed, mut left) = (BTreeSet::new(), BTreeSet::new());
+    let mut unfinished = Unfinished::default();
     for at in group.steps {
         let planned = &mut planned[at];
         let name = planned.model.name.clone();
-        if expanded(graph, &planned.model).iter().any(|read| left.contains(read)) {
-            left.insert(name);
+        if expanded(graph, &planned.model).iter().any(|read| unfinished.left.contains(read)) {
+            unfinished.left.insert(name);
             continue;
         }
-        if let Some(read) = planned.model.reads.iter().find(|read| failed.contains(*read)) {
+        if let Some(read) = planned.model.reads.iter().find(|read| unfinished.failed.contains(*read)) {
             let message = format!("reads {read}, which could not be built");
             outcome.results.push(result("model", &name, Status::Skipped, Instant::now(), message));
-            failed.insert(name);
+            unfinished.failed.insert(name);
             continue;
         }
         progress(&name);
         let started = Instant::now();
-        match step.change_customers(&customers, planned, changes).await {
-            Ok(change) => {
-                change.report(planned, started, outcome);
-                if news.checks == Scope::Touched {
-                    let lines = checks::run_rules(&customers.whole, &planned.model).await;
-                    if lines.iter().any(|line| line.status != Status::Pass) {
-                        outcome.failed.insert(name);
-                    }
-                    outcome.results.extend(lines);
-                }
+        let change = step.change_customers(&customers, planned, changes).await;
+        if unfinished.settle(change, planned, started, outcome) && news.checks == Scope::Touched {
+            let lines = checks::run_rules(&customers.whole, &planned.model).await;
+            if lines.iter().any(|line| line.status != Status::Pass) {
+                outcome.failed.insert(name);
             }
-            Err(error) if is_temporary(&error) => {
-                let mut line = result("model", &name, Status::Success, started, String::new());
-                line.fail(&error.context(&planned.model.origin));
-                outcome.results.push(line);
-                failed.insert(name);
-            }
-            Err(error) => {
-                tracing::warn!(model = name, %error, "is built whole");
-                left.insert(name);
-            }
+            outcome.results.extend(lines);
         }
     }
     // Rows of all customers are replaced in one step, whatever reads whatever.
@@ -140,14 +125,14 @@ pub async fn update(
 
     // What reads one of these waits for the next round.
     loop {
-        let due = step.due(&planned, &failed, &left, outcome)?;
+        let due = step.due(&planned, &unfinished, outcome)?;
         if due.is_empty() {
             break;
         }
         let threads = workspace.project.config.engine.thread_count();
         let mut targets = Vec::with_capacity(due.len());
         for (at, days) in due {
-            let schema = plain(&opened(&planned[at])?.table.schema()?);
+            let schema = opened(&planned[at])?.stored_schema()?;
             targets.push((at, days, planned[at].model.clone(), schema));
         }
         let mut at_work = futures::stream::iter(targets)
@@ -172,30 +157,59 @@ pub async fn update(
         done.sort_by_key(|(at, ..)| *at);
         for (at, started, written) in done {
             let planned = &mut planned[at];
-            let change = match written {
-                Ok(written) => written.lay(planned, changes),
-                Err(error) => Err(error),
-            };
-            match change {
-                Ok(change) => change.report(planned, started, outcome),
-                Err(error) if !is_temporary(&error) => {
-                    tracing::warn!(model = planned.model.name, %error, "is built whole");
-                    left.insert(planned.model.name.clone());
-                }
-                Err(error) => {
-                    let mut line = result("model", &planned.model.name, Status::Success, started, String::new());
-                    line.fail(&error.context(&planned.model.origin));
-                    outcome.results.push(line);
-                    failed.insert(planned.model.name.clone());
-                }
-            }
+            let change = written.and_then(|written| written.lay(planned, changes));
+            unfinished.settle(change, planned, started, outcome);
         }
         changes.save(&workspace.lake).await?;
         register_changed(workspace, &planned, outcome).await?;
     }
-    planned.retain(|step| !failed.contains(&step.model.name));
-    outcome.missing.extend(failed);
+    planned.retain(|step| !unfinished.failed.contains(&step.model.name));
+    outcome.missing.extend(unfinished.failed);
     Ok(planned)
+}
+
+/// Models that were not changed.
+#[derive(Default)]
+struct Unfinished {
+    /// Those that could not be built.
+    failed: BTreeSet<String>,
+    /// Those that are left to be built whole, which tells whether anything is wrong with them.
+    left: BTreeSet<String>,
+}
+
+impl Unfinished {
+    /// Reports what became of a model; says whether it was changed.
+    fn settle(
+        &mut self,
+        change: Result<Change>,
+        planned: &mut Planned,
+        started: Instant,
+        outcome: &mut Outcome,
+    ) -> bool {
+        let name = planned.model.name.clone();
+        match change {
+            Ok(change) => {
+                change.report(planned, started, outcome);
+                return true;
+            }
+            Err(error) if error.is_temporary() => {
+                let mut line = result("model", &name, Status::Success, started, String::new());
+                line.fail(&error.context(&planned.model.origin));
+                outcome.results.push(line);
+                self.failed.insert(name);
+            }
+            Err(error) => {
+                tracing::warn!(model = name, %error, "is built whole");
+                self.left.insert(name);
+            }
+        }
+        false
+    }
+
+    /// Whether a model is one of these.
+    fn holds(&self, name: &String) -> bool {
+        self.failed.contains(name) || self.left.contains(name)
+    }
 }
 
 /// Days, since 1970, of the events of later batches.
@@ -206,11 +220,6 @@ async fn days_of_events(workspace: &Workspace, batch: i64) -> Result<BTreeSet<i3
         days.extend(batch.column(0).as_primitive::<Date32Type>().iter().flatten());
     }
     Ok(days)
-}
-
-/// Whether what went wrong may go away by itself. Otherwise a model is built whole, which tells whether anything is wrong with it.
-fn is_temporary(error: &Error) -> bool {
-    matches!(error.kind(), Kind::Unavailable | Kind::Conflict)
 }
 
 /// Models that are changed together: those by customer which are stale for new data alone.
@@ -262,9 +271,8 @@ impl Group {
 
 /// The newest state in which everything that a model reads was what the model was built from.
 fn state_of(step: &Planned, changes: &Changes) -> Result<Option<usize>> {
-    let Some(before) = step.table.as_ref().map_or(Ok(None), Derived::built_from)? else { return Ok(None) };
-    let matches = |state: &State| before.reads.iter().all(|(read, print)| state.fingerprints.get(read) == Some(print));
-    Ok(changes.states.iter().rposition(matches))
+    let Some(before) = derived::built_from(step.table.as_ref())? else { return Ok(None) };
+    Ok(changes.states.iter().rposition(|state| state.holds(&before)))
 }
 
 /// Everything that a model reads, views and what they read included.

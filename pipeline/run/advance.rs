@@ -18,7 +18,7 @@ use crate::derived::changes::{Changes, State};
 use crate::derived::keys;
 use crate::engine;
 use crate::error::Result;
-use crate::identity::stage::{self as identity, Resolved};
+use crate::identity::stage::{self as identity, Resolved, Standing};
 use crate::identity::update::update;
 use crate::landing::events::{EVENTS, PARTITION};
 use crate::models;
@@ -52,7 +52,7 @@ pub async fn advance(
         touched: None,
     };
     let events = &tables.fingerprints["events"];
-    let reason = identity::why_stale(workspace, changes, events).await?;
+    let Standing { stale: reason, fingerprint } = identity::standing(workspace, changes, events).await?;
     let last = changes.states.last().cloned();
     if reason.is_none() && last.as_ref().is_some_and(|last| last.fingerprints == now.fingerprints) {
         return Ok(Advance::default());
@@ -60,7 +60,7 @@ pub async fn advance(
     begin();
     let mut advance = Advance::default();
     match last {
-        Some(last) if can_follow(workspace, &last, &now, changes).await? => {
+        Some(last) if can_follow(workspace, &last, &now, fingerprint.as_ref()).await? => {
             if reason.is_some() {
                 let new_events = workspace.ctx.table("events").await?.filter(ident("batch").gt(lit(last.batch)))?;
                 let update = update(workspace, new_events.select_columns(&["identifiers", "occurred_at"])?).await?;
@@ -97,13 +97,14 @@ async fn definitions(workspace: &Workspace, graph: &Graph, tables: &Tables) -> R
     Ok(hex::encode(&hasher.finalize()[..16]))
 }
 
-/// Whether the next state differs from the last by some events and the time alone.
-async fn can_follow(workspace: &Workspace, last: &State, now: &State, changes: &Changes) -> Result<bool> {
+/// Whether the next state differs from the last by some events and the time alone, given the fingerprint of the identity
+/// tables as they are.
+async fn can_follow(workspace: &Workspace, last: &State, now: &State, identity: Option<&String>) -> Result<bool> {
     let table_of = |state: &State| state.fingerprints["events"].split_once(" batch ").map(|(id, _)| id.to_string());
     if last.definitions != now.definitions || table_of(last) != table_of(now) || last.batch > now.batch {
         return Ok(false);
     }
-    if identity::built_as(workspace, changes).await?.as_ref() != last.fingerprints.get(identity::TABLES[0]) {
+    if identity != last.fingerprints.get(identity::TABLES[0]) {
         return Ok(false);
     }
     let Some(events) = Table::open(&workspace.lake, EVENTS).await? else { return Ok(false) };

@@ -201,7 +201,7 @@ pub async fn dry_run(workspace: &Workspace, options: &Options) -> Result<Vec<(St
     }
     if options.build {
         let events = tables.fingerprints["events"].clone();
-        if let Some(reason) = identity::why_stale(workspace, &changes, &events).await? {
+        if let Some(reason) = identity::standing(workspace, &changes, &events).await?.stale {
             steps.push(("resolve".into(), "identity".into(), reason));
         }
         let graph = load_graph_to_build(workspace)?;

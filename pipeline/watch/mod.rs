@@ -103,7 +103,7 @@ pub async fn watch(
         let wait = match watch.cycle(witness).await {
             Ok(Cycle { has_more: true }) => Duration::ZERO,
             Ok(Cycle { has_more: false }) => schedule.wait(Instant::now()),
-            Err(error) if is_temporary(&error) => watch.wait_for(&error, witness),
+            Err(error) if error.is_temporary() => watch.wait_for(&error, witness),
             Err(error) => {
                 watch.end(Some(&error));
                 return Err(error);
@@ -115,10 +115,6 @@ pub async fn watch(
             return Ok(watch.cycles());
         }
     }
-}
-
-fn is_temporary(error: &Error) -> bool {
-    matches!(error.kind(), Kind::Unavailable | Kind::Conflict)
 }
 
 /// Waits for the next cycle; says whether it was told to stop before.

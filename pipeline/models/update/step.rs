@@ -11,15 +11,13 @@ use datafusion::logical_expr::{Expr, lit};
 use datafusion::prelude::{DataFrame, SessionContext, coalesce, ident};
 use futures::TryStreamExt;
 use hashbrown::HashSet;
-use uuid::Uuid;
 
 use super::moves::Moves;
-use super::{CUSTOMER, Group, expanded, is_one_of_days};
-use crate::delta::{Part, PartWriter};
-use crate::derived::changes::{Changes, FILES, Layer, State};
+use super::{CUSTOMER, Group, Unfinished, expanded, is_one_of_days};
+use crate::derived::changes::{self, Changes, Layer, State};
 use crate::derived::one_of::is_one_of;
 use crate::derived::storage::{stored_schema, to_stored};
-use crate::derived::{Built, Derived, Stale, keys};
+use crate::derived::{self, Built, Derived, Stale, keys};
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::models::difference::{Difference, difference, rows_of};
@@ -194,7 +192,7 @@ impl Step {
     ) -> Result<Change> {
         let model = planned.model.clone();
         let table = opened(planned)?;
-        let schema = plain(&table.table.schema()?);
+        let schema = table.stored_schema()?;
         let before = stored(self.of_touched(&model.name).await?, &schema).await?;
         let Build::ByCustomer(ByCustomer { merged_by, .. }) = &model.header.build else {
             return Err(Error::internal("only models by customer are changed by customer"));
@@ -238,7 +236,11 @@ impl Step {
         if difference.keys.is_empty() {
             return Ok(Written { key: key.to_string(), layer: None, difference, what });
         }
-        let parts = write(&self.workspace, name, schema, rows).await?;
+        let mut writer = changes::writer(&self.workspace.lake, name, schema.clone());
+        for batch in &rows {
+            writer.write(batch).await?;
+        }
+        let parts = writer.finish().await?;
         let keys = keys::write(&self.workspace.lake, name, difference.keys.iter().map(String::as_str)).await?;
         Ok(Written { key: key.to_string(), layer: Some(Layer { keys: Some(keys), parts }), difference, what })
     }
@@ -247,16 +249,14 @@ impl Step {
     pub(super) fn due(
         &self,
         planned: &[Planned],
-        failed: &BTreeSet<String>,
-        left: &BTreeSet<String>,
+        unfinished: &Unfinished,
         outcome: &Outcome,
     ) -> Result<Vec<(usize, Days)>> {
         let mut due = Vec::new();
         let is_open = |step: &Planned| matches!(step.reason, Some(Stale::NewData(_)));
         for (at, step) in planned.iter().enumerate().filter(|(_, step)| is_open(step)) {
             let reads = expanded(&self.graph, &step.model);
-            let is_out = |name: &String| failed.contains(name) || left.contains(name);
-            if is_out(&step.model.name) || reads.iter().any(is_out) {
+            if unfinished.holds(&step.model.name) || reads.iter().any(|read| unfinished.holds(read)) {
                 continue;
             }
             match &step.model.header.build {
@@ -282,9 +282,7 @@ impl Step {
         outcome: &Outcome,
     ) -> Result<Option<BTreeSet<Option<i32>>>> {
         let step = &planned[at];
-        let Some(before) = step.table.as_ref().map_or(Ok(None), Derived::built_from)? else { return Ok(None) };
-        let is_since = before.reads.iter().all(|(read, print)| self.since.fingerprints.get(read) == Some(print));
-        if !is_since {
+        if !derived::built_from(step.table.as_ref())?.is_some_and(|before| self.since.holds(&before)) {
             return Ok(None);
         }
         let mut days = BTreeSet::new();
@@ -323,7 +321,6 @@ impl Step {
         day: &str,
         days: &BTreeSet<Option<i32>>,
     ) -> Result<Written> {
-        let is_changed = |column: &str| is_one_of_days(column, days);
         let beside = engine::beside(self.ctx());
         let needed = expanded(&self.graph, model);
         for table in
@@ -331,7 +328,7 @@ impl Step {
         {
             let frame = self.ctx().table(table.as_str()).await?;
             let has_day = frame.schema().field_with_unqualified_name(day).is_ok();
-            let frame = if has_day { frame.filter(is_changed(day))? } else { frame };
+            let frame = if has_day { frame.filter(is_one_of_days(day, days))? } else { frame };
             beside.register_table(table.as_str(), frame.into_view())?;
         }
         for view in self.graph.models.iter().filter(|view| needed.contains(&view.name)) {
@@ -339,8 +336,10 @@ impl Step {
                 beside.register_table(view.name.as_str(), engine::query(&beside, &view.sql).await?.into_view())?;
             }
         }
-        let before = stored(self.ctx().table(model.name.as_str()).await?.filter(is_changed(day))?, schema).await?;
-        let after = stored(engine::query(&beside, &model.sql).await?.filter(is_changed(day))?, schema).await?;
+        let before =
+            stored(self.ctx().table(model.name.as_str()).await?.filter(is_one_of_days(day, days))?, schema).await?;
+        let after =
+            stored(engine::query(&beside, &model.sql).await?.filter(is_one_of_days(day, days))?, schema).await?;
         let found = difference(schema, day, &before, &after)?;
         let rows = rows_of(&after, day, &found.keys)?;
         let what = format!("{} of {} days", found.keys.len(), days.len());
@@ -362,8 +361,7 @@ impl Step {
     pub(super) async fn changed_whole(&self, model: &Model, schema: &SchemaRef) -> Result<Written> {
         let frame = engine::query(self.ctx(), &model.sql).await?;
         expect_columns(&frame, schema)?;
-        let file = format!("{}-{}", model.name, Uuid::new_v4().simple());
-        let mut writer = PartWriter::new(self.workspace.lake.clone(), FILES.into(), file, schema.clone());
+        let mut writer = changes::writer(&self.workspace.lake, &model.name, schema.clone());
         let mut stream = frame.execute_stream().await?;
         while let Some(batch) = stream.try_next().await? {
             writer.write(&to_stored(&batch, schema)?).await?;
@@ -398,7 +396,7 @@ impl Planned {
     fn note_change(&mut self, changes: &Changes) -> Result<()> {
         let table = self.table.as_mut().ok_or_else(|| Error::internal("a table that is changed is there"))?;
         self.before = table.built_from()?.map(|before| before.fingerprint());
-        table.over = changes.tables.get(&folder(&self.model.name)).cloned();
+        table.change(changes.tables.get(&folder(&self.model.name)).cloned());
         Ok(())
     }
 }
@@ -430,18 +428,4 @@ async fn stored(frame: DataFrame, schema: &SchemaRef) -> Result<Vec<RecordBatch>
     expect_columns(&frame, schema)?;
     let batches = frame.collect().await?;
     batches.iter().filter(|batch| batch.num_rows() > 0).map(|batch| to_stored(batch, schema)).collect()
-}
-
-/// A table's schema as rows of it are written.
-pub(super) fn plain(schema: &SchemaRef) -> SchemaRef {
-    stored_schema(schema).unwrap_or_else(|_| schema.clone())
-}
-
-async fn write(workspace: &Workspace, name: &str, schema: &SchemaRef, rows: Vec<RecordBatch>) -> Result<Vec<Part>> {
-    let file = format!("{name}-{}", Uuid::new_v4().simple());
-    let mut writer = PartWriter::new(workspace.lake.clone(), FILES.into(), file, schema.clone());
-    for batch in &rows {
-        writer.write(batch).await?;
-    }
-    writer.finish().await
 }
