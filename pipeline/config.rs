@@ -57,6 +57,9 @@ pub struct Config {
     /// What the query engine may use.
     #[serde(default)]
     pub engine: Engine,
+    /// Where runs tell what they read and wrote.
+    #[serde(default)]
+    pub lineage: Lineage,
 }
 
 /// `[lake]`.
@@ -302,6 +305,27 @@ pub struct Engine {
 impl Default for Engine {
     fn default() -> Self {
         Self { memory: "1500M".into(), threads: 0, rebuild_share: 0.2 }
+    }
+}
+
+/// `[lineage]`: events of OpenLineage. The usual variables `OPENLINEAGE_URL`, `OPENLINEAGE_NAMESPACE`, … go before it; the
+/// key of a receiver comes from `OPENLINEAGE_API_KEY` alone.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lineage {
+    /// File to which each run appends its events, one a line; relative to the project.
+    pub file: Option<PathBuf>,
+    /// Receiver, to whose `api/v1/lineage` events are posted.
+    pub url: Option<String>,
+    /// Namespace of jobs.
+    pub namespace: String,
+    /// Name of the project's jobs; that of its folder when left out.
+    pub job: Option<String>,
+}
+
+impl Default for Lineage {
+    fn default() -> Self {
+        Self { file: None, url: None, namespace: "wayline".into(), job: None }
     }
 }
 

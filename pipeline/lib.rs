@@ -7,6 +7,8 @@
 
 // The error of the library.
 pub mod error;
+// Files that other programs read while they are replaced.
+pub mod replace;
 // Named places where a test may stop the process.
 pub mod failpoint;
 // `wayline.toml`.
@@ -39,6 +41,8 @@ pub mod marts;
 pub mod table_sizes;
 // The main job: land, resolve, build, check, publish.
 pub mod run;
+// What the lake and its runs count, for those who watch over them.
+pub mod metrics;
 // Maintenance: few files, short logs, nothing left behind; and the search for damage.
 pub mod maintain;
 // The main job in micro-batches until it is told to stop, with metrics and health.

@@ -10,15 +10,17 @@ use tokio::sync::watch::Receiver;
 use super::messages::Messages;
 use super::output::Output;
 use super::progress::Shown;
-use super::{Command, GenerateArgs, Global, help, identity, maintain, sql, summary, watch};
+use super::{Command, GenerateArgs, Global, RunFiles, help, identity, maintain, sql, summary, watch};
 use crate::config::Project;
 use crate::error::{Context, Error, Result};
 use crate::generate;
 use crate::lake::Lock;
 use crate::landing;
+use crate::metrics::{Metrics, last_success_in};
 use crate::models::Status;
 use crate::models::checks::{Checked, Scope};
-use crate::run::{self, Options, Progress, RunStatus};
+use crate::replace::replace;
+use crate::run::{self, Options, Progress, Report, RunStatus};
 use crate::workspace::Workspace;
 
 /// A step or a check failed.
@@ -40,14 +42,15 @@ pub async fn dispatch(command: Command, global: &Global, stop: Receiver<bool>) -
     match command {
         Command::Run(args) => {
             let checks = args.checks();
-            job(global, Options { checks, ..job_of("run", true, true) }, args.dry_run).await
+            job(global, Options { checks, ..job_of("run", true, true) }, args.dry_run, &args.files).await
         }
         Command::Watch(args) => watch::watch(project(global)?, args, global, stop).await,
         Command::Build { select, run } => {
             let checks = run.checks();
-            job(global, Options { select, checks, ..job_of("build", false, true) }, run.dry_run).await
+            let options = Options { select, checks, ..job_of("build", false, true) };
+            job(global, options, run.dry_run, &run.files).await
         }
-        Command::Land(args) => job(global, job_of("land", true, false), args.dry_run).await,
+        Command::Land(args) => job(global, job_of("land", true, false), args.dry_run, &args.files).await,
         Command::Check => check(global).await,
         Command::Sql { command, file, format } => {
             let query = match (command, file) {
@@ -69,7 +72,7 @@ pub async fn dispatch(command: Command, global: &Global, stop: Receiver<bool>) -
             let options = generate::Options { events, seed, ..generate::Options::default() };
             make(global, options, folder.clone()).await?;
             let global = Global { project: Some(folder), ..global.clone() };
-            job(&global, job_of("demo", true, true), false).await
+            job(&global, job_of("demo", true, true), false, &RunFiles::default()).await
         }
     }
 }
@@ -99,7 +102,7 @@ fn refuse_project(global: &Global) -> Result<()> {
     }
 }
 
-async fn job(global: &Global, options: Options, dry_run: bool) -> Result<ExitCode> {
+async fn job(global: &Global, options: Options, dry_run: bool, files: &RunFiles) -> Result<ExitCode> {
     let workspace = open(global)?;
     if dry_run {
         let steps = run::dry_run(&workspace, &options).await?;
@@ -119,10 +122,13 @@ async fn job(global: &Global, options: Options, dry_run: bool) -> Result<ExitCod
     }
     let messages = Messages(global.log_format);
     let _lock = Lock::take(&workspace.project.folder, &workspace.lake)?;
-    let report = {
+    let (report, outcome) = {
         let mut progress = Shown::new(messages);
-        run::run(&workspace, options, &mut progress).await?
+        run::attempt(&workspace, options, &mut progress).await
     };
+    // What ended the run says more than what could not be told of it.
+    let told = files.tell(&workspace, &report).await;
+    outcome.and(told)?;
     report.results.iter().filter(|result| !result.is_well()).for_each(|result| messages.not_well(result));
     let mut out = Output::stdout();
     if global.json {
@@ -135,6 +141,26 @@ async fn job(global: &Global, options: Options, dry_run: bool) -> Result<ExitCod
         RunStatus::Failed => ExitCode::from(FAILED),
         _ => ExitCode::SUCCESS,
     })
+}
+
+impl RunFiles {
+    /// Tells of a run that has ended.
+    async fn tell(&self, workspace: &Workspace, report: &Report) -> Result<()> {
+        if let Some(path) = &self.report {
+            replace(path, &serde_json::to_vec_pretty(&run::dbt::run_results(report)?)?)?;
+        }
+        if let Some(path) = &self.metrics_file {
+            let before = std::fs::read_to_string(path).unwrap_or_default();
+            let mut metrics = Metrics::of_lake(workspace, last_success_in(&before)).await?;
+            let now = chrono::Utc::now().timestamp_micros();
+            metrics.ran(report);
+            if matches!(report.status, RunStatus::Success | RunStatus::NothingNew) {
+                metrics.succeeded_at(now);
+            }
+            replace(path, metrics.text_of_run(now).as_bytes())?;
+        }
+        Ok(())
+    }
 }
 
 /// Checks configuration, sources and data; runs every check again that has up-to-date tables to compare, and writes

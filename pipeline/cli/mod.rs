@@ -144,6 +144,19 @@ struct RunArgs {
     /// then takes as long as it is large
     #[arg(long)]
     check_touched: bool,
+    #[command(flatten)]
+    files: RunFiles,
+}
+
+/// Files that tell others of a run.
+#[derive(Debug, Clone, Default, Args)]
+struct RunFiles {
+    /// File for the run's report as JSON, with the keys of dbt's run_results.json; replaced in one step
+    #[arg(long, value_name = "PATH", conflicts_with = "dry_run")]
+    report: Option<PathBuf>,
+    /// File for metrics in the text format of Prometheus, replaced in one step when the run ends
+    #[arg(long, value_name = "PATH", conflicts_with = "dry_run")]
+    metrics_file: Option<PathBuf>,
 }
 
 impl RunArgs {

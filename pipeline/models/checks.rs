@@ -75,6 +75,11 @@ fn all(graph: &Graph) -> Vec<Check> {
     all
 }
 
+/// The models that are not sound if a check fails, by the check's name.
+pub fn judges(graph: &Graph) -> BTreeMap<String, BTreeSet<String>> {
+    all(graph).into_iter().map(|check| (check.name, check.fails)).collect()
+}
+
 /// Runs those for which `is_due` of the tables that they read, on models that are in place, unless they passed on the same
 /// tables before. One that compares tables waits until all of them are `up_to_date`: a new table beside an old one
 /// agrees with nothing. Models that fail one are not sound any more, nor is what was built from them.

@@ -1,6 +1,7 @@
 //! Models: SQL files that become tables, ordered by what they read and built when they are stale.
 
 pub mod checks;
+pub mod column_lineage;
 mod difference;
 pub mod graph;
 pub mod header;

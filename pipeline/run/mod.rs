@@ -1,6 +1,8 @@
 //! The main job: land, resolve, build, check, publish. Safe to repeat at any time; without news it writes nothing.
 
 mod advance;
+pub mod dbt;
+mod lineage;
 pub mod report;
 mod run_results;
 pub mod tables;
@@ -57,17 +59,24 @@ pub trait Progress {
 
 /// Runs a job. Its report is written if something was done, also when an error ended it.
 pub async fn run(workspace: &Workspace, options: Options, progress: &mut dyn Progress) -> Result<Report> {
+    let (report, outcome) = attempt(workspace, options, progress).await;
+    outcome.map(|()| report)
+}
+
+/// Runs a job as [`run`] does, and gives the report also of one that an error ended.
+pub async fn attempt(workspace: &Workspace, options: Options, progress: &mut dyn Progress) -> (Report, Result<()>) {
     let mut job = Job::begin(options);
-    let outcome = stages(workspace, &mut job, progress).await;
+    let mut outcome = stages(workspace, &mut job, progress).await;
     let report = job.report(outcome.as_ref().err());
     if !job.is_idle() {
         let saved = keep(workspace, &report).await;
         // The error that ended the run says more than one of writing that down.
-        outcome.and(saved)?;
-    } else {
-        outcome?;
+        outcome = outcome.and(saved);
+        if let Ok(graph) = load_graph(workspace) {
+            lineage::tell(workspace, &graph, &report).await;
+        }
     }
-    Ok(report)
+    (report, outcome)
 }
 
 async fn keep(workspace: &Workspace, report: &Report) -> Result<()> {

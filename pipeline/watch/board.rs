@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chrono::Utc;
 
 use super::health::Health;
-use super::metrics::Metrics;
-use super::replace::replace;
 use crate::error::Result;
+use crate::metrics::Metrics;
+use crate::replace::replace;
 use crate::run::report::instant;
 
 /// What is told.

@@ -14,8 +14,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::board::Board;
-use super::metrics;
 use crate::error::{Context, Error, Result};
+use crate::metrics;
 
 /// Longest request.
 const REQUEST_BYTES: usize = 8 << 10;

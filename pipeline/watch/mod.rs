@@ -11,8 +11,6 @@
 mod board;
 pub mod health;
 mod listener;
-pub mod metrics;
-mod replace;
 mod schedule;
 
 use std::net::SocketAddr;

@@ -21,5 +21,6 @@ mod queries;
 mod readme;
 mod rebuilt_safely;
 mod sample_projects;
+mod schedulers;
 mod sqllogic;
 mod watch;

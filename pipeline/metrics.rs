@@ -1,21 +1,27 @@
-//! What a watch counts, in the text format of Prometheus.
+//! What the lake and its runs count, in the text format of Prometheus.
 //!
 //! Counts of rows and batches are those of the lake since its first batch, read from the books of landing: they go on
 //! where they were when a watch is started again, and equal those of `data_quality`. Counts of runs, retries and times
-//! are those of this watch. No label names a customer, a file or a value.
+//! are those of one watch; a run by itself tells of itself alone. No label names a customer, a file or a value.
 //!
 //! Source: Prometheus, "Exposition formats", text format 0.0.4.
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
+use crate::error::Result;
+use crate::landing;
 use crate::landing::ledger::{Counts, Entry};
-use crate::run::Report;
+use crate::models::graph::Graph;
 use crate::run::report::micros;
-use crate::table_sizes::TableSize;
+use crate::run::{Report, RunStatus};
+use crate::table_sizes::{self, TableSize};
+use crate::workspace::Workspace;
 
 /// Media type of the format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+const LAST_SUCCESS: &str = "wayline_last_success_timestamp_seconds";
 
 /// Upper bounds of the buckets of times from landing to mart, in seconds.
 const BOUNDS: [f64; 12] = [0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0];
@@ -32,10 +38,22 @@ pub struct Metrics {
     stages: BTreeMap<String, (f64, u64)>,
     landing_to_mart: Histogram,
     tables: Vec<TableSize>,
+    last_run: Option<LastRun>,
     /// Microseconds since 1970.
     last_success_at: Option<i64>,
     retries: u64,
     touched_customers: u64,
+}
+
+/// The run that ended last.
+#[derive(Debug)]
+struct LastRun {
+    /// Microseconds since 1970.
+    ended_at: Option<i64>,
+    seconds: f64,
+    is_well: bool,
+    /// Seconds by stage.
+    stages: BTreeMap<String, f64>,
 }
 
 /// Picks a size of a table, if it is known.
@@ -61,6 +79,16 @@ impl Histogram {
 }
 
 impl Metrics {
+    /// What the lake counts. `last_success_at` is that of an earlier run, which holds until one succeeds again.
+    pub async fn of_lake(workspace: &Workspace, last_success_at: Option<i64>) -> Result<Self> {
+        let mut metrics = Self { last_success_at, ..Self::default() };
+        let last = landing::last_batch(workspace).await?;
+        Entry::load_all(&workspace.lake, last).await?.iter().for_each(|entry| metrics.count_batch(entry));
+        let graph = Graph::load(&workspace.ctx, &workspace.project.folder.join("queries"))?;
+        metrics.measured(table_sizes::of_lake(workspace, &graph).await?);
+        Ok(metrics)
+    }
+
     /// Counts a batch that was landed.
     pub fn count_batch(&mut self, entry: &Entry) {
         self.batches += 1;
@@ -79,9 +107,18 @@ impl Metrics {
             *count += 1;
         }
         self.touched_customers += report.touched_customers.unwrap_or_default() as u64;
+        self.ran(report);
         if let Some(published_at) = micros(&report.metadata.generated_at) {
             planned_at.iter().for_each(|planned_at| self.landing_to_mart.observe(seconds(published_at - planned_at)));
         }
+    }
+
+    /// Keeps what is told of the run that ended last.
+    pub fn ran(&mut self, report: &Report) {
+        let ended_at = micros(&report.metadata.generated_at);
+        let is_well = matches!(report.status, RunStatus::Success | RunStatus::NothingNew);
+        let (seconds, stages) = (report.elapsed_time, report.stages.clone());
+        self.last_run = Some(LastRun { ended_at, seconds, is_well, stages });
     }
 
     /// Counts a run that an error ended.
@@ -124,9 +161,26 @@ impl Metrics {
         self.newest_occurred_at.map(|newest| seconds(now - newest))
     }
 
-    /// The text at `now`, in microseconds since 1970.
+    /// What a watch tells at `now`, in microseconds since 1970.
     pub fn text(&self, now: i64) -> String {
         let mut page = Page::default();
+        self.of_events(now, &mut page);
+        self.of_watch(&mut page);
+        self.of_runs(&mut page);
+        self.of_tables(&mut page);
+        page.text
+    }
+
+    /// What a run by itself tells at `now`, in microseconds since 1970.
+    pub fn text_of_run(&self, now: i64) -> String {
+        let mut page = Page::default();
+        self.of_events(now, &mut page);
+        self.of_runs(&mut page);
+        self.of_tables(&mut page);
+        page.text
+    }
+
+    fn of_events(&self, now: i64, page: &mut Page) {
         page.family("wayline_batches_total", "counter", "Batches landed in this lake.");
         page.sample("", &[], self.batches);
         for (name, help, pick) in [
@@ -146,7 +200,10 @@ impl Metrics {
         page.gauge("wayline_newest_event_timestamp_seconds", help, newest);
         let help = "Time since the newest event occurred, when this was written.";
         page.gauge("wayline_freshness_seconds", help, self.freshness_seconds(now));
-        self.landing_to_mart(&mut page);
+    }
+
+    fn of_watch(&self, page: &mut Page) {
+        self.landing_to_mart(page);
         page.family("wayline_stage_seconds", "summary", "Time that runs spent in a stage.");
         for (stage, (sum, count)) in &self.stages {
             page.sample("_sum", &[("stage", stage)], sum);
@@ -161,8 +218,25 @@ impl Metrics {
         page.sample("", &[], self.touched_customers);
         page.family("wayline_retries_total", "counter", "Waits for a fault to pass.");
         page.sample("", &[], self.retries);
+    }
+
+    fn of_runs(&self, page: &mut Page) {
+        if let Some(LastRun { ended_at, seconds: took, is_well, stages }) = &self.last_run {
+            let help = "When the last run ended, in seconds since 1970.";
+            page.gauge("wayline_last_run_timestamp_seconds", help, ended_at.map(seconds));
+            page.gauge("wayline_last_run_seconds", "Time that the last run took.", Some(*took));
+            let help = "Whether all that was due in the last run was done: 1 or 0.";
+            page.gauge("wayline_last_run_success", help, Some(f64::from(u8::from(*is_well))));
+            page.family("wayline_last_run_stage_seconds", "gauge", "Time that the last run spent in a stage.");
+            for (stage, seconds) in stages {
+                page.sample("", &[("stage", stage)], seconds);
+            }
+        }
         let help = "When everything that was due was last done, in seconds since 1970.";
-        page.gauge("wayline_last_success_timestamp_seconds", help, self.last_success_at.map(seconds));
+        page.gauge(LAST_SUCCESS, help, self.last_success_at.map(seconds));
+    }
+
+    fn of_tables(&self, page: &mut Page) {
         for (name, help, pick) in [
             ("wayline_table_files", "Data files of a table.", (|t| Some(t.files as u64)) as Pick),
             ("wayline_table_bytes", "Bytes of the data files of a table.", |t| Some(t.bytes)),
@@ -176,7 +250,6 @@ impl Metrics {
                 }
             }
         }
-        page.text
     }
 
     fn landing_to_mart(&self, page: &mut Page) {
@@ -196,6 +269,12 @@ impl Metrics {
 /// Microseconds as seconds.
 fn seconds(micros: i64) -> f64 {
     micros as f64 / 1e6
+}
+
+/// When everything was last done according to metrics that were written before, in microseconds since 1970.
+pub fn last_success_in(text: &str) -> Option<i64> {
+    let seconds: f64 = text.lines().find_map(|line| line.strip_prefix(LAST_SUCCESS)?.trim().parse().ok())?;
+    Some((seconds * 1e6).round() as i64)
 }
 
 /// The text as far as it is written.
@@ -242,6 +321,8 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::Options;
+    use crate::run::report::Job;
 
     fn entry(planned_at: i64, newest: Option<i64>, landed: u64) -> Entry {
         let counts =
@@ -283,13 +364,31 @@ mod tests {
         let mut metrics = Metrics::default();
         metrics.count_batch(&entry(0, Some(0), 1));
         metrics.succeeded_at(0);
+        metrics.ran(&Job::begin(Options::default()).report(None));
         let text = metrics.text(0);
         let names: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        assert_eq!(names.len(), 18);
+        assert_eq!(names.len(), 22);
         for name in names {
-            assert!(include_str!("../docs/watch.md").contains(&format!("`{name}")), "{name}");
+            assert!(include_str!("docs/watch.md").contains(&format!("`{name}")), "{name}");
         }
+    }
+
+    #[test]
+    fn a_last_success_is_found_in_what_was_written() {
+        let mut metrics = Metrics::default();
+        assert_eq!(last_success_in(&metrics.text_of_run(0)), None);
+        metrics.succeeded_at(1_764_172_800_123_456);
+        assert_eq!(last_success_in(&metrics.text_of_run(0)), Some(1_764_172_800_123_456));
+    }
+
+    #[test]
+    fn a_run_by_itself_counts_no_runs() {
+        let mut metrics = Metrics::default();
+        metrics.ran(&Job::begin(Options::default()).report(None));
+        let text = metrics.text_of_run(0);
+        assert!(text.contains("\nwayline_last_run_success 1\n"), "{text}");
+        assert!(!text.contains("wayline_runs_total") && !text.contains("wayline_retries_total"), "{text}");
     }
 
     #[test]
