@@ -45,6 +45,8 @@ pub mod run;
 pub mod metrics;
 // Maintenance: few files, short logs, nothing left behind; and the search for damage.
 pub mod maintain;
+// HTTP answers for this machine.
+pub mod listener;
 // The main job in micro-batches until it is told to stop, with metrics and health.
 pub mod watch;
 // Synthetic events of the shape of real ones.

@@ -8,9 +8,9 @@
 //!
 //! The lock is held throughout, and the configuration is read once. Every point is safe to be the last.
 
+mod answers;
 mod board;
 pub mod health;
-mod listener;
 mod schedule;
 
 use std::net::SocketAddr;
@@ -22,13 +22,13 @@ use chrono::Utc;
 
 use self::board::Board;
 use self::health::{Condition, Health, LastRun};
-use self::listener::Listener;
 use self::schedule::{BackOff, Schedule, chance};
 use crate::config::Project;
 use crate::error::{Error, Kind, Result};
 use crate::lake::Lock;
 use crate::landing;
 use crate::landing::ledger::Entry;
+use crate::listener::Listener;
 use crate::maintain;
 use crate::models::checks::Scope;
 use crate::models::graph::Graph;
