@@ -148,8 +148,11 @@ async fn stage_source(
                 };
                 let taken = match outcome {
                     Outcome::Read(summary) => {
+                        let mut flags: BTreeMap<String, u64> = BTreeMap::new();
+                        for (flag, count) in summary.flags.iter().chain(&done.flags) {
+                            *flags.entry((*flag).to_string()).or_default() += count;
+                        }
                         done.keep(number, planned, &mut staged.events, &mut staged.dead_letters, counts)?;
-                        let flags = summary.flags.iter().map(|(flag, count)| ((*flag).to_string(), *count)).collect();
                         TakenFile { file: (*planned).clone(), sha256: Some(hex::encode(summary.sha256)), flags }
                     }
                     Outcome::Quarantined { reason, detail } => {
@@ -196,6 +199,8 @@ struct OpenFile {
     events: Vec<RecordBatch>,
     refused: Vec<Letter>,
     occurrences: Occurrences,
+    /// Oddities that refused nothing, with their counts.
+    flags: BTreeMap<&'static str, u64>,
     /// Why the mapping cannot be used on its columns.
     conflict: Option<String>,
 }
@@ -211,6 +216,9 @@ impl OpenFile {
     fn take(&mut self, mapping: &Mapping, cleaner: Option<&Cleaner>, work: Work) -> Result<()> {
         let (mut mapped, decoded) = (work.mapped, work.decoded);
         mapping.derive_ids(&mut mapped, &mut self.occurrences)?;
+        for (flag, count) in &mapped.flags {
+            *self.flags.entry(flag).or_default() += count;
+        }
         let syntax = &decoded.syntax;
         let letter = |position, is_read, reason, detail: String, record: &Bytes| {
             let (record, detail) = match cleaner {

@@ -24,7 +24,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use super::clean::Cleaner;
 use super::columns::{ValuePath, by_column, paths_read};
 use super::events::{EVENT_SCHEMA, MONEY, identifier_fields};
-use super::time::{Refusal, TimeFormat};
+use super::time::{Refusal, TimeFormat, is_leap_second};
 use super::values::{Refusals, as_text, convert, decimals, identifier_text, names, text, to_types, with_types};
 use crate::config::{EventMapping, Source};
 use crate::error::{Context, Error, Result};
@@ -96,6 +96,8 @@ pub struct Mapped {
     pub events: RecordBatch,
     /// Refused rows with their reason.
     pub refused: Vec<(usize, Refusal)>,
+    /// Oddities that refused nothing, with their counts.
+    pub flags: Vec<(&'static str, u64)>,
     /// Events that brought no id, with their record; [`Mapping::derive_ids`] gives them one.
     without_id: Vec<(usize, Vec<u8>)>,
 }
@@ -281,7 +283,11 @@ impl Mapping {
         for (row, _) in &mut without_id {
             *row = positions.binary_search(row).expect("only rows that are kept lack an id");
         }
-        Ok(Mapped { events, refused: refusals.into_rows(), without_id })
+        let mut flags = std::mem::take(&mut refusals.flags);
+        if !without_id.is_empty() {
+            flags.push(("derived_id", without_id.len() as u64));
+        }
+        Ok(Mapped { events, refused: refusals.into_rows(), flags, without_id })
     }
 
     /// Gives events without an id one that is derived from source, record and the how-many-eth such record of its file
@@ -369,13 +375,21 @@ impl Mapping {
             }
             _ => {
                 let texts = text(array)?;
-                Ok(texts
+                let mut leap_seconds = 0;
+                let instants = texts
                     .iter()
                     .enumerate()
                     .map(|(row, given)| {
-                        read(row, given.filter(|text| !text.is_empty()).map(|text| self.times.text(text)))
+                        let given = given.filter(|text| !text.is_empty());
+                        let instant = read(row, given.map(|text| self.times.text(text)));
+                        leap_seconds += u64::from(instant.is_some() && given.is_some_and(is_leap_second));
+                        instant
                     })
-                    .collect())
+                    .collect();
+                if leap_seconds > 0 {
+                    refusals.flags.push(("leap_second", leap_seconds));
+                }
+                Ok(instants)
             }
         }
     }

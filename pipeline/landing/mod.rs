@@ -17,6 +17,7 @@ pub mod folded;
 pub mod ledger;
 mod mapping;
 mod plan;
+pub mod reasons;
 /// Times as sources write them.
 pub mod time;
 mod values;

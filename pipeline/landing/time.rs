@@ -101,6 +101,11 @@ impl TimeFormat {
     }
 }
 
+/// Whether a text that is a time names a leap second.
+pub fn is_leap_second(text: &str) -> bool {
+    text.trim().as_bytes().get(16..19) == Some(b":60")
+}
+
 fn within_range(micros: i64) -> Option<i64> {
     RANGE.contains(&micros).then_some(micros)
 }

@@ -72,11 +72,13 @@ pub(super) struct Refusals {
     pub of_row: Vec<Option<Box<Refusal>>>,
     /// What is refused now is made of what is pseudonymised, so its details are not shown.
     pub is_private: bool,
+    /// Oddities that refuse nothing, with their counts.
+    pub flags: Vec<(&'static str, u64)>,
 }
 
 impl Refusals {
     pub fn new(rows: usize) -> Self {
-        Self { of_row: (0..rows).map(|_| None).collect(), is_private: false }
+        Self { of_row: (0..rows).map(|_| None).collect(), is_private: false, flags: Vec::new() }
     }
 
     /// Refuses a row for the column that a name tells, unless it is refused already.
@@ -146,6 +148,10 @@ pub(super) fn decimals(array: &ArrayRef, name: &str, refusals: &mut Refusals) ->
             .iter()
             .map(|text| text.map(str::trim).filter(|text| !text.is_empty()).map(without_exponent))
             .collect::<StringArray>();
+        let rounded = trimmed.iter().flatten().filter(|text| is_finer(text)).count() as u64;
+        if rounded > 0 {
+            refusals.flags.push(("number_rounded", rounded));
+        }
         Arc::new(trimmed) as ArrayRef
     } else {
         array.clone()
@@ -165,6 +171,13 @@ pub(super) fn decimals(array: &ArrayRef, name: &str, refusals: &mut Refusals) ->
         }
     }
     Ok(converted.as_primitive::<arrow::datatypes::Decimal128Type>().clone())
+}
+
+/// Whether a number without an exponent has more digits behind its point than money keeps.
+fn is_finer(text: &str) -> bool {
+    const DIGITS: usize = 4;
+    let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
+    fraction.bytes().skip(DIGITS).any(|digit| digit != b'0')
 }
 
 /// `150` for `1.5e2`, as JSON may write it; other text stays.

@@ -307,7 +307,8 @@ pub struct Summary {
     pub bytes: u64,
     /// The sha256 of the stored bytes.
     pub sha256: [u8; 32],
-    /// Oddities that refuse nothing, with their counts: `bom_stripped`, `dup_key_same`, `empty_file`, `ext_mismatch`.
+    /// Oddities that refuse nothing, with their counts: `blank_line`, `bom_stripped`, `dup_key_same`, `empty_file`,
+    /// `ext_mismatch`.
     pub flags: BTreeMap<&'static str, u64>,
 }
 

@@ -187,6 +187,9 @@ impl Reading {
                 for flag in end.flags {
                     *summary.flags.entry(flag).or_default() += 1;
                 }
+                if summary.blank_lines > 0 {
+                    summary.flags.insert("blank_line", summary.blank_lines);
+                }
                 Outcome::Read(summary)
             }
             Err(damage) => damage.into(),
