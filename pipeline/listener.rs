@@ -73,7 +73,7 @@ impl Answer {
     /// The answer as it is sent; one to HEAD tells of the body and leaves it out.
     fn bytes(&self, is_head: bool) -> Vec<u8> {
         let Self { status, content_type, headers, body } = self;
-        let mut bytes =
+        let mut head =
             format!("HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n", body.len());
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
