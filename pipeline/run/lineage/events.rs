@@ -202,8 +202,8 @@ impl Story<'_> {
         let mut outputs = Vec::new();
         if let Some(mart) = catalog.marts.get(name) {
             // A mart by day is its folder.
-            let path = mart.path.split("/*").next().unwrap_or(&mart.path);
-            let mut output = Dataset::at(&self.workspace.lake.folder_url(path)?).json();
+            let path: Vec<&str> = mart.path.split('/').take_while(|part| !part.contains('*')).collect();
+            let mut output = Dataset::at(&self.workspace.lake.folder_url(&path.join("/"))?).json();
             output["outputFacets"] = json!({"outputStatistics": written(line.rows, line.bytes)});
             outputs.push(output);
         }
