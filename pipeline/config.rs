@@ -490,7 +490,7 @@ fn set(table: &mut toml::Table, name: &str, value: &str) -> Result<()> {
 }
 
 /// Keeps the caret and line that the TOML parser draws, and adds a hint for a near miss.
-fn from_toml(error: toml::de::Error) -> Error {
+pub(crate) fn from_toml(error: toml::de::Error) -> Error {
     let hint = nearest(error.message());
     let invalid = Error::invalid(error.to_string().trim_end());
     match hint {
@@ -499,9 +499,10 @@ fn from_toml(error: toml::de::Error) -> Error {
     }
 }
 
-/// Of a message "unknown field `x`, expected `a`, `b`" the expected name nearest to `x`.
+/// Of a message "unknown field `x`, expected `a`, `b`" the expected name nearest to `x`; a variant is told so too.
 fn nearest(message: &str) -> Option<String> {
-    let mut names = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    let names = message.strip_prefix("unknown field ").or_else(|| message.strip_prefix("unknown variant "))?;
+    let mut names = names.split('`').skip(1).step_by(2);
     let unknown = names.next()?;
     names
         .map(|name| (strsim::jaro_winkler(unknown, name), name))

@@ -49,6 +49,8 @@ pub mod maintain;
 pub mod listener;
 // The main job in micro-batches until it is told to stop, with metrics and health.
 pub mod watch;
+// The dashboard: a page that shows what the marts say.
+pub mod dashboard;
 // Synthetic events of the shape of real ones.
 pub mod generate;
 // The command line.

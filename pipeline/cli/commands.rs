@@ -10,7 +10,9 @@ use tokio::sync::watch::Receiver;
 use super::messages::Messages;
 use super::output::Output;
 use super::progress::Shown;
-use super::{Command, GenerateArgs, Global, RunFiles, help, identity, maintain, sql, summary, watch};
+use super::{
+    Command, GenerateArgs, Global, RunFiles, dashboard, help, identity, maintain, serve, sql, summary, watch,
+};
 use crate::config::Project;
 use crate::error::{Context, Error, Result};
 use crate::generate;
@@ -60,6 +62,8 @@ pub async fn dispatch(command: Command, global: &Global, stop: Receiver<bool>) -
             };
             query_project(global, &query, format).await
         }
+        Command::Dashboard(args) => dashboard::write(args, global).await,
+        Command::Serve(args) => serve::serve(args, global).await,
         Command::Status => status(global).await,
         Command::Identity { command } => identity::dispatch(command, global).await,
         Command::Maintain { dry_run, retain } => {

@@ -9,12 +9,14 @@
 //! | 130, 143 | stopped by SIGINT, SIGTERM |
 
 mod commands;
+mod dashboard;
 mod help;
 mod identity;
 mod maintain;
 mod messages;
 mod output;
 mod progress;
+mod serve;
 mod sql;
 mod summary;
 mod watch;
@@ -100,6 +102,10 @@ enum Command {
         #[arg(long, value_enum)]
         format: Option<sql::Format>,
     },
+    /// Write one HTML page that shows what the marts say; it needs no network and no server
+    Dashboard(dashboard::DashboardArgs),
+    /// Answer with the same page on this machine, live: made anew as runs publish
+    Serve(serve::ServeArgs),
     /// Freshness, batches, dead letters and table sizes
     Status,
     /// Tell who somebody is; link and split by hand
