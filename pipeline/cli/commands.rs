@@ -10,9 +10,7 @@ use tokio::sync::watch::Receiver;
 use super::messages::Messages;
 use super::output::Output;
 use super::progress::Shown;
-use super::{
-    Command, GenerateArgs, Global, RunFiles, dashboard, help, identity, maintain, serve, sql, summary, watch,
-};
+use super::{Command, GenerateArgs, Global, RunFiles, dashboard, help, identity, maintain, serve, sql, summary, watch};
 use crate::config::Project;
 use crate::error::{Context, Error, Result};
 use crate::generate;
