@@ -8,6 +8,7 @@
 mod parts;
 mod snapshot;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -62,19 +63,30 @@ impl Outcome {
     }
 }
 
+/// Which of the files that are there a commit takes out of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replace {
+    /// None: it adds.
+    Nothing,
+    /// Those of these paths; the added ones hold their rows anew.
+    Files(BTreeSet<String>),
+    /// All of them, and the schema is that of the change.
+    All,
+}
+
 /// What a commit does to a table.
 #[derive(Debug)]
 pub struct Change {
     /// Application transaction: id and a number that only grows.
     pub transaction: (String, i64),
-    /// Columns; creates the table where there is none, and replaces the schema when `replace` is set.
+    /// Columns; creates the table where there is none, and replaces the schema when all files are replaced.
     pub schema: SchemaRef,
     /// Partition columns, in order.
     pub partition_by: Vec<String>,
     /// Table properties to set (creation and replacement only).
     pub properties: Vec<(String, String)>,
-    /// Whether all present files leave the table.
-    pub replace: bool,
+    /// Files that leave the table.
+    pub replace: Replace,
     /// Files to add.
     pub parts: Vec<Part>,
     /// Prefix of the fail points around the commit.
@@ -144,6 +156,20 @@ impl Table {
         Ok(self.files()?.iter().map(|file| file.rows).sum())
     }
 
+    /// Actions that take files out of the table. `is_change`: their rows are not all in the files that come in.
+    fn removals(&self, folder: &str, paths: &BTreeSet<String>, is_change: bool) -> Result<Vec<Action>> {
+        let snapshot = self.delta.snapshot()?;
+        let files = snapshot.log_data().into_iter();
+        let removals: Vec<Action> = files
+            .filter(|file| paths.contains(file.object_store_path().as_ref()))
+            .map(|file| Action::Remove(file.remove_action(is_change)))
+            .collect();
+        match removals.len() == paths.len() {
+            true => Ok(removals),
+            false => Err(Error::internal(format!("{folder}: files to replace are not in the snapshot"))),
+        }
+    }
+
     /// This snapshot as a DataFusion table.
     pub fn provider(&self, lake: &Lake, folder: &str) -> Result<Arc<dyn TableProvider>> {
         self.provider_of(lake, folder, self.files()?)
@@ -184,7 +210,7 @@ pub async fn commit(lake: &Lake, folder: &str, table: Option<&Table>, change: Ch
             actions.push(Action::Protocol(serde_json::from_value(protocol)?));
             actions.push(Action::Metadata(metadata));
         }
-        Some(table) if change.replace => {
+        Some(table) if change.replace == Replace::All => {
             let snapshot = table.delta.snapshot()?;
             let metadata = metadata
                 .with_table_id(snapshot.metadata().id().to_string())
@@ -192,12 +218,20 @@ pub async fn commit(lake: &Lake, folder: &str, table: Option<&Table>, change: Ch
             actions.push(Action::Metadata(metadata));
             actions.extend(snapshot.log_data().iter().map(|file| Action::Remove(file.remove_action(true))));
         }
-        Some(_) => {}
+        Some(table) => {
+            if let Replace::Files(paths) = &change.replace {
+                actions.extend(table.removals(folder, paths, true)?);
+            }
+        }
     }
     actions.extend(change.parts.iter().map(|part| Action::Add(add(part))));
 
-    let mode = if change.replace { SaveMode::Overwrite } else { SaveMode::Append };
-    let operation = DeltaOperation::Write { mode, partition_by: Some(change.partition_by), predicate: None };
+    let write = |mode| DeltaOperation::Write { mode, partition_by: Some(change.partition_by), predicate: None };
+    let operation = match change.replace {
+        Replace::Nothing => write(SaveMode::Append),
+        Replace::Files(_) => DeltaOperation::Update { predicate: None },
+        Replace::All => write(SaveMode::Overwrite),
+    };
     // Where version 0 is there already, the library would take the newest snapshot, ours or not, as the one that was
     // checked, and append to it. Without retries that is an error, and the log tells who was first.
     let retries = if table.is_some() { RETRIES } else { 0 };

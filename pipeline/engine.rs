@@ -55,6 +55,14 @@ pub fn beside(ctx: &SessionContext) -> SessionContext {
     SessionContext::new_with_state(state)
 }
 
+/// A session over the same tables whose operators pass on so many rows at a time: columns of long records must fit 31
+/// bits.
+pub fn in_batches_of(ctx: &SessionContext, rows: usize) -> SessionContext {
+    let state = ctx.state();
+    let config = state.config().clone().with_batch_size(rows);
+    SessionContext::new_with_state(SessionStateBuilder::new_from_existing(state).with_config(config).build())
+}
+
 /// A session over the same tables whose scans read other columns only for the rows that a filter keeps: faster where
 /// it keeps few.
 pub fn reading_few_rows(ctx: &SessionContext) -> SessionContext {

@@ -335,6 +335,7 @@ mod tests {
             touched: Vec::new(),
             sources: BTreeMap::from([("we\"b\\\n".into(), counts)]),
             newest_occurred_at: newest,
+            replay: None,
         }
     }
 

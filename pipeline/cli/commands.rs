@@ -10,7 +10,9 @@ use tokio::sync::watch::Receiver;
 use super::messages::Messages;
 use super::output::Output;
 use super::progress::Shown;
-use super::{Command, GenerateArgs, Global, RunFiles, dashboard, help, identity, maintain, serve, sql, summary, watch};
+use super::{
+    Command, GenerateArgs, Global, RunFiles, dashboard, help, identity, maintain, replay, serve, sql, summary, watch,
+};
 use crate::config::Project;
 use crate::error::{Context, Error, Result};
 use crate::generate;
@@ -63,6 +65,7 @@ pub async fn dispatch(command: Command, global: &Global, stop: Receiver<bool>) -
         Command::Dashboard(args) => dashboard::write(args, global).await,
         Command::Serve(args) => serve::serve(args, global).await,
         Command::Status => status(global).await,
+        Command::Replay(args) => replay::run(args, global).await,
         Command::Identity { command } => identity::dispatch(command, global).await,
         Command::Maintain { dry_run, retain } => {
             maintain::run(global, crate::maintain::Options { dry_run, retain }).await

@@ -16,6 +16,7 @@ mod maintain;
 mod messages;
 mod output;
 mod progress;
+mod replay;
 mod serve;
 mod sql;
 mod summary;
@@ -108,6 +109,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Freshness, batches, dead letters and table sizes
     Status,
+    /// Land dead letters that pass now, exactly once: after the mapping was mended or a limit raised
+    Replay(replay::ReplayArgs),
     /// Tell who somebody is; link and split by hand
     Identity {
         #[command(subcommand)]

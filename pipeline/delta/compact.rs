@@ -12,7 +12,7 @@ use deltalake::protocol::DeltaOperation;
 
 use super::parts::TARGET_FILE_BYTES;
 use super::{Outcome, Part, RETRIES, Table, add, resolve};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::failpoint::failpoint;
 use crate::lake::Lake;
 
@@ -37,15 +37,7 @@ impl Table {
         merged: &[Part],
     ) -> Result<Outcome> {
         let snapshot = self.delta.snapshot()?;
-        let mut actions: Vec<Action> = snapshot
-            .log_data()
-            .iter()
-            .filter(|file| removed.contains(file.object_store_path().as_ref()))
-            .map(|file| Action::Remove(file.remove_action(false)))
-            .collect();
-        if actions.len() != removed.len() {
-            return Err(Error::internal(format!("{folder}: files to replace are not in the snapshot")));
-        }
+        let mut actions = self.removals(folder, removed, false)?;
         actions.extend(merged.iter().map(|file| Action::Add(Add { data_change: false, ..add(file) })));
         let number = self.transaction(APPLICATION).await?.unwrap_or(0) + 1;
         let properties = CommitProperties::default()

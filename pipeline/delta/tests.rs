@@ -46,7 +46,7 @@ async fn change(lake: &Lake, number: i64, name: &str) -> Change {
         schema: schema(),
         partition_by: Vec::new(),
         properties: Vec::new(),
-        replace: false,
+        replace: Replace::Nothing,
         parts: vec![part],
         failpoint: "test",
     }

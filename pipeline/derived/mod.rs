@@ -132,7 +132,7 @@ pub async fn replace(
         schema,
         partition_by: Vec::new(),
         properties: vec![(BUILT_FROM.into(), built_from.to_json())],
-        replace: true,
+        replace: delta::Replace::All,
         parts,
         failpoint,
     };

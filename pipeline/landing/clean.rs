@@ -121,7 +121,7 @@ impl<'c> Cleaning<'c> {
         let mut out = Vec::with_capacity(record.len() + 64);
         match syntax {
             Syntax::Json => self.json(record, &Place::default(), &mut out),
-            Syntax::Csv { names, dialect } => self.csv(record, names, *dialect, &mut out),
+            Syntax::Csv { names, dialect, .. } => self.csv(record, names, *dialect, &mut out),
         }
         out
     }
@@ -439,6 +439,7 @@ fn is_number(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::*;
@@ -464,7 +465,8 @@ mod tests {
     }
 
     fn columns() -> Syntax {
-        Syntax::Csv { names: Arc::new(["customer", "ts", "event"].map(String::from)), dialect: CsvDialect::default() }
+        let names = Arc::new(["customer", "ts", "event"].map(String::from));
+        Syntax::Csv { names, header: Bytes::new(), dialect: CsvDialect::default() }
     }
 
     fn csv(record: &str) -> String {
@@ -554,7 +556,7 @@ mod tests {
             let cleaned = csv(record);
             assert!(record.starts_with("x,") || !cleaned.contains("canary"), "{record} became {cleaned}");
         }
-        let unknown = Syntax::Csv { names: Arc::new([]), dialect: CsvDialect::default() };
+        let unknown = Syntax::Csv { names: Arc::new([]), header: Bytes::new(), dialect: CsvDialect::default() };
         let (cleaned, _) = cleaner().clean(b"2025,canary-77", &unknown, false, "");
         assert!(!String::from_utf8_lossy(&cleaned).contains("canary"));
     }

@@ -153,7 +153,14 @@ mod tests {
 
     async fn add(lake: &Lake, batches: std::ops::RangeInclusive<i64>) {
         for batch in batches {
-            let manifest = Manifest { format: 1, batch, planned_at: 0, configuration: "c".into(), files: Vec::new() };
+            let manifest = Manifest {
+                format: 1,
+                batch,
+                planned_at: 0,
+                configuration: "c".into(),
+                files: Vec::new(),
+                replay: None,
+            };
             assert!(manifest.save_new(lake).await.unwrap());
             Entry {
                 format: 1,
@@ -163,6 +170,7 @@ mod tests {
                 touched: Vec::new(),
                 sources: BTreeMap::new(),
                 newest_occurred_at: None,
+                replay: None,
             }
             .save(lake)
             .await

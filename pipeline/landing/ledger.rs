@@ -56,6 +56,20 @@ pub struct Manifest {
     pub configuration: String,
     /// Files in the order in which they are read.
     pub files: Vec<PlannedFile>,
+    /// The dead letters that the batch takes up again, if it does that; then the files are those that they are read from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Replay>,
+}
+
+/// Which dead letters a batch takes up again: those that no batch has taken up before and that all of this fits.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replay {
+    /// Their reason.
+    pub reason: Option<String>,
+    /// Their source.
+    pub source: Option<String>,
+    /// First and last batch that they came with.
+    pub batches: (i64, i64),
 }
 
 /// What came of one file.
@@ -69,6 +83,9 @@ pub struct TakenFile {
     /// Oddities that refused nothing, with their counts.
     #[serde(default)]
     pub flags: BTreeMap<String, u64>,
+    /// The header of a file of CSV that has dead letters, by which they can be read again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
 }
 
 /// Counts of one source in one batch. Always: `rows_in = landed + duplicates + dead_letters`.
@@ -123,6 +140,9 @@ pub struct Entry {
     /// Newest `occurred_at` landed that is in the future neither of its `received_at` nor of `planned_at`;
     /// microseconds since 1970.
     pub newest_occurred_at: Option<i64>,
+    /// The dead letters that the batch took up again, if it did that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Replay>,
 }
 
 fn manifest_path(batch: i64) -> String {
@@ -191,7 +211,14 @@ mod tests {
     async fn a_manifest_is_planned_once_and_entries_are_read_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let lake = Lake::open(folder.path(), "lake").unwrap();
-        let manifest = Manifest { format: 1, batch: 1, planned_at: 5, configuration: String::new(), files: Vec::new() };
+        let manifest = Manifest {
+            format: 1,
+            batch: 1,
+            planned_at: 5,
+            configuration: String::new(),
+            files: Vec::new(),
+            replay: None,
+        };
         assert!(manifest.save_new(&lake).await.unwrap());
         assert!(!manifest.save_new(&lake).await.unwrap());
         assert_eq!(Manifest::load(&lake, 1).await.unwrap(), Some(manifest));
@@ -203,6 +230,7 @@ mod tests {
             touched: Vec::new(),
             sources: BTreeMap::new(),
             newest_occurred_at: None,
+            replay: None,
         };
         entry.save(&lake).await.unwrap();
         assert_eq!(Entry::load_all(&lake, 1).await.unwrap(), [entry]);

@@ -290,6 +290,20 @@ impl Mapping {
         Ok(Mapped { events, refused: refusals.into_rows(), flags, without_id })
     }
 
+    /// Takes out the events that brought no id, for records that are not what their ids would be derived from. Returns
+    /// the rows, among the events as they were, that stay.
+    pub fn only_with_ids(&self, mapped: &mut Mapped) -> Result<Vec<usize>> {
+        let without: Vec<usize> = std::mem::take(&mut mapped.without_id).into_iter().map(|(row, _)| row).collect();
+        let kept: Vec<usize> =
+            (0..mapped.events.num_rows()).filter(|row| without.binary_search(row).is_err()).collect();
+        if !without.is_empty() {
+            let mask: BooleanArray =
+                (0..mapped.events.num_rows()).map(|row| Some(without.binary_search(&row).is_err())).collect();
+            mapped.events = filter_record_batch(&mapped.events, &mask)?;
+        }
+        Ok(kept)
+    }
+
     /// Gives events without an id one that is derived from source, record and the how-many-eth such record of its file
     /// this is, so that a replay of the file is recognised; under the key of pseudonyms, if there is one, since a record
     /// with few unknowns could be guessed from a plain hash. Batches of a file must come in order.

@@ -9,15 +9,19 @@
 mod batch;
 mod clean;
 mod columns;
+mod commit;
 mod dead_letters;
 /// One event per id.
 pub mod deduplicate;
 pub mod events;
 pub mod folded;
 pub mod ledger;
+mod letters;
 mod mapping;
 mod plan;
 pub mod reasons;
+/// Dead letters taken up again.
+pub mod replay;
 /// Times as sources write them.
 pub mod time;
 mod values;
@@ -34,13 +38,15 @@ use futures::TryStreamExt;
 use uuid::Uuid;
 
 use self::batch::{Staged, Unsettled, stage};
+use self::commit::{Letters, commit_events, commit_letters, write_letters};
 use self::deduplicate::Deduplicator;
-use self::events::{DEAD_LETTER_SCHEMA, DEAD_LETTERS, EVENT_SCHEMA, EVENTS, PARTITION};
+use self::events::{DEAD_LETTERS, EVENTS};
 use self::ledger::{Counts, Entry, Manifest};
 use self::mapping::Mapping;
 use self::plan::{Known, Listed, list_source, next_files};
+use self::replay::Verdict;
 use crate::config::Source;
-use crate::delta::{self, Change, Part, Table};
+use crate::delta::Table;
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::functions::content_id;
@@ -110,7 +116,7 @@ pub async fn land(workspace: &Workspace, landed: &mut Landed, progress: &mut dyn
         failpoint("land.plan");
         let Some(planned) = next_batch(workspace, &sources, &mut known, number).await? else { return Ok(()) };
         failpoint("land.manifest");
-        let (entry, unsettled) = land_batch(workspace, &sources, &planned, &mut known, progress).await?;
+        let Landing { entry, unsettled, .. } = land_batch(workspace, &sources, &planned, &mut known, progress).await?;
         for (file, reason, detail) in unsettled {
             known.pass_over(&file.source, &file.path);
             if let Some((source, _)) = sources.iter().find(|(source, _)| source.name == file.source) {
@@ -161,16 +167,12 @@ async fn next_batch(
 ) -> Result<Option<Planned>> {
     let configuration = configuration(workspace)?;
     if let Some(manifest) = Manifest::load(&workspace.lake, number).await? {
-        let letters = Table::open(&workspace.lake, DEAD_LETTERS).await?;
-        let last = match &letters {
-            Some(table) => table.transaction(APPLICATION).await?.unwrap_or(0),
-            None => 0,
-        };
-        if last >= number {
+        if last_letters(workspace).await? >= number {
             let manifest = half_committed(workspace, sources, manifest, &configuration).await?;
             return Ok(Some(Planned { manifest, is_half_committed: true }));
         }
-        if manifest.configuration == configuration && changed_file(sources, &manifest, None).await?.is_none() {
+        let is_as_planned = manifest.configuration == configuration && manifest.replay.is_none();
+        if is_as_planned && changed_file(sources, &manifest, None).await?.is_none() {
             return Ok(Some(Planned { manifest, is_half_committed: false }));
         }
         // Nothing of the batch is committed, so it may be planned anew.
@@ -181,11 +183,19 @@ async fn next_batch(
         return Ok(None);
     }
     let planned_at = chrono::Utc::now().timestamp_micros();
-    let manifest = Manifest { format: 1, batch: number, planned_at, configuration, files };
+    let manifest = Manifest { format: 1, batch: number, planned_at, configuration, files, replay: None };
     if !manifest.save_new(&workspace.lake).await? {
         return Err(Error::conflict(format!("batch {number} was planned by another run")).hint("run again"));
     }
     Ok(Some(Planned { manifest, is_half_committed: false }))
+}
+
+/// The last batch whose dead letters are committed, of those that have any; 0 before the first.
+async fn last_letters(workspace: &Workspace) -> Result<i64> {
+    match Table::open(&workspace.lake, DEAD_LETTERS).await? {
+        Some(table) => Ok(table.transaction(APPLICATION).await?.unwrap_or(0)),
+        None => Ok(0),
+    }
 }
 
 /// The manifest of a batch whose dead letters are committed, with the files that these came from.
@@ -239,29 +249,48 @@ fn configuration(workspace: &Workspace) -> Result<String> {
     Ok(content_id("configuration", &serde_json::to_string(&decides)?))
 }
 
-/// Lands a batch. Returns its entry, none if there was nothing to land after all, and the files that were left out.
+/// What came of a batch.
+#[derive(Default)]
+struct Landing {
+    /// Its entry; none if there was nothing to land after all.
+    entry: Option<Entry>,
+    /// Files that were left out.
+    unsettled: Vec<Unsettled>,
+    /// Dead letters that it took up, with what came of them.
+    verdicts: Vec<Verdict>,
+}
+
+/// Lands a batch.
 async fn land_batch(
     workspace: &Workspace,
     sources: &Listings,
     planned: &Planned,
     known: &mut Known,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<(Option<Entry>, Vec<Unsettled>)> {
+) -> Result<Landing> {
     let (lake, manifest) = (&workspace.lake, &planned.manifest);
     let events_table = Table::open(lake, EVENTS).await?;
     let letters_table = Table::open(lake, DEAD_LETTERS).await?;
     failpoint("land.snapshot");
 
-    let mut staged = stage(workspace, sources, manifest, progress).await?;
+    let (mut staged, verdicts) = match (&manifest.replay, &letters_table) {
+        (Some(_), Some(letters)) => replay::stage(workspace, sources, planned, letters, progress).await?,
+        _ => (stage(workspace, sources, manifest, progress).await?, Vec::new()),
+    };
     if let Some((file, reason, detail)) = staged.unsettled.first()
         && planned.is_half_committed
     {
         // Its dead letters are landed, so its events must not be left out.
         return Err(Error::unavailable(format!("{}: {reason}: {detail}", file.path)).hint("run again"));
     }
-    if staged.files.is_empty() {
+    let fates = replay::fates(&verdicts, manifest.batch);
+    let is_nothing = match manifest.replay {
+        Some(_) => fates.is_empty(),
+        None => staged.files.is_empty(),
+    };
+    if is_nothing && !planned.is_half_committed {
         manifest.discard(lake).await?;
-        return Ok((None, staged.unsettled));
+        return Ok(Landing { entry: None, unsettled: staged.unsettled, verdicts });
     }
     let (deduplicator, newest) = deduplicate(workspace, events_table.as_ref(), manifest, &mut staged).await?;
     let prefix = format!("{APPLICATION}-{}-{}", manifest.batch, Uuid::new_v4().simple());
@@ -269,7 +298,13 @@ async fn land_batch(
     let is_duplicate = |batch: usize, row: usize| deduplicator.duplicates(batch)[row];
     let threads = workspace.project.config.engine.thread_count();
     let parts = write::write(lake, events, is_duplicate, manifest.batch, &prefix, threads).await?;
-    let letters = write_letters(workspace, staged.dead_letters, &prefix).await?;
+    let mut letters = Letters::default();
+    if !planned.is_half_committed {
+        if let Some(table) = &letters_table {
+            (letters.replaced, letters.parts) = letters::rewrite(workspace, table, &fates, &prefix).await?;
+        }
+        letters.parts.extend(write_letters(workspace, manifest.batch, staged.dead_letters, &prefix).await?);
+    }
 
     let entry = Entry {
         format: 1,
@@ -279,13 +314,14 @@ async fn land_batch(
         touched: known.take_touched(),
         sources: staged.counts,
         newest_occurred_at: newest,
+        replay: manifest.replay.clone(),
     };
     entry.save(lake).await?;
     failpoint("land.ledger");
     commit_letters(workspace, letters_table.as_ref(), manifest.batch, letters).await?;
     commit_events(workspace, events_table.as_ref(), manifest.batch, parts).await?;
     failpoint("land.ack");
-    Ok((Some(entry), staged.unsettled))
+    Ok(Landing { entry: Some(entry), unsettled: staged.unsettled, verdicts })
 }
 
 /// Finds the duplicates of a batch, moves them from `landed` to `duplicates` in the counts, counts late events, and tells
@@ -343,57 +379,6 @@ fn newest_of(batch: &RecordBatch, duplicates: &[bool], planned_at: i64, toleranc
         !**is_duplicate && **occurred <= planned_at.min(**received).saturating_add(tolerance)
     });
     present.map(|((occurred, _), _)| *occurred).max()
-}
-
-async fn write_letters(workspace: &Workspace, letters: dead_letters::DeadLetters, prefix: &str) -> Result<Vec<Part>> {
-    if letters.is_empty() {
-        return Ok(Vec::new());
-    }
-    let (content, rows) = delta::encode(&DEAD_LETTER_SCHEMA, letters.finish()?)?;
-    let name = format!("{prefix}-dead-letters");
-    Ok(vec![delta::write_part(&workspace.lake, DEAD_LETTERS, &name, Vec::new(), content, rows).await?])
-}
-
-/// Commits dead letters unless the snapshot has this batch already. A batch without any commits nothing.
-async fn commit_letters(workspace: &Workspace, table: Option<&Table>, batch: i64, parts: Vec<Part>) -> Result<()> {
-    let last = match table {
-        Some(table) => table.transaction(APPLICATION).await?.unwrap_or(0),
-        None => 0,
-    };
-    if parts.is_empty() || last >= batch {
-        return Ok(());
-    }
-    let change = Change {
-        transaction: (APPLICATION.into(), batch),
-        schema: DEAD_LETTER_SCHEMA.clone(),
-        partition_by: Vec::new(),
-        properties: Vec::new(),
-        replace: false,
-        parts,
-        failpoint: "land.dlq",
-    };
-    delta::commit(&workspace.lake, DEAD_LETTERS, table, change).await?.version()?;
-    Ok(())
-}
-
-/// Commits events, on the snapshot that was loaded before reading; a batch without events still moves the number on.
-async fn commit_events(workspace: &Workspace, table: Option<&Table>, batch: i64, parts: Vec<Part>) -> Result<()> {
-    if let Some(table) = table
-        && table.transaction(APPLICATION).await?.is_some_and(|last| last >= batch)
-    {
-        return Ok(());
-    }
-    let change = Change {
-        transaction: (APPLICATION.into(), batch),
-        schema: EVENT_SCHEMA.clone(),
-        partition_by: vec![PARTITION.into()],
-        properties: Vec::new(),
-        replace: false,
-        parts,
-        failpoint: "land",
-    };
-    delta::commit(&workspace.lake, EVENTS, table, change).await?.version()?;
-    Ok(())
 }
 
 /// The files that the next batches would take, as (source, path, bytes).

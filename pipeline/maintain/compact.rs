@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::{max, min};
 use arrow::datatypes::{Int64Type, SchemaRef};
-use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{SessionContext, ident};
 use futures::TryStreamExt;
 use parquet::arrow::ArrowWriter;
@@ -20,6 +19,7 @@ use uuid::Uuid;
 
 use crate::delta::compact::{APPLICATION, TARGET_BYTES};
 use crate::delta::{self, Part, Table};
+use crate::engine;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
 use crate::landing::events::{DEAD_LETTERS, EVENTS, PARTITION};
@@ -141,7 +141,7 @@ async fn merge(
     let rows: usize = parts.iter().map(|part| part.rows).sum();
     let provider = table.provider_of(lake, layout.folder, parts.to_vec())?;
     let order = layout.order.iter().map(|column| ident(*column).sort(true, true)).collect();
-    let frame = in_small_batches(ctx).read_table(provider)?.sort(order)?;
+    let frame = engine::in_batches_of(ctx, ROWS_PER_BATCH).read_table(provider)?.sort(order)?;
     let kept: Vec<_> = frame
         .schema()
         .fields()
@@ -178,12 +178,6 @@ async fn merge(
         .hint("wayline fsck says which"));
     }
     Ok(files.merged)
-}
-
-fn in_small_batches(ctx: &SessionContext) -> SessionContext {
-    let state = ctx.state();
-    let config = state.config().clone().with_batch_size(ROWS_PER_BATCH);
-    SessionContext::new_with_state(SessionStateBuilder::new_from_existing(state).with_config(config).build())
 }
 
 /// Files of one partition in the making, one at a time.
@@ -254,8 +248,7 @@ mod tests {
 
     use super::*;
     use crate::config;
-    use crate::delta::Change;
-    use crate::engine;
+    use crate::delta::{Change, Replace};
     use crate::landing::events::DEAD_LETTER_SCHEMA;
 
     /// A dead letter of each number, with a record that is hard to press together.
@@ -294,7 +287,7 @@ mod tests {
                 schema: DEAD_LETTER_SCHEMA.clone(),
                 partition_by: Vec::new(),
                 properties: Vec::new(),
-                replace: false,
+                replace: Replace::Nothing,
                 parts: vec![part],
                 failpoint: "test",
             };
@@ -345,7 +338,7 @@ mod tests {
             schema: DEAD_LETTER_SCHEMA.clone(),
             partition_by: Vec::new(),
             properties: Vec::new(),
-            replace: false,
+            replace: Replace::Nothing,
             parts,
             failpoint: "test",
         };

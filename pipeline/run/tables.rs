@@ -56,10 +56,13 @@ pub async fn register_tables(workspace: &Workspace, changes: &Changes, as_of: Op
     let mut fingerprints = settings::register(&workspace.ctx, &workspace.project.config, as_of)?;
     // The logical time moves on with the events; what reads it is not another model for that.
     let settings = fingerprints.keys().filter(|name| *name != "as_of").cloned().collect();
-    let events = landed_fingerprint(&events, &entries, |counts| counts.landed);
+    let events = landed_fingerprint(&events, &entries, |entry| adds(entry, |counts| counts.landed));
     fingerprints.extend(identity::fingerprints(workspace, &events).await?);
     fingerprints.insert("events".into(), events);
-    let dead_letters = landed_fingerprint(&dead_letters, &entries, |counts| counts.dead_letters);
+    let dead_letters = landed_fingerprint(&dead_letters, &entries, |entry| {
+        // A replay changes rows without adding any.
+        entry.replay.is_some() || adds(entry, |counts| counts.dead_letters)
+    });
     fingerprints.insert("dead_letters".into(), dead_letters);
     let planned_at = entries.last().map_or(0, |entry| entry.planned_at);
     fingerprints.insert("batches".into(), format!("batch {last} of {planned_at}"));
@@ -98,11 +101,14 @@ async fn register_delta(workspace: &Workspace, name: &str, folder: &str, schema:
 }
 
 /// Fingerprint of a landed table: its id, since one that was landed anew counts its batches anew, and the last batch
-/// that added rows to it.
-fn landed_fingerprint(id: &str, entries: &[Entry], added: fn(&Counts) -> u64) -> String {
-    let has_added = |entry: &&Entry| entry.sources.values().any(|counts| added(counts) > 0);
-    let last = entries.iter().filter(has_added).map(|entry| entry.batch).max().unwrap_or(0);
+/// that changed it.
+fn landed_fingerprint(id: &str, entries: &[Entry], has_changed: fn(&Entry) -> bool) -> String {
+    let last = entries.iter().filter(|entry| has_changed(entry)).map(|entry| entry.batch).max().unwrap_or(0);
     format!("{id} batch {last}")
+}
+
+fn adds(entry: &Entry, rows: fn(&Counts) -> u64) -> bool {
+    entry.sources.values().any(|counts| rows(counts) > 0)
 }
 
 fn register_batch(workspace: &Workspace, name: &str, batch: RecordBatch) -> Result<()> {

@@ -102,7 +102,7 @@ impl Header {
 
     /// How the records below it are written.
     pub fn syntax(&self, dialect: CsvDialect) -> Syntax {
-        Syntax::Csv { names: Arc::clone(&self.names), dialect }
+        Syntax::Csv { names: Arc::clone(&self.names), header: self.record.clone(), dialect }
     }
 }
 

@@ -21,6 +21,7 @@ use object_store::path::Path;
 
 use crate::error::{Error, Result};
 
+mod again;
 mod csv;
 mod decompress;
 mod filter;
@@ -34,6 +35,7 @@ mod plan;
 mod read;
 mod scan;
 
+pub use again::{Written, read_again};
 pub use csv::fields as csv_fields;
 pub use limits::Limits;
 pub use list::{Listing, Remark, Root, list};
@@ -213,6 +215,8 @@ pub enum Syntax {
     Csv {
         /// Names of the columns in the order of the fields.
         names: Arc<[String]>,
+        /// The header as it was written, without its line end.
+        header: Bytes,
         /// The characters between and around fields.
         dialect: CsvDialect,
     },

@@ -285,7 +285,7 @@ impl FileReader {
                     let mut block = match piece {
                         Piece::Records(block) => block,
                         Piece::TooLong(rejected) => {
-                            let unknown = || Syntax::Csv { names: Arc::new([]), dialect };
+                            let unknown = || Syntax::Csv { names: Arc::new([]), header: Bytes::new(), dialect };
                             let syntax = header.as_ref().map_or_else(unknown, |header| header.syntax(dialect));
                             return self.refuse(rejected, syntax);
                         }

@@ -19,6 +19,7 @@ mod outputs;
 mod python;
 mod queries;
 mod readme;
+mod replay;
 mod rebuilt_safely;
 mod sample_projects;
 mod schedulers;
