@@ -11,7 +11,8 @@ use super::messages::Messages;
 use super::output::Output;
 use super::progress::Shown;
 use super::{
-    Command, GenerateArgs, Global, RunFiles, dashboard, help, identity, maintain, replay, serve, sql, summary, watch,
+    Command, GenerateArgs, Global, RunFiles, backfill, dashboard, help, identity, maintain, replay, serve, sql,
+    summary, watch,
 };
 use crate::config::Project;
 use crate::error::{Context, Error, Result};
@@ -40,6 +41,7 @@ pub async fn dispatch(command: Command, global: &Global, stop: Receiver<bool>) -
         land,
         build,
         checks: Scope::All,
+        backfill: None,
     };
     match command {
         Command::Run(args) => {
@@ -53,6 +55,7 @@ pub async fn dispatch(command: Command, global: &Global, stop: Receiver<bool>) -
             job(global, options, run.dry_run, &run.files).await
         }
         Command::Land(args) => job(global, job_of("land", true, false), args.dry_run, &args.files).await,
+        Command::Backfill(args) => backfill::backfill(args, global).await,
         Command::Check => check(global).await,
         Command::Sql { command, file, format } => {
             let query = match (command, file) {
@@ -107,7 +110,8 @@ fn refuse_project(global: &Global) -> Result<()> {
     }
 }
 
-async fn job(global: &Global, options: Options, dry_run: bool, files: &RunFiles) -> Result<ExitCode> {
+/// Runs a job and tells what came of it, or says what it would do.
+pub async fn job(global: &Global, options: Options, dry_run: bool, files: &RunFiles) -> Result<ExitCode> {
     let workspace = open(global)?;
     if dry_run {
         let steps = run::dry_run(&workspace, &options).await?;

@@ -8,6 +8,7 @@
 //! | 75 | temporary: lock held, source or store unreachable |
 //! | 130, 143 | stopped by SIGINT, SIGTERM |
 
+mod backfill;
 mod commands;
 mod dashboard;
 mod help;
@@ -88,6 +89,8 @@ enum Command {
         #[command(flatten)]
         run: RunArgs,
     },
+    /// Make a window anew from landed events: the rows of its customers and days, changed or not
+    Backfill(backfill::BackfillArgs),
     /// Check configuration, sources and data without writing
     Check,
     /// Query all tables and marts, read-only

@@ -21,7 +21,8 @@ use crate::workspace::Workspace;
 /// Prints what a run did, where its outputs are, and three numbers worth knowing.
 pub async fn print(workspace: &Workspace, report: &Report, out: &mut impl Write) -> Result<()> {
     if report.status == RunStatus::NothingNew {
-        writeln!(out, "nothing new; {:.2} s", report.elapsed_time)?;
+        let nothing = if report.args.backfill.is_some() { "nothing lies in the window" } else { "nothing new" };
+        writeln!(out, "{nothing}; {:.2} s", report.elapsed_time)?;
         return Ok(());
     }
     let counts = report.landed.total();

@@ -22,12 +22,19 @@ pub enum Stale {
     ChangedSettings(Vec<String>),
     /// Tables that it reads have changed.
     NewData(Vec<String>),
+    /// Some of its rows are to be made anew, whether anything has changed or not.
+    Backfill,
 }
 
 impl Stale {
     /// Whether the table's definition has changed, and not just what it is made of.
     pub fn is_modified(&self) -> bool {
-        !matches!(self, Self::NewData(_))
+        !self.is_of_rows()
+    }
+
+    /// Whether it is a matter of some rows, so that the others may stay.
+    pub fn is_of_rows(&self) -> bool {
+        matches!(self, Self::NewData(_) | Self::Backfill)
     }
 }
 
@@ -38,6 +45,7 @@ impl fmt::Display for Stale {
             Self::ChangedStatement => f.write_str("changed SQL"),
             Self::ChangedSettings(tables) => write!(f, "changed configuration: {}", tables.join(", ")),
             Self::NewData(tables) => write!(f, "new data: {}", tables.join(", ")),
+            Self::Backfill => f.write_str("backfill"),
         }
     }
 }
@@ -49,6 +57,9 @@ pub struct BuiltFrom {
     pub statement: String,
     /// Fingerprint of each table that it reads.
     pub reads: BTreeMap<String, String>,
+    /// Id of the last backfill that asked for rows of it; what reads the table is older than these rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backfill: Option<String>,
 }
 
 impl BuiltFrom {
@@ -56,7 +67,12 @@ impl BuiltFrom {
     pub fn now(statement: &str, reads: &[String], fingerprints: &BTreeMap<String, String>) -> Self {
         let statement = digest(format!("{GENERATION}\n{statement}").as_bytes());
         let reads = reads.iter().map(|name| (name.clone(), fingerprints.get(name).cloned().unwrap_or_default()));
-        Self { statement, reads: reads.collect() }
+        Self { statement, reads: reads.collect(), backfill: None }
+    }
+
+    /// The same after a backfill.
+    pub fn with_backfill(self, id: Option<&String>) -> Self {
+        Self { backfill: id.cloned(), ..self }
     }
 
     /// One text for all of it.
@@ -78,10 +94,12 @@ impl BuiltFrom {
         let changed = |(name, fingerprint): &(&String, &String)| before.reads.get(*name) != Some(fingerprint);
         let changed = self.reads.iter().filter(changed).map(|(name, _)| name.clone());
         let (settings, data): (Vec<String>, Vec<String>) = changed.partition(|name| is_setting(name));
-        match (settings.is_empty(), data.is_empty()) {
-            (true, true) => None,
-            (false, _) => Some(Stale::ChangedSettings(settings)),
-            (true, false) => Some(Stale::NewData(data)),
+        match (settings.is_empty(), before.backfill == self.backfill, data.is_empty()) {
+            (false, ..) => Some(Stale::ChangedSettings(settings)),
+            // What it reads is then mostly of the same backfill.
+            (true, false, _) => Some(Stale::Backfill),
+            (true, true, false) => Some(Stale::NewData(data)),
+            (true, true, true) => None,
         }
     }
 }
@@ -114,5 +132,9 @@ mod tests {
         assert_eq!(why("select 1", "2", "a"), ("new data: events".into(), false));
         assert_eq!(why("select 1", "2", "b"), ("changed configuration: settings".into(), true));
         assert_eq!(before.why_stale(None, |_| false), Some(Stale::NeverBuilt));
+        let asked_for = before.clone().with_backfill(Some(&"b".into()));
+        assert_eq!(asked_for.why_stale(Some(&before), |_| false), Some(Stale::Backfill));
+        assert_eq!(asked_for.why_stale(Some(&asked_for), |_| false), None);
+        assert_ne!(asked_for.fingerprint(), before.fingerprint());
     }
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::BuiltFrom;
+use super::window::Window;
 use crate::delta::{Part, PartWriter};
 use crate::error::{Context, Error, Result};
 use crate::failpoint::failpoint;
@@ -78,12 +79,19 @@ pub struct State {
     pub batch: i64,
     /// File of the customers whose rows may be others than in the state before; without it any may.
     pub touched: Option<Part>,
+    /// Days whose rows are made anew on the way from the state before, whether anything changed or not.
+    #[serde(default)]
+    pub backfill: Option<Window>,
+    /// Id of the last backfill of each model that ever had one.
+    #[serde(default)]
+    pub backfills: BTreeMap<String, String>,
 }
 
 impl State {
-    /// Whether what a table was built from is what there was in this state.
-    pub fn holds(&self, built_from: &BuiltFrom) -> bool {
-        built_from.reads.iter().all(|(read, print)| self.fingerprints.get(read) == Some(print))
+    /// Whether what a model's table was built from is what there was in this state.
+    pub fn holds(&self, model: &str, built_from: &BuiltFrom) -> bool {
+        self.backfills.get(model) == built_from.backfill.as_ref()
+            && built_from.reads.iter().all(|(read, print)| self.fingerprints.get(read) == Some(print))
     }
 }
 
@@ -114,6 +122,11 @@ impl Changes {
             Some(superseded) => lake.delete(&path_of(superseded)).await,
             None => Ok(()),
         }
+    }
+
+    /// Id of the last backfill of each model that ever had one.
+    pub fn backfills(&self) -> BTreeMap<String, String> {
+        self.states.last().map(|state| state.backfills.clone()).unwrap_or_default()
     }
 
     /// Lays a change over a table, given the id and version of its Delta table. Without a layer no row is another, and only

@@ -9,6 +9,7 @@ pub mod keys;
 mod layered;
 pub mod one_of;
 pub mod storage;
+pub mod window;
 
 pub use built_from::{BUILT_FROM, BuiltFrom, Stale};
 

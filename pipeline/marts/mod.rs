@@ -284,7 +284,7 @@ fn runs_by_day(batch: &RecordBatch, name: &str, day: Option<&str>) -> Result<Vec
 }
 
 /// Path of the file of a day, given in days since 1970.
-fn path_of_day(name: &str, day: &str, value: Option<i32>) -> String {
+pub fn path_of_day(name: &str, day: &str, value: Option<i32>) -> String {
     let date = value.and_then(arrow::temporal_conversions::date32_to_datetime).map(|at| at.date().to_string());
     let value = date.unwrap_or_else(|| "__HIVE_DEFAULT_PARTITION__".to_string());
     format!("{MARTS}/{name}/{day}={value}/part-0.parquet")

@@ -139,10 +139,11 @@ pub async fn plan(
     selected: Option<&BTreeSet<String>>,
 ) -> Result<Vec<Planned>> {
     let mut fingerprints = fingerprints.clone();
+    let backfills = changes.backfills();
     let needed = selected.map(|selected| graph.with_upstream(selected));
     let mut planned = Vec::with_capacity(graph.models.len());
     for model in &graph.models {
-        let mut built_from = BuiltFrom::now(&model.sql, &model.reads, &fingerprints);
+        let mut built_from = built_from(model, &fingerprints, &backfills);
         let mut reason = None;
         let mut table = None;
         if needed.as_ref().is_some_and(|needed| !needed.contains(&model.name)) {
@@ -168,11 +169,25 @@ pub async fn plan(
     Ok(planned)
 }
 
-/// Fingerprint that every table would have if all models were up to date, given those of the others.
-pub fn up_to_date(graph: &Graph, fingerprints: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+/// What a model would be built from now, given the fingerprints of all tables and the last backfill of each model.
+fn built_from(
+    model: &Model,
+    fingerprints: &BTreeMap<String, String>,
+    backfills: &BTreeMap<String, String>,
+) -> BuiltFrom {
+    BuiltFrom::now(&model.sql, &model.reads, fingerprints).with_backfill(backfills.get(&model.name))
+}
+
+/// Fingerprint that every table would have if all models were up to date, given those of the others and the last
+/// backfill of each model.
+pub fn up_to_date(
+    graph: &Graph,
+    fingerprints: &BTreeMap<String, String>,
+    backfills: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
     let mut all = fingerprints.clone();
     for model in &graph.models {
-        let fingerprint = BuiltFrom::now(&model.sql, &model.reads, &all).fingerprint();
+        let fingerprint = built_from(model, &all, backfills).fingerprint();
         all.insert(model.name.clone(), fingerprint);
     }
     all

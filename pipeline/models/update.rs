@@ -8,6 +8,7 @@
 
 mod moves;
 mod step;
+pub mod ways;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ use crate::landing::events::PARTITION;
 use crate::workspace::Workspace;
 
 /// Column of the customer, in every table that is built by customer.
-const CUSTOMER: &str = "customer_id";
+pub const CUSTOMER: &str = "customer_id";
 /// Tables that are not models and hold rows of customers.
 const OF_CUSTOMERS: [&str; 3] = ["events", "identity_map", "identity_customers"];
 
@@ -77,12 +78,15 @@ pub async fn update(
         }
     }
     outcome.touched_customers = Some(touched.len());
-    let is_last_step = group.since + 2 == changes.states.len();
+    let steps = &changes.states[group.since + 1..];
+    // What is kept of a row that is to be made anew is not to be trusted.
+    let moves = news.moves.as_ref().filter(|_| steps.len() == 1 && steps[0].backfill.is_none());
     let step = Arc::new(Step {
         workspace: workspace.clone(),
         graph: graph.clone(),
         since: changes.states[group.since].clone(),
-        moves: news.moves.as_ref().filter(|_| is_last_step).map(Moves::of).transpose()?,
+        moves: moves.map(Moves::of).transpose()?,
+        asked_for: steps.iter().filter_map(|state| state.backfill).flat_map(|window| window.days()).map(Some).collect(),
         touched: Arc::new(touched),
         event_days: days_of_events(workspace, changes.states[group.since].batch).await?,
     });
@@ -111,7 +115,7 @@ pub async fn update(
         progress(&name);
         let started = Instant::now();
         let change = step.change_customers(&customers, planned, changes).await;
-        if unfinished.settle(change, planned, started, outcome) && news.checks == Scope::Touched {
+        if unfinished.settle(change, planned, started, &step.asked_for, outcome) && news.checks == Scope::Touched {
             let lines = checks::run_rules(&customers.whole, &planned.model).await;
             if lines.iter().any(|line| line.status != Status::Pass) {
                 outcome.failed.insert(name);
@@ -120,8 +124,10 @@ pub async fn update(
         }
     }
     // Rows of all customers are replaced in one step, whatever reads whatever.
-    changes.save(&workspace.lake).await?;
-    register_changed(workspace, &planned, outcome).await?;
+    if !outcome.changed.is_empty() {
+        changes.save(&workspace.lake).await?;
+        register_changed(workspace, &planned, outcome).await?;
+    }
 
     // What reads one of these waits for the next round.
     loop {
@@ -158,7 +164,7 @@ pub async fn update(
         for (at, started, written) in done {
             let planned = &mut planned[at];
             let change = written.and_then(|written| written.lay(planned, changes));
-            unfinished.settle(change, planned, started, outcome);
+            unfinished.settle(change, planned, started, &step.asked_for, outcome);
         }
         changes.save(&workspace.lake).await?;
         register_changed(workspace, &planned, outcome).await?;
@@ -184,12 +190,13 @@ impl Unfinished {
         change: Result<Change>,
         planned: &mut Planned,
         started: Instant,
+        asked_for: &BTreeSet<Option<i32>>,
         outcome: &mut Outcome,
     ) -> bool {
         let name = planned.model.name.clone();
         match change {
             Ok(change) => {
-                change.report(planned, started, outcome);
+                change.report(planned, started, asked_for, outcome);
                 return true;
             }
             Err(error) if error.is_temporary() => {
@@ -222,11 +229,11 @@ async fn days_of_events(workspace: &Workspace, batch: i64) -> Result<BTreeSet<i3
     Ok(days)
 }
 
-/// Models that are changed together: those by customer which are stale for new data alone.
+/// Models that are changed together: those by customer of which some rows are stale.
 struct Group {
     /// Positions among the planned, each behind those that it reads.
     steps: Vec<usize>,
-    /// State that the most outdated of them is in.
+    /// State that the most outdated of them is in; where there are none, of those by day.
     since: usize,
 }
 
@@ -234,11 +241,9 @@ impl Group {
     fn find(graph: &Graph, planned: &[Planned], changes: &Changes) -> Result<Option<Self>> {
         let mut group = Self { steps: Vec::new(), since: usize::MAX };
         let mut names: BTreeSet<&str> = BTreeSet::new();
-        for (at, step) in planned.iter().enumerate() {
-            let (Some(Stale::NewData(_)), Build::ByCustomer(by_customer)) = (&step.reason, &step.model.header.build)
-            else {
-                continue;
-            };
+        let is_stale = |step: &Planned| step.reason.as_ref().is_some_and(Stale::is_of_rows);
+        for (at, step) in planned.iter().enumerate().filter(|(_, step)| is_stale(step)) {
+            let Build::ByCustomer(by_customer) = &step.model.header.build else { continue };
             let is_made_of_customers = |read: &String| match graph.model(read) {
                 Some(model) if model.header.build == Build::View => true,
                 Some(model) => {
@@ -258,21 +263,28 @@ impl Group {
             if !reads.iter().all(is_made_of_customers) || (is_merged && !reads.iter().all(is_made_of_events)) {
                 continue;
             }
-            let Some(state) = state_of(step, changes)? else { continue };
-            if changes.states[state + 1..].iter().all(|state| state.touched.is_some()) {
+            if let Some(state) = state_of(step, changes)? {
                 group.steps.push(at);
                 group.since = group.since.min(state);
                 names.insert(&step.model.name);
             }
         }
-        Ok((!group.steps.is_empty()).then_some(group))
+        if group.steps.is_empty() {
+            let is_by_day = |step: &&Planned| is_stale(step) && matches!(step.model.header.build, Build::ByDay(_));
+            for step in planned.iter().filter(is_by_day) {
+                group.since = group.since.min(state_of(step, changes)?.unwrap_or(usize::MAX));
+            }
+        }
+        Ok((group.since != usize::MAX).then_some(group))
     }
 }
 
-/// The newest state in which everything that a model reads was what the model was built from.
+/// The newest state in which everything that a model reads was what the model was built from; `None` also where it is not
+/// known whom the steps since then have touched.
 fn state_of(step: &Planned, changes: &Changes) -> Result<Option<usize>> {
     let Some(before) = derived::built_from(step.table.as_ref())? else { return Ok(None) };
-    Ok(changes.states.iter().rposition(|state| state.holds(&before)))
+    let state = changes.states.iter().rposition(|state| state.holds(&step.model.name, &before));
+    Ok(state.filter(|state| changes.states[state + 1..].iter().all(|state| state.touched.is_some())))
 }
 
 /// Everything that a model reads, views and what they read included.
@@ -290,13 +302,26 @@ fn expanded(graph: &Graph, model: &Model) -> BTreeSet<String> {
     all
 }
 
-/// Whether a column of dates holds one of these days.
+/// Whether a column of dates holds one of these days. Days that follow each other are asked for together, so that a long
+/// window costs no more than a short one.
 pub fn is_one_of_days(column: &str, days: &BTreeSet<Option<i32>>) -> Expr {
-    let dates = days.iter().flatten().map(|day| lit(ScalarValue::Date32(Some(*day)))).collect();
-    match days.contains(&None) {
-        true => ident(column).in_list(dates, false).or(ident(column).is_null()),
-        false => ident(column).in_list(dates, false),
+    let date = |day: i32| lit(ScalarValue::Date32(Some(day)));
+    let mut spans: Vec<(i32, i32)> = Vec::new();
+    for day in days.iter().flatten().copied() {
+        match spans.last_mut() {
+            Some((_, last)) if *last + 1 == day => *last = day,
+            _ => spans.push((day, day)),
+        }
     }
+    let (alone, spans): (Vec<_>, Vec<_>) = spans.into_iter().partition(|(first, last)| first == last);
+    let alone = ident(column).in_list(alone.into_iter().map(|(day, _)| date(day)).collect(), false);
+    let mut is_one = spans
+        .into_iter()
+        .fold(alone, |is_one, (first, last)| is_one.or(ident(column).between(date(first), date(last))));
+    if days.contains(&None) {
+        is_one = is_one.or(ident(column).is_null());
+    }
+    is_one
 }
 
 /// Registers the planned models as they are.

@@ -2,20 +2,24 @@
 //!
 //! Touched are the customers of new events; those of identifiers whose customer is another than before, under both ids; and
 //! those who have an event at one of the configured ages, seen from the logical time before and now, since a journey
-//! expires and an attempt times out without a new event. The identity tables are changed in the same step. When
-//! anything else changed (statements, settings, rules) or much is new, everything is touched and no list is made.
+//! expires and an attempt times out without a new event; and those of a backfill. The identity tables are changed in the
+//! same step. When anything else changed (statements, settings, rules) or much is new, everything is touched and no list
+//! is made.
 
 use std::collections::BTreeSet;
 
 use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::Date32Type;
 use datafusion::prelude::{ident, lit};
 use sha2::{Digest, Sha256};
 
+use super::backfill::Backfill;
 use super::tables::Tables;
 use crate::config::Config;
 use crate::delta::Table;
 use crate::derived::changes::{Changes, State};
 use crate::derived::keys;
+use crate::derived::window::Window;
 use crate::engine;
 use crate::error::Result;
 use crate::identity::stage::{self as identity, Resolved, Standing};
@@ -35,22 +39,17 @@ pub struct Advance {
     pub news: News,
 }
 
-/// Brings the identity tables up to date and remembers the state, with the customers that are touched. `begin` is told when
-/// there is something to do.
+/// Brings the identity tables up to date and remembers the state, with the customers that are touched: from then on any run
+/// goes the way to it. `begin` is told when there is something to do.
 pub async fn advance(
     workspace: &Workspace,
     graph: &Graph,
     tables: &Tables,
     changes: &mut Changes,
+    backfill: Option<&Backfill>,
     mut begin: impl FnMut(),
 ) -> Result<Advance> {
-    let mut now = State {
-        fingerprints: models::up_to_date(graph, &tables.fingerprints),
-        definitions: definitions(workspace, graph, tables).await?,
-        as_of: tables.as_of,
-        batch: tables.last_batch,
-        touched: None,
-    };
+    let mut now = next_state(workspace, graph, tables, changes, backfill).await?;
     let events = &tables.fingerprints["events"];
     let Standing { stale: reason, fingerprint } = identity::standing(workspace, changes, events).await?;
     let last = changes.states.last().cloned();
@@ -68,7 +67,8 @@ pub async fn advance(
                 identity::register(workspace, changes).await?;
                 (advance.resolved, advance.news.moves) = (Some(update.resolved), Some(update.moves));
             }
-            let touched = touched(workspace, &last, &now, advance.news.moves.as_ref()).await?;
+            let mut touched = touched(workspace, &last, &now, advance.news.moves.as_ref()).await?;
+            touched.extend(backfill.iter().flat_map(|backfill| backfill.strays.iter().cloned()));
             now.touched = Some(keys::write(&workspace.lake, "touched", touched.iter().map(String::as_str)).await?);
         }
         _ => {
@@ -81,6 +81,29 @@ pub async fn advance(
     changes.states.push(now);
     changes.save(&workspace.lake).await?;
     Ok(advance)
+}
+
+/// What everything is built from once this run has come to its end; whom the step touches is not told yet.
+pub async fn next_state(
+    workspace: &Workspace,
+    graph: &Graph,
+    tables: &Tables,
+    changes: &Changes,
+    backfill: Option<&Backfill>,
+) -> Result<State> {
+    let mut backfills = changes.backfills();
+    if let Some(backfill) = backfill {
+        backfills.extend(backfill.models.iter().map(|model| (model.clone(), backfill.id.clone())));
+    }
+    Ok(State {
+        fingerprints: models::up_to_date(graph, &tables.fingerprints, &backfills),
+        definitions: definitions(workspace, graph, tables).await?,
+        as_of: tables.as_of,
+        batch: tables.last_batch,
+        touched: None,
+        backfill: backfill.map(|backfill| backfill.window),
+        backfills,
+    })
 }
 
 /// A digest of all that defines tables beside the events and the time.
@@ -99,7 +122,7 @@ async fn definitions(workspace: &Workspace, graph: &Graph, tables: &Tables) -> R
 
 /// Whether the next state differs from the last by some events and the time alone, given the fingerprint of the identity
 /// tables as they are.
-async fn can_follow(workspace: &Workspace, last: &State, now: &State, identity: Option<&String>) -> Result<bool> {
+pub async fn can_follow(workspace: &Workspace, last: &State, now: &State, identity: Option<&String>) -> Result<bool> {
     let table_of = |state: &State| state.fingerprints["events"].split_once(" batch ").map(|(id, _)| id.to_string());
     if last.definitions != now.definitions || table_of(last) != table_of(now) || last.batch > now.batch {
         return Ok(false);
@@ -108,17 +131,24 @@ async fn can_follow(workspace: &Workspace, last: &State, now: &State, identity: 
         return Ok(false);
     }
     let Some(events) = Table::open(&workspace.lake, EVENTS).await? else { return Ok(false) };
+    let days: BTreeSet<String> = now
+        .backfill
+        .iter()
+        .flat_map(Window::days)
+        .filter_map(|day| Some(Date32Type::to_naive_date_opt(day)?.to_string()))
+        .collect();
     let (mut all, mut new) = (0, 0);
     for file in events.files()? {
         all += file.rows;
-        if file.batches.is_none_or(|(_, newest)| newest > last.batch) {
+        let is_asked_for = file.partition.iter().any(|(column, day)| column == PARTITION && days.contains(day));
+        if is_asked_for || file.batches.is_none_or(|(_, newest)| newest > last.batch) {
             new += file.rows;
         }
     }
     Ok(new as f64 <= workspace.project.config.engine.rebuild_share * all as f64)
 }
 
-async fn touched(
+pub async fn touched(
     workspace: &Workspace,
     last: &State,
     now: &State,
@@ -150,10 +180,11 @@ async fn touched(
     Ok(touched)
 }
 
-/// Conditions of the events whose customers are touched: new ones, and those that have come to one of the configured ages
-/// between the two logical times.
+/// Conditions of the events whose customers are touched: new ones, those of a backfill, and those that have come to one of
+/// the configured ages between the two logical times.
 fn conditions(config: &Config, last: &State, now: &State) -> Vec<String> {
     let mut conditions = vec![format!("batch > {}", last.batch)];
+    conditions.extend(now.backfill.map(|Window { since, until }| occurred_between(since, until - 1)));
     let (Some(before), Some(after)) = (last.as_of, now.as_of) else { return conditions };
     if before == after {
         return conditions;
@@ -163,10 +194,15 @@ fn conditions(config: &Config, last: &State, now: &State) -> Vec<String> {
     for age in ages {
         // Both ends are in: whether a rule says `<` or `<=` is its own affair.
         let (first, end) = (before.min(after).saturating_sub(age), before.max(after).saturating_sub(age));
-        conditions.push(format!(
-            "{PARTITION} between cast(to_timestamp_micros({first}) as date) and cast(to_timestamp_micros({end}) as date) \
-             and occurred_at between to_timestamp_micros({first}) and to_timestamp_micros({end})"
-        ));
+        conditions.push(occurred_between(first, end));
     }
     conditions
+}
+
+/// A condition of events, given their first and their last instant.
+pub fn occurred_between(first: i64, last: i64) -> String {
+    format!(
+        "{PARTITION} between cast(to_timestamp_micros({first}) as date) and cast(to_timestamp_micros({last}) as date) \
+         and occurred_at between to_timestamp_micros({first}) and to_timestamp_micros({last})"
+    )
 }

@@ -1,6 +1,7 @@
 //! The main job: land, resolve, build, check, publish. Safe to repeat at any time; without news it writes nothing.
 
 mod advance;
+pub mod backfill;
 pub mod dbt;
 mod lineage;
 pub mod report;
@@ -13,12 +14,14 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use self::advance::{Advance, advance};
+use self::backfill::Backfill;
 use self::report::{Job, instant};
 pub use self::report::{Report, RunStatus};
 use self::tables::{LAST_FAILED, load_graph, models_of_runs, register_run_results, register_tables, with_run_results};
 pub use self::tables::{Tables, register_everything};
 use crate::derived::changes::Changes;
 use crate::derived::fold::{Which, fold, sweep};
+use crate::derived::window::Window;
 use crate::error::Result;
 use crate::identity::stage as identity;
 use crate::landing;
@@ -45,6 +48,9 @@ pub struct Options {
     /// What is checked of models that were changed and not built whole.
     #[serde(default)]
     pub checks: Scope,
+    /// Window whose rows are made anew, whether anything has changed or not.
+    #[serde(default)]
+    pub backfill: Option<Window>,
 }
 
 /// Receives what a person watching may want to see.
@@ -120,9 +126,14 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
     let mut changes = Changes::load(&workspace.lake).await?;
     let tables = register_tables(workspace, &changes, job.options.as_of).await?;
     job.as_of = tables.as_of;
+    let backfill = Backfill::find(workspace, graph, &changes, &tables, &job.options, &job.run_id).await?;
+    if job.options.backfill.is_some() && backfill.is_none() {
+        return Ok(());
+    }
     let begun = Instant::now();
     let stage = || progress.stage("resolve");
-    let Advance { resolved, news } = advance(workspace, graph, &tables, &mut changes, stage).await?;
+    let step = advance(workspace, graph, &tables, &mut changes, backfill.as_ref(), stage);
+    let Advance { resolved, news } = step.await?;
     if resolved.is_some() {
         job.identity = resolved;
         job.spent("resolve", begun);
@@ -133,7 +144,7 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
     let scope = job.options.checks;
     let of_runs = models_of_runs(graph);
     let planned = plan(workspace, graph, &changes, tables, job.options.select.as_deref()).await?;
-    let up_to_date = models::up_to_date(graph, &planned.fingerprints);
+    let up_to_date = models::up_to_date(graph, &planned.fingerprints, &changes.backfills());
     let mut outcome = Outcome { fingerprints: planned.fingerprints, ..Outcome::default() };
     let (late, early): (Vec<Planned>, Vec<Planned>) =
         planned.steps.into_iter().partition(|step| of_runs.contains(&step.model.name));
@@ -230,7 +241,7 @@ pub async fn check(workspace: &Workspace, as_of: Option<i64>) -> Result<(Graph, 
     let fingerprints = with_run_results(tables, &graph, &models_of_runs(&graph)).fingerprints;
     let changes = Changes::load(&workspace.lake).await?;
     let as_built = models::as_built(workspace, &graph, &changes, &fingerprints).await?;
-    let up_to_date = models::up_to_date(&graph, &fingerprints);
+    let up_to_date = models::up_to_date(&graph, &fingerprints, &changes.backfills());
     let checked = checks::run_all(workspace, &graph, &as_built, &up_to_date).await?;
     Ok((graph, checked))
 }

@@ -260,7 +260,14 @@ impl Watch {
             self.checked_at = Some(Instant::now());
         }
         let as_of = self.options.as_of;
-        let options = |build| run::Options { command: "watch".into(), checks, as_of, select: None, land: true, build };
+        let options = |build| run::Options {
+            command: "watch".into(),
+            checks,
+            as_of,
+            land: true,
+            build,
+            ..run::Options::default()
+        };
         let mut stages = Stages { board: &self.board, witness };
         match run::run(workspace, options(true), &mut stages).await {
             Err(error) if error.kind() == Kind::Invalid && self.cycles() > 0 => {

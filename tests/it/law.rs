@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use arrow::json::LineDelimitedWriter;
 use wayline::config::Project;
+use wayline::derived::window::Window;
 use wayline::models::checks::Scope;
 use wayline::run::{Options, Progress, RunStatus, register_everything, run};
 use wayline::workspace::Workspace;
@@ -267,6 +268,14 @@ async fn a_lake_of_many_batches_equals_one_of_a_single_batch_to_the_last_byte() 
                 3 => changed += u64::from(cut.run_as(some(Some("+journeys"))).await),
                 4 => changed += u64::from(cut.run_as(some(Some("+stage_channels"))).await),
                 _ => changed += u64::from(cut.run(checks).await),
+            }
+            // A backfill of whatever window changes nothing that is right.
+            if chance.below(3) == 0 {
+                let since = 1_735_689_600_000_000 + chance.below(400).cast_signed() * 3_600_000_000;
+                let backfill = Window::new(since, since + (1 + chance.below(100).cast_signed()) * 3_600_000_000).ok();
+                let select = chance.of(&["", "", "+journeys", "+paths"]);
+                let select = Some(select.to_string()).filter(|select| !select.is_empty());
+                cut.run_as(Options { build: true, select, backfill, ..Options::default() }).await;
             }
         }
         whole.run(Scope::All).await;

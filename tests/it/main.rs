@@ -1,6 +1,7 @@
 //! Tests of the whole house in one binary: each further binary would link DataFusion again.
 
 mod arrivals;
+mod backfill;
 mod command_line;
 mod data_quality;
 mod differential;

@@ -37,6 +37,8 @@ pub(super) struct Step {
     pub(super) touched: Arc<HashSet<String>>,
     /// Days of the events that came since then.
     pub(super) event_days: BTreeSet<i32>,
+    /// Days that were to be made anew since then, whether anything changed or not.
+    pub(super) asked_for: BTreeSet<Option<i32>>,
 }
 
 /// A column of days, and those of its days that are to be made anew; `None`: all rows are.
@@ -76,7 +78,15 @@ pub(super) struct Change {
 }
 
 impl Change {
-    pub(super) fn report(self, planned: &mut Planned, started: Instant, outcome: &mut Outcome) {
+    /// Reports what became of the model. Days that were `asked_for` count as changed: what is published of them is
+    /// published again.
+    pub(super) fn report(
+        self,
+        planned: &mut Planned,
+        started: Instant,
+        asked_for: &BTreeSet<Option<i32>>,
+        outcome: &mut Outcome,
+    ) {
         let name = planned.model.name.clone();
         let reason = planned.reason.take().map(|reason| reason.to_string()).unwrap_or_default();
         let mut line = result("model", &name, Status::Success, started, format!("{reason}; {}", self.what));
@@ -84,7 +94,9 @@ impl Change {
         tracing::info!(model = name, rows = self.built.rows, seconds = line.execution_time, "changed");
         outcome.results.push(line);
         let before = planned.before.take().unwrap_or_default();
-        outcome.changed.insert(name, Changed { before, days: self.difference.days });
+        let mut days = self.difference.days;
+        days.values_mut().for_each(|days| days.extend(asked_for));
+        outcome.changed.insert(name, Changed { before, days });
     }
 }
 
@@ -253,7 +265,7 @@ impl Step {
         outcome: &Outcome,
     ) -> Result<Vec<(usize, Days)>> {
         let mut due = Vec::new();
-        let is_open = |step: &Planned| matches!(step.reason, Some(Stale::NewData(_)));
+        let is_open = |step: &Planned| step.reason.as_ref().is_some_and(Stale::is_of_rows);
         for (at, step) in planned.iter().enumerate().filter(|(_, step)| is_open(step)) {
             let reads = expanded(&self.graph, &step.model);
             if unfinished.holds(&step.model.name) || reads.iter().any(|read| unfinished.holds(read)) {
@@ -282,10 +294,11 @@ impl Step {
         outcome: &Outcome,
     ) -> Result<Option<BTreeSet<Option<i32>>>> {
         let step = &planned[at];
-        if !derived::built_from(step.table.as_ref())?.is_some_and(|before| self.since.holds(&before)) {
+        let before = derived::built_from(step.table.as_ref())?;
+        if !before.is_some_and(|before| self.since.holds(&step.model.name, &before)) {
             return Ok(None);
         }
-        let mut days = BTreeSet::new();
+        let mut days = self.asked_for.clone();
         for read in expanded(&self.graph, &step.model) {
             let model = self.graph.model(&read);
             if model.is_some_and(|model| model.header.build == Build::View) || settings::TABLES.contains(&read.as_str())
