@@ -47,6 +47,9 @@ pub struct Mart {
     pub run_id: String,
     /// Logical time of that run.
     pub as_of: Option<String>,
+    /// Last batch of events at that run.
+    #[serde(default)]
+    pub batch: Option<i64>,
 }
 
 /// One column.
@@ -73,6 +76,9 @@ pub struct MartFile {
     pub rows: usize,
     /// Bytes of it.
     pub bytes: u64,
+    /// SHA-256 of it in hexadecimal; empty where an older version wrote it.
+    #[serde(default)]
+    pub sha256: String,
 }
 
 impl Catalog {

@@ -6,8 +6,10 @@
 //! file is first written beside it and then moved, and one that the catalog does not name is removed.
 
 mod catalog;
+mod restatements;
 
 pub use catalog::{CATALOG, Catalog, Mart, MartColumn};
+pub use restatements::Restatement;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use datafusion::prelude::{DataFrame, col, ident};
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use parquet::arrow::ArrowWriter;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::delta::published_writer;
@@ -45,6 +48,17 @@ pub struct Edition {
     pub run_id: String,
     /// Logical time of the run.
     pub as_of: Option<String>,
+    /// Last batch of events.
+    pub batch: i64,
+}
+
+/// What a publication came to.
+#[derive(Debug, Default)]
+pub struct Published {
+    /// Report lines, one per mart.
+    pub results: Vec<NodeResult>,
+    /// Figures that were published before and are others now.
+    pub restatements: Vec<Restatement>,
 }
 
 /// Publishes every sound model that is published at all and whose published files are not up to date or not all there;
@@ -56,7 +70,7 @@ pub async fn publish(
     outcome: &Outcome,
     edition: &Edition,
     mut progress: impl FnMut(&str),
-) -> Result<Vec<NodeResult>> {
+) -> Result<Published> {
     let mut catalog = Catalog::load(&workspace.lake).await?;
     let before = catalog.clone();
     let found = files(&workspace.lake, MARTS).await?;
@@ -96,13 +110,16 @@ pub async fn publish(
             })
         })
         .buffer_unordered(threads);
-    let mut results = Vec::new();
+    let (mut results, mut restated) = (Vec::new(), Vec::new());
     while let Some(done) = published.next().await {
         let (place, mut line, name, mart) =
             done.map_err(|error| Error::internal(format!("a publication stopped: {error}")))?;
         match mart {
             Ok(mart) => {
                 (line.rows, line.bytes) = (Some(mart.rows), Some(mart.bytes));
+                if let Some(before) = before.marts.get(&name) {
+                    restated.extend(restatements::find(&name, before, &mart, outcome));
+                }
                 catalog.marts.insert(name, mart);
             }
             Err(error) => {
@@ -123,7 +140,8 @@ pub async fn publish(
     let named: BTreeSet<&String> = catalog.marts.values().flat_map(|mart| mart.files.keys()).collect();
     remove(&workspace.lake, found.iter().filter(|path| !named.contains(path))).await?;
     results.sort_by_key(|(place, _)| *place);
-    Ok(results.into_iter().map(|(_, line)| line).collect())
+    restated.sort_by(|a, b| (&a.mart, &a.day).cmp(&(&b.mart, &b.day)));
+    Ok(Published { results: results.into_iter().map(|(_, line)| line).collect(), restatements: restated })
 }
 
 /// Every file in a folder, by its path in the lake.
@@ -148,7 +166,7 @@ fn changed_days(
     let Publish::ByDay(day) = &model.header.publish else { return None };
     let changed = outcome.changed.get(&model.name)?;
     let published = published.filter(|mart| mart.fingerprint == changed.before)?;
-    let days = changed.days.get(day)?.clone();
+    let days: BTreeSet<Option<i32>> = changed.days.get(day)?.keys().copied().collect();
     if !published.files.keys().all(|path| found.contains(path)) {
         return None;
     }
@@ -208,6 +226,7 @@ async fn publish_model(
         fingerprint: fingerprint.to_string(),
         run_id: edition.run_id.clone(),
         as_of: edition.as_of.clone(),
+        batch: Some(edition.batch),
     })
 }
 
@@ -309,7 +328,8 @@ impl OpenFile {
 
     async fn publish(self, lake: &Lake, files: &mut BTreeMap<String, catalog::MartFile>) -> Result<()> {
         let content = self.writer.into_inner()?;
-        let file = catalog::MartFile { rows: self.rows, bytes: content.len() as u64 };
+        let sha256 = hex::encode(Sha256::digest(&content));
+        let file = catalog::MartFile { rows: self.rows, bytes: content.len() as u64, sha256 };
         failpoint("publish.file.before");
         place(lake, &self.path, content).await?;
         failpoint("publish.file.after");

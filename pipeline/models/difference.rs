@@ -17,8 +17,19 @@ use crate::error::{Error, Result};
 pub struct Difference {
     /// Keys of which some row is new, gone or another.
     pub keys: BTreeSet<String>,
-    /// By column of dates: the days of the rows that are new, gone or others; `None` is a row without a day.
-    pub days: BTreeMap<String, BTreeSet<Option<i32>>>,
+    /// Rows that are gone and new in all; one that is another is both.
+    pub rows: RowCount,
+    /// By column of dates: the days of these rows, with how many there are; `None` is a row without a day.
+    pub days: BTreeMap<String, BTreeMap<Option<i32>, RowCount>>,
+}
+
+/// Rows that are gone and rows that are new.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RowCount {
+    /// Rows that were there before.
+    pub removed: usize,
+    /// Rows that are there now.
+    pub added: usize,
 }
 
 /// Compares rows before and after, both in `schema`, as multisets: their order says nothing.
@@ -47,22 +58,38 @@ pub fn difference(schema: &SchemaRef, key: &str, before: &[RecordBatch], after: 
         .map(|field| field.name().as_str())
         .collect();
     for name in &days {
-        difference.days.insert((*name).to_string(), BTreeSet::new());
+        difference.days.insert((*name).to_string(), BTreeMap::new());
     }
-    for (batch, digests) in before.iter().zip(&before_rows).chain(after.iter().zip(&after_rows)) {
-        let keys = keys_of(batch, key)?;
-        for row in (0..batch.num_rows()).filter(|row| counts.contains_key(&digests[*row])) {
-            if !difference.keys.contains(keys.value(row)) {
-                difference.keys.insert(keys.value(row).to_string());
-            }
-            for name in &days {
-                let dates = batch.column_by_name(name).expect("it is of the schema").as_primitive::<Date32Type>();
-                let day = dates.is_valid(row).then(|| dates.value(row));
-                difference.days.get_mut(*name).expect("it was made").insert(day);
+    // Of equal rows as many are gone or new as there are fewer or more of them.
+    for (sides, is_new) in [((before, &before_rows), false), ((after, &after_rows), true)] {
+        let step = if is_new { -1 } else { 1 };
+        for (batch, digests) in sides.0.iter().zip(sides.1) {
+            let keys = keys_of(batch, key)?;
+            for (row, digest) in digests.iter().enumerate() {
+                let Some(count) = counts.get_mut(digest).filter(|count| count.signum() == -step) else { continue };
+                *count += step;
+                if !difference.keys.contains(keys.value(row)) {
+                    difference.keys.insert(keys.value(row).to_string());
+                }
+                difference.rows.count(is_new);
+                for name in &days {
+                    let dates = batch.column_by_name(name).expect("it is of the schema").as_primitive::<Date32Type>();
+                    let day = dates.is_valid(row).then(|| dates.value(row));
+                    difference.days.get_mut(*name).expect("it was made").entry(day).or_default().count(is_new);
+                }
             }
         }
     }
     Ok(difference)
+}
+
+impl RowCount {
+    fn count(&mut self, is_new: bool) {
+        match is_new {
+            true => self.added += 1,
+            false => self.removed += 1,
+        }
+    }
 }
 
 /// The rows that have one of these keys.
@@ -127,13 +154,19 @@ mod tests {
         let one = std::slice::from_ref::<RecordBatch>;
         let found = difference(&before.schema(), "key", one(&before), one(&after)).unwrap();
         assert_eq!(found.keys.iter().map(String::as_str).collect::<Vec<_>>(), ["b", "c", "e"]);
-        assert_eq!(found.days["day"].iter().copied().collect::<Vec<_>>(), [None, Some(3), Some(4), Some(5)]);
+        let count = |removed, added| RowCount { removed, added };
+        assert_eq!(found.rows, count(2, 2));
+        assert_eq!(
+            found.days["day"],
+            [(None, count(1, 0)), (Some(3), count(1, 0)), (Some(4), count(0, 1)), (Some(5), count(0, 1))].into()
+        );
         let kept = rows_of(&[after], "key", &found.keys).unwrap();
         assert_eq!(kept[0], rows(&[("b", 1, Some(4)), ("e", 1, Some(5))]));
         // A row that is there once more is another matter.
         let twice = rows(&[("a", 1, Some(1)), ("a", 1, Some(1))]);
         let once = rows(&[("a", 1, Some(1))]);
-        assert_eq!(difference(&once.schema(), "key", one(&once), &[twice]).unwrap().keys.len(), 1);
+        assert_eq!(difference(&once.schema(), "key", one(&once), one(&twice)).unwrap().rows, count(0, 1));
+        assert_eq!(difference(&once.schema(), "key", one(&twice), one(&once)).unwrap().rows, count(1, 0));
         assert!(difference(&once.schema(), "key", one(&once), one(&once)).unwrap().keys.is_empty());
     }
 }

@@ -19,7 +19,7 @@ const CHECKS: &str = "checks";
 pub const MODIFIED: &str = "state:modified";
 
 /// Landed and system tables.
-const LANDED: [&str; 4] = ["events", "dead_letters", "batches", "run_results"];
+const LANDED: [&str; 5] = ["events", "dead_letters", "batches", "run_results", "restatements"];
 
 /// Names of the tables that are no models.
 fn given_tables() -> impl Iterator<Item = &'static str> {

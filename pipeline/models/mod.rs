@@ -16,6 +16,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
+pub use self::difference::RowCount;
 use self::graph::{Graph, Model};
 use self::header::Build;
 use crate::derived::changes::Changes;
@@ -119,8 +120,10 @@ pub struct Outcome {
 pub struct Changed {
     /// Its fingerprint before.
     pub before: String,
-    /// By column of dates: the days of rows that are new, gone or others.
-    pub days: BTreeMap<String, BTreeSet<Option<i32>>>,
+    /// Rows that are gone and new; `None` where all were made.
+    pub rows: Option<RowCount>,
+    /// By column of dates: the days of these rows, and those that were asked for.
+    pub days: BTreeMap<String, BTreeMap<Option<i32>, RowCount>>,
 }
 
 /// Folder of a model's table in the lake.

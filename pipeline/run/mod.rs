@@ -5,8 +5,10 @@ pub mod backfill;
 pub mod dbt;
 mod lineage;
 pub mod report;
+mod restatements;
 mod run_results;
 pub mod tables;
+mod told_by_reports;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -25,7 +27,7 @@ use crate::derived::window::Window;
 use crate::error::Result;
 use crate::identity::stage as identity;
 use crate::landing;
-use crate::marts::{self, Edition};
+use crate::marts::{self, Edition, Published};
 use crate::models::checks::{self, Checked, Scope};
 use crate::models::graph::Graph;
 use crate::models::update::News;
@@ -126,6 +128,7 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
     let mut changes = Changes::load(&workspace.lake).await?;
     let tables = register_tables(workspace, &changes, job.options.as_of).await?;
     job.as_of = tables.as_of;
+    let last_batch = tables.last_batch;
     let backfill = Backfill::find(workspace, graph, &changes, &tables, &job.options, &job.run_id).await?;
     if job.options.backfill.is_some() && backfill.is_none() {
         return Ok(());
@@ -188,10 +191,12 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
 
     let begun = Instant::now();
     progress.stage("publish");
-    let edition = Edition { run_id: job.run_id.clone(), as_of: job.as_of.map(instant) };
-    let published = marts::publish(workspace, graph, &outcome, &edition, |name| progress.step(name)).await?;
+    let edition = Edition { run_id: job.run_id.clone(), as_of: job.as_of.map(instant), batch: last_batch };
+    let Published { results, restatements } =
+        marts::publish(workspace, graph, &outcome, &edition, |name| progress.step(name)).await?;
+    job.results.extend(results);
+    job.restatements = restatements::with_events(workspace, restatements).await?;
     job.spent("publish", begun);
-    job.results.extend(published);
 
     // What readers wait for is there; what is left makes the next runs cheaper.
     let begun = Instant::now();

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::identity::stage::Resolved;
 use crate::lake::Lake;
 use crate::landing::Landed;
+use crate::marts::Restatement;
 use crate::models::{NodeResult, Status};
 
 /// Folder of the run reports in the lake.
@@ -51,6 +52,9 @@ pub struct Report {
     /// Customers whose rows were made anew; none where models were built whole.
     #[serde(default)]
     pub touched_customers: Option<usize>,
+    /// Published files that are others than before.
+    #[serde(default)]
+    pub restatements: Vec<Restatement>,
 }
 
 /// Head of a report.
@@ -135,6 +139,8 @@ pub struct Job {
     pub put_off_checks: Vec<String>,
     /// Customers whose rows were made anew.
     pub touched_customers: Option<usize>,
+    /// Published files that are others than before.
+    pub restatements: Vec<Restatement>,
     stages: BTreeMap<String, f64>,
     started: Instant,
     started_at: DateTime<Utc>,
@@ -155,6 +161,7 @@ impl Job {
             skipped_checks: Vec::new(),
             put_off_checks: Vec::new(),
             touched_customers: None,
+            restatements: Vec::new(),
             stages: BTreeMap::new(),
             started: Instant::now(),
             started_at,
@@ -200,6 +207,7 @@ impl Job {
             skipped_checks: self.skipped_checks.clone(),
             put_off_checks: self.put_off_checks.clone(),
             touched_customers: self.touched_customers,
+            restatements: self.restatements.clone(),
         }
     }
 }

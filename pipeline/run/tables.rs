@@ -12,7 +12,9 @@ use datafusion::datasource::empty::EmptyTable;
 use sha2::{Digest, Sha256};
 
 use super::report::{Report, micros};
-use super::run_results::{RUN_RESULTS, RunResults};
+use super::restatements::{self, RESTATEMENTS};
+use super::run_results::{self, RUN_RESULTS};
+use super::told_by_reports::ToldByReports;
 use crate::delta::Table;
 use crate::derived::changes::Changes;
 use crate::error::Result;
@@ -53,6 +55,8 @@ pub async fn register_tables(workspace: &Workspace, changes: &Changes, as_of: Op
     let dead_letters = register_delta(workspace, "dead_letters", DEAD_LETTERS, &DEAD_LETTER_SCHEMA).await?;
     register_batch(workspace, "batches", batches(&entries)?)?;
     register_run_results(workspace, None)?;
+    let (lake, schema) = (workspace.lake.clone(), restatements::SCHEMA.clone());
+    register(workspace, RESTATEMENTS, Arc::new(ToldByReports::new(lake, None, schema, restatements::rows)))?;
     let mut fingerprints = settings::register(&workspace.ctx, &workspace.project.config, as_of)?;
     // The logical time moves on with the events; what reads it is not another model for that.
     let settings = fingerprints.keys().filter(|name| *name != "as_of").cloned().collect();
@@ -117,7 +121,8 @@ fn register_batch(workspace: &Workspace, name: &str, batch: RecordBatch) -> Resu
 
 /// Registers `run_results`, with the run at hand if its row is wanted.
 pub(super) fn register_run_results(workspace: &Workspace, current: Option<Report>) -> Result<()> {
-    register(workspace, RUN_RESULTS, Arc::new(RunResults::new(workspace.lake.clone(), current)))
+    let (lake, schema) = (workspace.lake.clone(), run_results::SCHEMA.clone());
+    register(workspace, RUN_RESULTS, Arc::new(ToldByReports::new(lake, current, schema, run_results::rows)))
 }
 
 fn register(workspace: &Workspace, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
@@ -149,9 +154,9 @@ fn batches(entries: &[Entry]) -> Result<RecordBatch> {
     ])?)
 }
 
-/// Names of the models that tell of runs: those that read `run_results`, and those that read such.
+/// Names of the models that tell of runs: those that read `run_results` or `restatements`, and those that read such.
 pub(super) fn models_of_runs(graph: &Graph) -> BTreeSet<String> {
-    let mut names = BTreeSet::from([RUN_RESULTS.to_string()]);
+    let mut names = BTreeSet::from([RUN_RESULTS, RESTATEMENTS].map(String::from));
     // Models stand behind those that they read.
     for model in &graph.models {
         if reads_any(model, &names) {
@@ -166,8 +171,8 @@ fn reads_any(model: &Model, names: &BTreeSet<String>) -> bool {
     model.reads.iter().any(|read| names.contains(read))
 }
 
-/// Adds the fingerprint of `run_results`. It alone would never be up to date, so it is as fresh as everything else: its
-/// fingerprint is made of all others and of all statements.
+/// Adds the fingerprint of `run_results` and `restatements`. They alone would never be up to date, so they are as fresh as
+/// everything else: their fingerprint is made of all others and of all statements.
 pub(super) fn with_run_results(mut tables: Tables, graph: &Graph, of_runs: &BTreeSet<String>) -> Tables {
     let mut hasher = Sha256::new();
     for (name, fingerprint) in &tables.fingerprints {
@@ -177,6 +182,7 @@ pub(super) fn with_run_results(mut tables: Tables, graph: &Graph, of_runs: &BTre
         hasher.update(&model.sql);
     }
     hasher.update(tables.last_failed.as_deref().unwrap_or_default());
-    tables.fingerprints.insert(RUN_RESULTS.into(), hex::encode(&hasher.finalize()[..16]));
+    let fingerprint = hex::encode(&hasher.finalize()[..16]);
+    tables.fingerprints.extend([RUN_RESULTS, RESTATEMENTS].map(|name| (name.to_string(), fingerprint.clone())));
     tables
 }

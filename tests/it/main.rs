@@ -22,6 +22,7 @@ mod queries;
 mod readme;
 mod replay;
 mod rebuilt_safely;
+mod restatements;
 mod sample_projects;
 mod schedulers;
 mod sqllogic;

@@ -49,7 +49,8 @@ pub(super) struct Written {
     key: String,
     /// None: no row is another.
     layer: Option<Layer>,
-    difference: Difference,
+    /// None: all rows were made.
+    difference: Option<Difference>,
     what: String,
 }
 
@@ -73,7 +74,7 @@ impl Written {
 /// What became of a model.
 pub(super) struct Change {
     built: Built,
-    difference: Difference,
+    difference: Option<Difference>,
     what: String,
 }
 
@@ -94,9 +95,14 @@ impl Change {
         tracing::info!(model = name, rows = self.built.rows, seconds = line.execution_time, "changed");
         outcome.results.push(line);
         let before = planned.before.take().unwrap_or_default();
-        let mut days = self.difference.days;
-        days.values_mut().for_each(|days| days.extend(asked_for));
-        outcome.changed.insert(name, Changed { before, days });
+        let rows = self.difference.as_ref().map(|difference| difference.rows);
+        let mut days = self.difference.map(|difference| difference.days).unwrap_or_default();
+        for days in days.values_mut() {
+            for day in asked_for {
+                days.entry(*day).or_default();
+            }
+        }
+        outcome.changed.insert(name, Changed { before, rows, days });
     }
 }
 
@@ -246,7 +252,7 @@ impl Step {
         what: String,
     ) -> Result<Written> {
         if difference.keys.is_empty() {
-            return Ok(Written { key: key.to_string(), layer: None, difference, what });
+            return Ok(Written { key: key.to_string(), layer: None, difference: Some(difference), what });
         }
         let mut writer = changes::writer(&self.workspace.lake, name, schema.clone());
         for batch in &rows {
@@ -254,7 +260,8 @@ impl Step {
         }
         let parts = writer.finish().await?;
         let keys = keys::write(&self.workspace.lake, name, difference.keys.iter().map(String::as_str)).await?;
-        Ok(Written { key: key.to_string(), layer: Some(Layer { keys: Some(keys), parts }), difference, what })
+        let layer = Some(Layer { keys: Some(keys), parts });
+        Ok(Written { key: key.to_string(), layer, difference: Some(difference), what })
     }
 
     /// Models that can be changed now, by their positions, with the column and the days of those by day.
@@ -312,7 +319,7 @@ impl Step {
             let since = self.since.fingerprints.get(&read);
             if let Some(changed) = outcome.changed.get(&read) {
                 match changed.days.get(day) {
-                    Some(days_of) if since == Some(&changed.before) => days.extend(days_of),
+                    Some(days_of) if since == Some(&changed.before) => days.extend(days_of.keys()),
                     _ => return Ok(None),
                 }
             } else if read == "events" && day == crate::landing::events::PARTITION {
@@ -381,7 +388,7 @@ impl Step {
         }
         let parts = writer.finish().await?;
         let layer = Some(Layer { keys: None, parts });
-        Ok(Written { key: String::new(), layer, difference: Difference::default(), what: "all rows".into() })
+        Ok(Written { key: String::new(), layer, difference: None, what: "all rows".into() })
     }
 }
 

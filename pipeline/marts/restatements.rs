@@ -1,0 +1,160 @@
+//! Restatements: figures that were published before and are others now.
+
+use chrono::NaiveDate;
+use serde::{Deserialize, Serialize};
+
+use super::catalog::{Mart, MartFile};
+use crate::models::{Outcome, RowCount};
+
+/// One published file that is another than before: that of a day, or of a whole mart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restatement {
+    /// The mart.
+    pub mart: String,
+    /// The day, ISO 8601; none for a mart of one file, and for rows without a day.
+    pub day: Option<String>,
+    /// Why the model was built; none if an earlier run built it.
+    pub reason: Option<String>,
+    /// Rows of the file before.
+    pub rows_before: usize,
+    /// Rows of the file now; 0 when it is gone.
+    pub rows_after: usize,
+    /// Rows of the model that are gone, or others; none if it was built whole.
+    pub rows_removed: Option<usize>,
+    /// Rows of the model that are new, or others; none if it was built whole.
+    pub rows_added: Option<usize>,
+    /// First batch of events that came since the file was published; none if none came, or it is not known.
+    pub first_batch: Option<i64>,
+    /// Last batch of events that came since; as for the first.
+    pub last_batch: Option<i64>,
+    /// Events of these batches that occurred on the day, or at all for a mart of one file.
+    pub events: Option<u64>,
+    /// Seconds from the occurrence of one of these events to its receipt, at most, rounded down.
+    pub max_lateness_seconds: Option<i64>,
+}
+
+/// Files of a mart that are others than before; what is known of their events is told by others.
+pub fn find(name: &str, before: &Mart, now: &Mart, outcome: &Outcome) -> Vec<Restatement> {
+    // Counts are told from one set of rows to the next: they fit if the former was what was published.
+    let changed = outcome.changed.get(name).filter(|changed| changed.before == before.fingerprint);
+    let line = outcome.results.iter().find(|line| line.unique_id == format!("model.wayline.{name}"));
+    let reason = line.map(|line| line.message.split(';').next().unwrap_or_default().to_string());
+    let first_batch = before.batch.map(|batch| batch + 1).filter(|first| Some(*first) <= now.batch);
+    let mut restatements = Vec::new();
+    for (path, file) in &before.files {
+        let after = now.files.get(path);
+        if !is_another(file, after) {
+            continue;
+        }
+        let day = day_of(path);
+        let rows: Option<RowCount> = changed.and_then(|changed| match &day {
+            Some((column, day)) => Some(changed.days.get(*column)?.get(day).copied().unwrap_or_default()),
+            None => changed.rows,
+        });
+        restatements.push(Restatement {
+            mart: name.to_string(),
+            day: day.and_then(|(_, day)| text_of(day)),
+            reason: reason.clone(),
+            rows_before: file.rows,
+            rows_after: after.map_or(0, |file| file.rows),
+            rows_removed: rows.map(|rows| rows.removed),
+            rows_added: rows.map(|rows| rows.added),
+            first_batch,
+            last_batch: first_batch.and(now.batch),
+            events: None,
+            max_lateness_seconds: None,
+        });
+    }
+    restatements
+}
+
+/// Whether a file is known to be another, or is gone.
+fn is_another(before: &MartFile, now: Option<&MartFile>) -> bool {
+    now.is_none_or(|now| !before.sha256.is_empty() && before.sha256 != now.sha256)
+}
+
+/// The column and the day, since 1970, that the path of a file tells; no day where it tells that there is none.
+fn day_of(path: &str) -> Option<(&str, Option<i32>)> {
+    let (column, day) = path.rsplit('/').nth(1)?.split_once('=')?;
+    let day = day.parse::<NaiveDate>().ok();
+    let epoch = NaiveDate::default();
+    Some((column, day.and_then(|day| i32::try_from((day - epoch).num_days()).ok())))
+}
+
+fn text_of(day: Option<i32>) -> Option<String> {
+    let date = arrow::temporal_conversions::date32_to_datetime(day?)?;
+    Some(date.date().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::models::Changed;
+
+    fn mart(batch: Option<i64>, files: &[(&str, usize, &str)]) -> Mart {
+        let file = |(path, rows, sha256): &(&str, usize, &str)| {
+            (path.to_string(), MartFile { rows: *rows, bytes: 1, sha256: sha256.to_string() })
+        };
+        Mart {
+            path: String::new(),
+            description: String::new(),
+            grain: Vec::new(),
+            columns: Vec::new(),
+            rows: 0,
+            bytes: 0,
+            files: files.iter().map(file).collect(),
+            fingerprint: "f".into(),
+            run_id: String::new(),
+            as_of: None,
+            batch,
+        }
+    }
+
+    #[test]
+    fn files_that_are_others_are_told_and_new_ones_are_not() {
+        let before = mart(
+            Some(3),
+            &[
+                ("marts/m/on=1970-01-01/part-0.parquet", 5, "a"),
+                ("marts/m/on=1970-01-02/part-0.parquet", 6, "b"),
+                ("marts/m/on=1970-01-03/part-0.parquet", 7, "c"),
+                ("marts/m/on=1970-01-04/part-0.parquet", 8, ""),
+            ],
+        );
+        let now = mart(
+            Some(5),
+            &[
+                ("marts/m/on=1970-01-01/part-0.parquet", 5, "a"),
+                ("marts/m/on=1970-01-02/part-0.parquet", 9, "x"),
+                ("marts/m/on=1970-01-04/part-0.parquet", 8, "d"),
+                ("marts/m/on=1970-01-05/part-0.parquet", 1, "e"),
+            ],
+        );
+        let mut outcome = Outcome::default();
+        let days = BTreeMap::from([(Some(1), RowCount { removed: 1, added: 4 })]);
+        let changed =
+            Changed { before: "f".into(), rows: Some(RowCount::default()), days: [("on".into(), days)].into() };
+        outcome.changed.insert("m".into(), changed);
+        let told: Vec<_> = find("m", &before, &now, &outcome)
+            .into_iter()
+            .map(|restated| {
+                let rows = (restated.rows_before, restated.rows_after, restated.rows_removed, restated.rows_added);
+                (restated.day.unwrap(), rows, restated.first_batch, restated.last_batch)
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("1970-01-02".to_string(), (6, 9, Some(1), Some(4)), Some(4), Some(5)),
+                ("1970-01-03".to_string(), (7, 0, Some(0), Some(0)), Some(4), Some(5)),
+            ]
+        );
+        // Without a batch since, and of another table than was published.
+        let again = mart(Some(3), &[("marts/m/on=1970-01-02/part-0.parquet", 9, "x")]);
+        outcome.changed.clear();
+        let told = find("m", &before, &again, &outcome);
+        assert_eq!((told.len(), told[1].first_batch, told[1].rows_added), (4, None, None));
+    }
+}

@@ -1,0 +1,121 @@
+//! The table `restatements`: which published figures a run changed, by mart and day, and the events that came since they
+//! were published.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Date32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow::datatypes::{DataType, Date32Type, Field, Int64Type, Schema, SchemaRef, TimeUnit};
+use arrow::error::ArrowError;
+use chrono::NaiveDate;
+
+use super::report::{Report, micros};
+use crate::engine;
+use crate::error::Result;
+use crate::landing::events::PARTITION;
+use crate::marts::Restatement;
+use crate::workspace::Workspace;
+
+/// Name of the table.
+pub const RESTATEMENTS: &str = "restatements";
+
+/// Its columns.
+pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let text = |name: &str, is_nullable| Field::new(name, DataType::Utf8, is_nullable);
+    let time = |name: &str| Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true);
+    let count = |name: &str, is_nullable| Field::new(name, DataType::Int64, is_nullable);
+    Arc::new(Schema::new(vec![
+        text("run_id", false),
+        text("mart", false),
+        text("reason", true),
+        count("rows_before", false),
+        count("rows_after", false),
+        count("rows_removed", true),
+        count("rows_added", true),
+        count("first_batch", true),
+        count("last_batch", true),
+        count("events", true),
+        count("max_lateness_seconds", true),
+        Field::new("day", DataType::Date32, true),
+        time("as_of"),
+        time("completed_at"),
+    ]))
+});
+
+/// Its rows.
+pub fn rows(reports: &[Report]) -> Result<RecordBatch, ArrowError> {
+    let all: Vec<(&Report, &Restatement)> =
+        reports.iter().flat_map(|report| report.restatements.iter().map(move |restated| (report, restated))).collect();
+    let counts = |pick: fn(&Restatement) -> Option<i64>| -> ArrayRef {
+        Arc::new(all.iter().map(|(_, restated)| pick(restated)).collect::<Int64Array>())
+    };
+    let times = |pick: fn(&Report) -> Option<&str>| -> ArrayRef {
+        let times: TimestampMicrosecondArray = all.iter().map(|(report, _)| pick(report).and_then(micros)).collect();
+        Arc::new(times.with_timezone("UTC"))
+    };
+    let day = |restated: &Restatement| restated.day.as_ref()?.parse().ok().map(Date32Type::from_naive_date);
+    let rows = |rows: usize| i64::try_from(rows).unwrap_or(i64::MAX);
+    RecordBatch::try_new(
+        SCHEMA.clone(),
+        vec![
+            Arc::new(StringArray::from_iter_values(all.iter().map(|(report, _)| &report.metadata.invocation_id))),
+            Arc::new(StringArray::from_iter_values(all.iter().map(|(_, restated)| &restated.mart))),
+            Arc::new(all.iter().map(|(_, restated)| restated.reason.as_deref()).collect::<StringArray>()),
+            Arc::new(Int64Array::from_iter_values(all.iter().map(|(_, restated)| rows(restated.rows_before)))),
+            Arc::new(Int64Array::from_iter_values(all.iter().map(|(_, restated)| rows(restated.rows_after)))),
+            Arc::new(all.iter().map(|(_, restated)| restated.rows_removed.map(rows)).collect::<Int64Array>()),
+            Arc::new(all.iter().map(|(_, restated)| restated.rows_added.map(rows)).collect::<Int64Array>()),
+            counts(|restated| restated.first_batch),
+            counts(|restated| restated.last_batch),
+            counts(|restated| restated.events.map(u64::cast_signed)),
+            counts(|restated| restated.max_lateness_seconds),
+            Arc::new(all.iter().map(|(_, restated)| day(restated)).collect::<Date32Array>()),
+            times(|report| report.as_of.as_deref()),
+            times(|report| Some(&report.metadata.generated_at)),
+        ],
+    )
+}
+
+/// Counts the events of the batches that each restatement names, and how late the latest of them was received.
+pub async fn with_events(workspace: &Workspace, mut restatements: Vec<Restatement>) -> Result<Vec<Restatement>> {
+    let mut known: BTreeMap<i64, BTreeMap<NaiveDate, (i64, Option<i64>)>> = BTreeMap::new();
+    for restated in &mut restatements {
+        let Some(first) = restated.first_batch else { continue };
+        if !known.contains_key(&first) {
+            known.insert(first, events_since(workspace, first).await?);
+        }
+        let day = restated.day.as_ref().and_then(|day| day.parse::<NaiveDate>().ok());
+        let of_days = known[&first].iter().filter(|(of, _)| day.is_none_or(|day| day == **of));
+        let (mut events, mut lateness) = (0, None);
+        for (_, (count, latest)) in of_days {
+            events += count;
+            lateness = lateness.max(*latest);
+        }
+        restated.events = Some(events.unsigned_abs());
+        restated.max_lateness_seconds = lateness;
+    }
+    Ok(restatements)
+}
+
+/// Events of this batch and of later ones by the day on which they occurred: how many, and how many seconds went by until
+/// one was received, at most.
+async fn events_since(workspace: &Workspace, batch: i64) -> Result<BTreeMap<NaiveDate, (i64, Option<i64>)>> {
+    let sql = format!(
+        "select {PARTITION}, count(*), \
+         cast(floor(max((cast(received_at as bigint) - cast(occurred_at as bigint)) / 1e6)) as bigint) \
+         from events where batch >= {batch} group by 1"
+    );
+    let mut days = BTreeMap::new();
+    for rows in engine::query(&workspace.ctx, &sql).await?.collect().await? {
+        let (dates, counts) = (rows.column(0).as_primitive::<Date32Type>(), rows.column(1).as_primitive::<Int64Type>());
+        let lateness = rows.column(2).as_primitive::<Int64Type>();
+        for row in 0..rows.num_rows() {
+            let Some(date) = Date32Type::to_naive_date_opt(dates.value(row)) else { continue };
+            let latest = lateness.is_valid(row).then(|| lateness.value(row));
+            days.insert(date, (counts.value(row), latest));
+        }
+    }
+    Ok(days)
+}

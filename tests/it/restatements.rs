@@ -1,0 +1,112 @@
+//! Which published figures late events have changed, as `restatements` tells it.
+
+use crate::house::House;
+
+const PROJECT: &str = r#"
+[[sources]]
+name = "web"
+path = "landing-zone/*.jsonl"
+[sources.event]
+event_id    = "id"
+occurred_at = "ts"
+received_at = "received"
+touchpoint  = "event"
+channel     = "'web'"
+identifiers = { user_id = "customer" }
+[journeys]
+goal = ["purchase"]
+"#;
+
+const FIRST: &[u8] =
+    br#"{"id":"a","ts":"2025-01-01T10:00:00Z","received":"2025-01-01T10:00:01Z","event":"view","customer":"u1"}
+{"id":"b","ts":"2025-01-02T10:00:00Z","received":"2025-01-02T10:00:01Z","event":"view","customer":"u2"}
+"#;
+
+/// An event ten days late, which is a session of its own, and one in time on a new day.
+const SECOND: &[u8] =
+    br#"{"id":"c","ts":"2025-01-01T15:00:00Z","received":"2025-01-11T15:00:00Z","event":"view","customer":"u1"}
+{"id":"d","ts":"2025-01-03T10:00:00Z","received":"2025-01-03T10:00:01Z","event":"view","customer":"u3"}
+"#;
+
+fn house() -> House {
+    let house = House::new(PROJECT, &[("landing-zone/one.jsonl", FIRST)]);
+    house.succeed(&["run"]);
+    house
+}
+
+#[test]
+fn late_events_are_told_with_the_days_that_they_changed() {
+    let house = house();
+    assert_eq!(house.sql("select count(*) from restatements"), ["0"], "what is published first restates nothing");
+    house.write("landing-zone/two.jsonl", SECOND);
+    house.succeed(&["run"]);
+    let told = "mart, day, rows_before, rows_after, rows_removed, rows_added, first_batch, last_batch, events, \
+                max_lateness_seconds";
+    let of = "mart in ('sessions', 'journeys', 'customers')";
+    assert_eq!(
+        house.sql(&format!("select {told} from restatements where {of} order by 1, 2")),
+        [
+            "customers,,2,3,1,2,2,2,2,864000",
+            "journeys,2025-01-01,1,1,1,1,2,2,1,864000",
+            "sessions,2025-01-01,1,2,0,1,2,2,1,864000",
+        ]
+    );
+    let of_one_run = "select count(distinct run_id), min(run_results.landed), count(*) = count(reason)
+                      from restatements join run_results using (run_id)";
+    assert_eq!(house.sql(of_one_run), ["1,2,true"]);
+    assert!(house.succeed(&["run"]).contains("nothing new"));
+}
+
+#[test]
+fn what_is_built_whole_is_told_without_its_rows_and_what_comes_out_the_same_is_not_told() {
+    let house = house();
+    house.write("landing-zone/two.jsonl", SECOND);
+    house.succeed(&["run"]);
+    let before = house.sql("select count(*) from restatements");
+    // The first session of `u1` now goes on until the second, and all others are what they were.
+    house.write("wayline.toml", format!("{PROJECT}\n[sessions]\ntimeout = \"6h\"\n").as_bytes());
+    house.succeed(&["run"]);
+    assert_ne!(house.sql("select count(*) from restatements"), before);
+    assert_eq!(
+        house.sql(
+            "select day, rows_before, rows_after, rows_removed, first_batch, events from restatements
+             where mart = 'sessions' and reason like 'changed configuration%'"
+        ),
+        ["2025-01-01,2,1,,,"]
+    );
+}
+
+#[test]
+fn a_model_of_restatements_is_built_once_per_run() {
+    let house = house();
+    house.write(
+        "queries/late_figures.sql",
+        b"-- publish: file\nselect mart, count(*) as files from restatements group by mart",
+    );
+    house.succeed(&["run"]);
+    house.write("landing-zone/two.jsonl", SECOND);
+    house.succeed(&["run"]);
+    assert!(house.succeed(&["run"]).contains("nothing new"));
+    // It was made before that run had published.
+    assert_eq!(house.sql("select count(*) from late_figures"), ["0"]);
+    house.write(
+        "landing-zone/three.jsonl",
+        br#"{"id":"e","ts":"2025-01-04T10:00:00Z","received":"2025-01-04T10:00:00Z","event":"view","customer":"u4"}"#,
+    );
+    house.succeed(&["run"]);
+    assert_eq!(house.sql("select files from late_figures where mart = 'sessions'"), ["1"]);
+}
+
+#[test]
+fn a_run_that_finishes_another_tells_what_both_have_published() {
+    let (house, other) = (house(), house());
+    for house in [&house, &other] {
+        house.write("landing-zone/two.jsonl", SECOND);
+    }
+    house.die_at("publish.catalog", &["run"]);
+    house.succeed(&["run"]);
+    other.succeed(&["run"]);
+    let told = "select mart, day, rows_before, rows_after, first_batch, last_batch, events from restatements
+                where mart <> 'runs' and mart <> 'data_quality' order by 1, 2";
+    assert_eq!(house.sql(told), other.sql(told));
+}
