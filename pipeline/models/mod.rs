@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use datafusion::prelude::SessionContext;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
@@ -315,50 +316,57 @@ fn why_not(step: &Planned, missing: &BTreeSet<String>) -> Option<Option<NodeResu
 
 /// Makes a model's rows available to those that read it; says what was built.
 async fn place(workspace: &Workspace, step: &Planned) -> Result<Option<Built>> {
-    let ctx = &workspace.ctx;
-    let name = step.model.name.as_str();
-    ctx.deregister_table(name)?;
-    if step.model.header.build == Build::View {
-        let view = engine::query(ctx, &step.model.sql).await.map_err(|error| error.context(&step.model.origin))?;
-        ctx.register_table(name, view.into_view())?;
-        return Ok(None);
-    }
-    let folder = folder(name);
+    let Planned { model, reason, built_from, table, .. } = step;
+    let in_its_place = |error: Error| error.context(&model.origin);
     let mut built = None;
-    if step.reason.is_some() {
-        let frame = engine::query(ctx, &step.model.sql).await.map_err(|error| error.context(&step.model.origin))?;
-        let table = step.table.as_ref().map(|table| &table.table);
-        let rows = derived::build::build(&workspace.lake, &folder, table, frame, &step.built_from).await;
-        built = Some(rows.map_err(|error| error.context(&step.model.origin))?);
-    }
-    let table = match (&step.table, &built) {
-        (Some(table), None) => Some(table.clone()),
+    let mut table = table.clone();
+    if model.header.build.is_table() && reason.is_some() {
+        let folder = folder(&model.name);
+        let frame = engine::query(&workspace.ctx, &model.sql).await.map_err(in_its_place)?;
+        let before = table.as_ref().map(|table| &table.table);
+        let rows = derived::build::build(&workspace.lake, &folder, before, frame, built_from).await;
+        built = Some(rows.map_err(in_its_place)?);
         // What was built whole has nothing over it.
-        _ => Derived::open(&workspace.lake, &Changes::default(), &folder).await?,
-    };
-    match table {
-        Some(table) => ctx.register_table(name, table.provider(ctx).await?)?,
-        None => {
-            let never = Error::invalid(format!("model `{name}` was never built"));
-            return Err(never.hint(format!("build it with -s +{name}")));
-        }
-    };
+        table = Derived::open(&workspace.lake, &Changes::default(), &folder).await?;
+    }
+    if !register_model(&workspace.ctx, model, table.as_ref()).await.map_err(in_its_place)? {
+        let name = &model.name;
+        let never = Error::invalid(format!("model `{name}` was never built"));
+        return Err(never.hint(format!("build it with -s +{name}")));
+    }
     Ok(built)
+}
+
+/// Registers a model as it stands: its table, or a view over what it reads. Says whether it is there: a table that was
+/// never built is not.
+async fn register_model(ctx: &SessionContext, model: &Model, table: Option<&Derived>) -> Result<bool> {
+    ctx.deregister_table(model.name.as_str())?;
+    let provider = match (&model.header.build, table) {
+        (Build::View, _) => engine::query(ctx, &model.sql).await?.into_view(),
+        (_, Some(table)) => table.provider(ctx).await?,
+        (_, None) => return Ok(false),
+    };
+    ctx.register_table(model.name.as_str(), provider)?;
+    Ok(true)
+}
+
+/// Registers a model that may be missing: a view over what was never built is left out as well.
+async fn register_if_there(ctx: &SessionContext, model: &Model, table: Option<&Derived>) -> Result<()> {
+    match register_model(ctx, model, table).await {
+        Err(error) if model.header.build.is_table() => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Registers all models for reading: tables as they were built last, views over them. What was never built, or reads
 /// such, is left out.
 pub async fn register(workspace: &Workspace, graph: &Graph, changes: &Changes) -> Result<()> {
-    let ctx = &workspace.ctx;
     for model in &graph.models {
-        ctx.deregister_table(model.name.as_str())?;
-        if model.header.build == Build::View {
-            if let Ok(view) = engine::query(ctx, &model.sql).await {
-                ctx.register_table(model.name.as_str(), view.into_view())?;
-            }
-        } else if let Some(table) = Derived::open(&workspace.lake, changes, &folder(&model.name)).await? {
-            ctx.register_table(model.name.as_str(), table.provider(ctx).await?)?;
-        }
+        let table = match model.header.build.is_table() {
+            true => Derived::open(&workspace.lake, changes, &folder(&model.name)).await?,
+            false => None,
+        };
+        register_if_there(&workspace.ctx, model, table.as_ref()).await?;
     }
     Ok(())
 }

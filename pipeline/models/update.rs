@@ -27,10 +27,9 @@ use self::step::{Change, Step, opened};
 use super::checks::{self, Scope};
 use super::graph::{Graph, Model};
 use super::header::Build;
-use super::{Outcome, Planned, Status, result, settings};
+use super::{Outcome, Planned, Status, register_if_there, result, settings};
 use crate::derived::changes::Changes;
 use crate::derived::{self, Stale, keys};
-use crate::engine;
 use crate::error::{Error, Result};
 use crate::landing::events::PARTITION;
 use crate::workspace::Workspace;
@@ -327,21 +326,7 @@ pub fn is_one_of_days(column: &str, days: &BTreeSet<Option<i32>>) -> Expr {
 /// Registers the planned models as they are.
 async fn register(workspace: &Workspace, planned: &[Planned]) -> Result<()> {
     for step in planned {
-        register_one(workspace, step).await?;
-    }
-    Ok(())
-}
-
-async fn register_one(workspace: &Workspace, step: &Planned) -> Result<()> {
-    let (ctx, name) = (&workspace.ctx, step.model.name.as_str());
-    ctx.deregister_table(name)?;
-    if step.model.header.build == Build::View {
-        // One that reads what was never built comes later.
-        if let Ok(view) = engine::query(ctx, &step.model.sql).await {
-            ctx.register_table(name, view.into_view())?;
-        }
-    } else if let Some(table) = &step.table {
-        ctx.register_table(name, table.provider(ctx).await?)?;
+        register_if_there(&workspace.ctx, &step.model, step.table.as_ref()).await?;
     }
     Ok(())
 }
@@ -350,7 +335,7 @@ async fn register_one(workspace: &Workspace, step: &Planned) -> Result<()> {
 async fn register_changed(workspace: &Workspace, planned: &[Planned], outcome: &Outcome) -> Result<()> {
     for step in planned {
         if step.model.header.build == Build::View || outcome.changed.contains_key(&step.model.name) {
-            register_one(workspace, step).await?;
+            register_if_there(&workspace.ctx, &step.model, step.table.as_ref()).await?;
         }
     }
     Ok(())
