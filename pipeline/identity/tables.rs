@@ -16,6 +16,60 @@ use rayon::prelude::*;
 use super::Resolution;
 use super::identity_key::identity_key;
 
+/// What `identity_map` holds, as the header of a model says it.
+pub const MAP_HEADER: &str = "\
+-- Identity map: every usable identifier with its customer.
+--
+-- grain:      kind, value
+-- columns:
+--   kind: kind of the identifier, such as email or user_id
+--   value: the identifier, normalised; a pseudonym where configured
+--   identity_key: kind:value, as int_events_resolved joins it
+--   customer_id: the customer that it belongs to
+--   first_seen_at: first time on an event
+--   last_seen_at: last time on an event
+--   component: key of all that links connect, those not followed too
+";
+
+/// What `identity_customers` holds.
+pub const CUSTOMERS_HEADER: &str = "\
+-- Identity customers: every customer that has an identifier.
+--
+-- grain:      customer_id
+-- columns:
+--   customer_id: the customer
+--   identifier_count: identifiers of the customer
+--   identifier_kinds: how many of each kind, such as email=2,user_id=1; kinds ascending
+";
+
+/// What `identity_links` holds.
+pub const LINKS_HEADER: &str = "\
+-- Identity links: pairs of identifiers seen on one event, followed or not.
+--
+-- grain:      from_kind, from_value, to_kind, to_value
+-- columns:
+--   from_kind: kind of the lower identifier
+--   from_value: value of the lower identifier
+--   to_kind: kind of the upper identifier
+--   to_value: value of the upper identifier
+--   first_seen_at: first time on one event
+--   last_seen_at: last time on one event
+--   event_count: events that show both
+--   as in identity_map: component
+";
+
+/// What `identity_refusals` holds.
+pub const REFUSALS_HEADER: &str = "\
+-- Identity refusals: links that were not followed, and the rule that refused them.
+--
+-- grain:      from_kind, from_value, to_kind, to_value
+-- columns:
+--   first_seen_at: first time on one event; of a ruling that no event shows, when both identifiers were seen
+--   rule: max_links, limit:KIND, max_identifiers or ruling
+--   detail: what the rule found
+--   as in identity_links: from_kind, from_value, to_kind, to_value, component
+";
+
 /// Rows of a batch; the last may have fewer.
 pub const BATCH_ROWS: usize = 65_536;
 

@@ -51,6 +51,48 @@ pub static EVENT_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     ]))
 });
 
+/// What `events` holds, as the header of a model says it.
+pub const EVENTS_HEADER: &str = "\
+-- Events: every landed event, once. Of records with one event id the first landed stays.
+--
+-- grain:      event_id
+-- columns:
+--   event_id: id of the event; where the source has none, derived from source, record and occurrence
+--   occurred_at: when it happened
+--   received_at: when the source got it; the time of its batch where the source does not say
+--   source: name of the source in the configuration
+--   channel: the medium on which it happened, such as web, store or call_center
+--   touchpoint: the named place of contact, such as add_to_cart
+--   direction: inbound (the customer acts) or outbound (the brand sends)
+--   stage: stage of the lifecycle, where the source says it
+--   identifiers: kind and value of each identifier on the record; pseudonyms where configured
+--   campaign: campaign that it belongs to
+--   experiment: experiment that it took part in
+--   variant: variant of the experiment
+--   value: what it was worth [units of currency]
+--   currency: currency of the value
+--   score_kind: what the score measures: csat, ces or nps
+--   score: answer to a survey [points on the scale of score_kind]
+--   properties: JSON text of every source column that no expression takes whole
+--   batch: number of the batch that landed it
+--   occurred_date: day of occurred_at
+";
+
+/// What `dead_letters` holds.
+pub const DEAD_LETTERS_HEADER: &str = "\
+-- Dead letters: records that were refused, kept with their bytes and the reason.
+--
+-- grain:      batch, source, origin
+-- columns:
+--   batch: number of the batch that read it
+--   source: name of the source in the configuration
+--   origin: path:line, or the path of a file that was refused whole
+--   reason: code of the reason
+--   detail: what was expected and what came
+--   record: its bytes; pseudonyms stand for what is pseudonymised
+--   replayed_in: number of the batch that landed it after all; null while none has
+";
+
 /// Columns of `dead_letters`.
 pub static DEAD_LETTER_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![

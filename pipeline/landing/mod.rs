@@ -7,6 +7,7 @@
 //! and gives the same rows; what of it is committed already is left alone.
 
 mod batch;
+pub mod batches;
 mod clean;
 mod columns;
 mod commit;

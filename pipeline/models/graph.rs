@@ -6,25 +6,17 @@ use std::path::Path;
 use datafusion::prelude::SessionContext;
 use include_dir::{Dir, include_dir};
 
-use super::header::Header;
-use super::settings;
+use super::given;
+use super::header::{self, Header};
+use super::words::{ColumnWords, Words};
 use crate::error::{Context, Error, Result};
 use crate::functions::standard_sql;
-use crate::identity::stage as identity;
 
 static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/queries");
 /// Folder of checks inside a `queries/` folder.
 const CHECKS: &str = "checks";
 /// Selects the models whose SQL or settings changed since they were built, and those never built.
 pub const MODIFIED: &str = "state:modified";
-
-/// Landed and system tables.
-const LANDED: [&str; 5] = ["events", "dead_letters", "batches", "run_results", "restatements"];
-
-/// Names of the tables that are no models.
-fn given_tables() -> impl Iterator<Item = &'static str> {
-    LANDED.into_iter().chain(identity::TABLES).chain(settings::TABLES)
-}
 
 /// One `.sql` file.
 #[derive(Debug, Clone)]
@@ -41,6 +33,14 @@ pub struct Model {
     pub reads: Vec<String>,
     /// Whether it is a check: it must return no rows.
     pub is_check: bool,
+}
+
+impl Model {
+    /// All that says which rows it holds. Words, checks and how it is published do not: what changes them alone builds
+    /// nothing.
+    pub fn definition(&self) -> String {
+        format!("{}\n{}", self.header.build, header::statement(&self.sql))
+    }
 }
 
 /// All models and checks of a project, models in the order in which they can be built.
@@ -80,7 +80,7 @@ impl Graph {
     /// Whether everything that a model, check or rule reads is a table or model; the first that is not is an error.
     pub fn expect_reads(&self) -> Result<()> {
         let mut names: BTreeSet<&str> = self.models.iter().map(|model| model.name.as_str()).collect();
-        for table in given_tables() {
+        for table in given::names() {
             names.insert(table);
         }
         for reader in self.models.iter().chain(&self.checks) {
@@ -91,7 +91,51 @@ impl Graph {
                 return Err(error.hint_nearest(read, names));
             }
         }
+        for model in &self.models {
+            self.column_words(&model.name).map_err(|error| error.context(&model.origin))?;
+        }
         Ok(())
+    }
+
+    /// What the columns of a table or model mean, by name, those described elsewhere included; what is described nowhere
+    /// is an error.
+    pub fn column_words(&self, table: &str) -> Result<BTreeMap<String, ColumnWords>> {
+        self.words_of(table, &mut Vec::new())
+    }
+
+    /// `path` holds the tables that led here.
+    fn words_of(&self, table: &str, path: &mut Vec<String>) -> Result<BTreeMap<String, ColumnWords>> {
+        let given = given::tables().find(|given| given.name == table);
+        let header;
+        let words: &Words = match (self.model(table), given) {
+            (Some(model), _) => &model.header.columns,
+            (None, Some(given)) => {
+                header = Header::parse(given.header)?;
+                &header.columns
+            }
+            (None, None) => return Err(Error::invalid(format!("columns: `{table}` is no table or model"))),
+        };
+        path.push(table.to_string());
+        let mut known: BTreeMap<String, ColumnWords> =
+            words.own.iter().map(|column| (column.name.clone(), column.clone())).collect();
+        for same in &words.same_as {
+            if path.contains(&same.table) {
+                let circle = format!("{} → {}", path.join(" → "), same.table);
+                return Err(Error::invalid(format!(
+                    "columns: tables are described by each other in a circle: {circle}"
+                )));
+            }
+            let other = self.words_of(&same.table, path)?;
+            for column in &same.columns {
+                let found = other.get(column).ok_or_else(|| {
+                    Error::invalid(format!("columns: `{column}` is not described in `{}`", same.table))
+                        .hint_nearest(column, other.keys().map(String::as_str))
+                })?;
+                known.insert(column.clone(), found.clone());
+            }
+        }
+        path.pop();
+        Ok(known)
     }
 
     /// A model by name.
@@ -192,7 +236,7 @@ fn insert(
     if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(legal) {
         return Err(Error::invalid(format!("{origin}: a model is named [a-z][a-z0-9_]*, not `{name}`")));
     }
-    if !is_check && given_tables().any(|table| table == name) {
+    if !is_check && given::names().any(|table| table == name) {
         return Err(Error::invalid(format!("{origin}: `{name}` is a table of its own, no model can take its name")));
     }
     let header = Header::parse(sql).map_err(|error| error.context(&origin))?;
@@ -317,6 +361,35 @@ mod tests {
         assert!(wrong("checks/a_check.sql", "select * from nowhere").is_err());
         assert!(wrong("a_model.sql", "-- checks: relationships(x, nowhere.x)\nselect 1 as x").is_err());
         assert!(wrong("a_model.sql", "select * from events cross join as_of cross join identity_map").is_ok());
+    }
+
+    #[test]
+    fn a_column_may_be_described_in_another_table() {
+        let described = |files: &[(&str, &str)], name: &str| {
+            let graph = graph(files).unwrap();
+            graph.expect_reads().map(|()| graph.column_words(name).unwrap())
+        };
+        let own = "-- columns:\n--   at: the time\n--   as in events: touchpoint\nselect 1 as at, 2 as touchpoint";
+        let other = "-- columns:\n--   as in own: at, touchpoint\nselect 1 as at, 2 as touchpoint";
+        let words = described(&[("own.sql", own), ("other.sql", other)], "other").unwrap();
+        assert_eq!(words["at"].meaning, "the time");
+        assert!(words["touchpoint"].meaning.contains("place of contact"));
+        let wrong = |sql: &str| described(&[("own.sql", sql)], "own").unwrap_err();
+        let error = wrong("-- columns:\n--   as in events: touchpont\nselect 1 as touchpont");
+        assert!(error.to_string().contains("own.sql: columns: `touchpont` is not described in `events`"), "{error}");
+        assert_eq!(error.remedy(), Some("did you mean `touchpoint`?"));
+        assert!(wrong("-- columns:\n--   as in nowhere: a\nselect 1 as a").to_string().contains("no table or model"));
+        let error = wrong("-- columns:\n--   as in own: a\nselect 1 as a");
+        assert!(error.to_string().contains("own → own"), "{error}");
+    }
+
+    #[test]
+    fn words_and_publication_are_no_part_of_what_defines_rows() {
+        let definition = |sql: &str| graph(&[("own.sql", sql)]).unwrap().model("own").unwrap().definition();
+        let plain = definition("select 1 as a");
+        assert_eq!(definition("-- A model.\n--\n-- publish: file\n-- columns:\n--   a: one\nselect 1 as a"), plain);
+        assert_ne!(definition("-- build: view\nselect 1 as a"), plain);
+        assert_ne!(definition("select 2 as a"), plain);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The comment header of a model: what it is, its grain, how it is built, published and checked.
 
+use super::words::Words;
 use crate::error::{Error, Result};
 
 /// How a model is kept.
@@ -74,6 +75,8 @@ pub struct Header {
     pub checks: Vec<Check>,
     /// Words to select by.
     pub tags: Vec<String>,
+    /// What its columns mean.
+    pub columns: Words,
 }
 
 impl Header {
@@ -82,12 +85,17 @@ impl Header {
     pub fn parse(sql: &str) -> Result<Self> {
         let mut description = Vec::new();
         let mut directives: Vec<(String, String)> = Vec::new();
-        let (mut is_continued, mut is_described) = (false, false);
+        let mut of_columns: Vec<(usize, String)> = Vec::new();
+        let (mut is_continued, mut is_described, mut is_of_columns) = (false, false, false);
         for line in sql.lines().map(str::trim_end).take_while(|line| line.starts_with("--")) {
             let text = &line[2..];
             let indent = text.len() - text.trim_start().len();
             let text = text.trim();
+            is_of_columns &= indent > 1 && !text.is_empty();
             match text.split_once(':') {
+                // A column may be called as a directive is.
+                _ if is_of_columns => of_columns.push((indent, text.to_string())),
+                Some((COLUMNS, "")) => (is_of_columns, is_continued, is_described) = (true, false, true),
                 Some((name, value)) if DIRECTIVES.contains(&name) => {
                     directives.push((name.to_string(), value.trim().to_string()));
                     (is_continued, is_described) = (true, true);
@@ -100,7 +108,10 @@ impl Header {
                 }
                 Some((name, _)) if is_described && name.chars().all(|c| c.is_ascii_lowercase() || c == '_') => {
                     let unknown = Error::invalid(format!("`{name}:` is no directive of a header"));
-                    return Err(unknown.hint_nearest(name, DIRECTIVES));
+                    if name == COLUMNS {
+                        return Err(unknown.hint("write `columns:` on a line of its own and each column on one below"));
+                    }
+                    return Err(unknown.hint_nearest(name, DIRECTIVES.into_iter().chain([COLUMNS])));
                 }
                 _ => {
                     is_continued = false;
@@ -115,6 +126,7 @@ impl Header {
             publish: Publish::No,
             checks: Vec::new(),
             tags: Vec::new(),
+            columns: Words::parse(&of_columns)?,
         };
         for (name, value) in directives {
             match name.as_str() {
@@ -131,6 +143,17 @@ impl Header {
 }
 
 const DIRECTIVES: [&str; 6] = ["grain", "build", "ages", "publish", "checks", "tags"];
+/// The directive whose lines stand below it.
+const COLUMNS: &str = "columns";
+
+/// What follows the header.
+pub fn statement(sql: &str) -> &str {
+    let mut rest = sql;
+    while rest.starts_with("--") {
+        rest = rest.split_once('\n').map_or("", |(_, rest)| rest);
+    }
+    rest.trim_start()
+}
 
 fn build(value: &str) -> Result<Build> {
     let unknown = || {
@@ -199,7 +222,7 @@ fn checks(value: &str) -> Result<Vec<Check>> {
 }
 
 /// The text between separators, trimmed, without empty pieces. A separator in single quotes separates nothing.
-fn pieces(value: &str, separator: char) -> impl Iterator<Item = &str> {
+pub(super) fn pieces(value: &str, separator: char) -> impl Iterator<Item = &str> {
     let mut is_quoted = false;
     let cuts = move |c: char| {
         is_quoted ^= c == '\'';
@@ -240,6 +263,33 @@ fn check(text: &str) -> Result<Check> {
             _ => Err(unknown()),
         },
         _ => Err(unknown()),
+    }
+}
+
+impl std::fmt::Display for Build {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Full => f.write_str("full"),
+            Self::View => f.write_str("view"),
+            Self::ByDay(day) => write!(f, "incremental by day({day})"),
+            Self::ByCustomer(ByCustomer { merged_by, has_configured_ages }) => {
+                f.write_str("incremental by customer")?;
+                if let Some((times, ids)) = merged_by {
+                    write!(f, ", merged by ({times}, {ids})")?;
+                }
+                f.write_str(if *has_configured_ages { "; ages: configured" } else { "" })
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Publish {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::No => f.write_str("no"),
+            Self::File => f.write_str("file"),
+            Self::ByDay(day) => write!(f, "by day({day})"),
+        }
     }
 }
 
@@ -370,6 +420,42 @@ select 1
         }
         let prose = "-- A word: then more.\n--\n-- Note: this is prose, and so is http://example.com.";
         assert!(Header::parse(prose).is_ok());
+    }
+
+    #[test]
+    fn columns_are_described_a_line_each() {
+        let sql = "-- What it is.\n--\n-- grain:   day\n-- columns:\n--   day: the day\n--   checks: how many\n\
+                   --     there were [rows]\n-- tags: a\nselect 1";
+        let header = Header::parse(sql).unwrap();
+        assert_eq!(header.columns.names().collect::<Vec<_>>(), ["day", "checks"]);
+        assert_eq!(header.columns.own[1].meaning, "how many there were");
+        assert_eq!((header.grain, header.tags), (vec!["day".to_string()], vec!["a".to_string()]));
+        assert!(header.checks.is_empty());
+        let error = Header::parse("-- grain: day\n-- columns: day: the day").unwrap_err();
+        assert!(error.remedy().unwrap().contains("on a line of its own"), "{error}");
+    }
+
+    #[test]
+    fn the_statement_follows_the_header() {
+        assert_eq!(statement("-- What it is.\n--\n-- tags: a\n\nselect 1\n-- end"), "select 1\n-- end");
+        assert_eq!(statement("select 1"), "select 1");
+        assert_eq!(statement("-- nothing"), "");
+    }
+
+    #[test]
+    fn how_a_model_is_built_and_published_is_said_in_the_words_that_are_read() {
+        for text in [
+            "view",
+            "full",
+            "incremental by day(a)",
+            "incremental by customer",
+            "incremental by customer, merged by (a, b)",
+        ] {
+            assert_eq!(build(text).unwrap().to_string(), text);
+        }
+        for text in ["no", "file", "by day(a)"] {
+            assert_eq!(publish(text).unwrap().to_string(), text);
+        }
     }
 
     #[test]

@@ -3,11 +3,13 @@
 pub mod checks;
 pub mod column_lineage;
 mod difference;
+pub mod given;
 pub mod graph;
 pub mod header;
 mod merge;
 pub mod settings;
 pub mod update;
+pub mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -179,7 +181,7 @@ fn built_from(
     fingerprints: &BTreeMap<String, String>,
     backfills: &BTreeMap<String, String>,
 ) -> BuiltFrom {
-    BuiltFrom::now(&model.sql, &model.reads, fingerprints).with_backfill(backfills.get(&model.name))
+    BuiltFrom::now(&model.definition(), &model.reads, fingerprints).with_backfill(backfills.get(&model.name))
 }
 
 /// Fingerprint that every table would have if all models were up to date, given those of the others and the last
@@ -210,7 +212,7 @@ pub async fn as_built(
         let built_from = if model.header.build.is_table() {
             derived::built_from(Derived::open(&workspace.lake, changes, &folder(&model.name)).await?.as_ref())?
         } else if model.reads.iter().all(|read| all.contains_key(read)) {
-            Some(BuiltFrom::now(&model.sql, &model.reads, &all))
+            Some(BuiltFrom::now(&model.definition(), &model.reads, &all))
         } else {
             None
         };

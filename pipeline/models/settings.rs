@@ -19,6 +19,58 @@ use crate::error::Result;
 /// Names of the tables of this module.
 pub const TABLES: [&str; 6] = ["settings", "as_of", "goals", "channel_classes", "touchpoint_stages", "funnels"];
 
+/// What each table holds, as the header of a model says it; in the order of [`TABLES`].
+pub const HEADERS: [&str; 6] = [
+    "\
+-- Settings: the one row of times that the configuration sets.
+--
+-- columns:
+--   session_timeout: silence after which a session has ended
+--   journey_timeout: silence after which a journey has ended
+--   future_tolerance: how far an event may lie behind its own received_at
+",
+    "\
+-- As-of: the logical time, in one row.
+--
+-- columns:
+--   as_of: by default the newest occurred_at that is in the future neither of its received_at nor of its batch
+",
+    "\
+-- Goals: touchpoints that a journey ends with.
+--
+-- grain:      touchpoint, channel
+-- columns:
+--   touchpoint: the touchpoint
+--   channel: the channel on which it is a goal; null for all
+",
+    "\
+-- Channel classes: the class of each channel.
+--
+-- grain:      channel
+-- columns:
+--   channel: the channel
+--   class: its class, such as digital or assisted
+",
+    "\
+-- Touchpoint stages: the stage of the lifecycle of each touchpoint.
+--
+-- grain:      touchpoint
+-- columns:
+--   touchpoint: the touchpoint
+--   stage: its stage, such as evaluation
+",
+    "\
+-- Funnels: what the configuration measures.
+--
+-- grain:      funnel
+-- columns:
+--   funnel: name of the funnel
+--   steps: its steps, in order: a touchpoint, channel:touchpoint, alternatives joined by |, or *
+--   step_count: how many steps there are
+--   attempt_window: time from the first matched step within which the others count
+",
+];
+
 /// Registers `settings`, `as_of`, `goals`, `channel_classes`, `touchpoint_stages` and `funnels`; returns a fingerprint
 /// of each one's content.
 pub fn register(ctx: &SessionContext, config: &Config, as_of: Option<i64>) -> Result<BTreeMap<String, String>> {

@@ -110,7 +110,7 @@ pub async fn next_state(
 async fn definitions(workspace: &Workspace, graph: &Graph, tables: &Tables) -> Result<String> {
     let mut hasher = Sha256::new();
     for model in &graph.models {
-        hasher.update(format!("{}\n{}\n", model.name, model.sql));
+        hasher.update(format!("{}\n{}\n", model.name, model.definition()));
     }
     for name in &tables.settings {
         hasher.update(format!("{name}={}\n", tables.fingerprints[name]));

@@ -2,12 +2,12 @@
 //! were published.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, Date32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
-use arrow::datatypes::{DataType, Date32Type, Field, Int64Type, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{Date32Type, Int64Type};
 use arrow::error::ArrowError;
 use chrono::NaiveDate;
 
@@ -16,33 +16,11 @@ use crate::engine;
 use crate::error::Result;
 use crate::landing::events::PARTITION;
 use crate::marts::Restatement;
+use crate::models::given::RESTATEMENTS_SCHEMA;
 use crate::workspace::Workspace;
 
 /// Name of the table.
 pub const RESTATEMENTS: &str = "restatements";
-
-/// Its columns.
-pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-    let text = |name: &str, is_nullable| Field::new(name, DataType::Utf8, is_nullable);
-    let time = |name: &str| Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true);
-    let count = |name: &str, is_nullable| Field::new(name, DataType::Int64, is_nullable);
-    Arc::new(Schema::new(vec![
-        text("run_id", false),
-        text("mart", false),
-        text("reason", true),
-        count("rows_before", false),
-        count("rows_after", false),
-        count("rows_removed", true),
-        count("rows_added", true),
-        count("first_batch", true),
-        count("last_batch", true),
-        count("events", true),
-        count("max_lateness_seconds", true),
-        Field::new("day", DataType::Date32, true),
-        time("as_of"),
-        time("completed_at"),
-    ]))
-});
 
 /// Its rows.
 pub fn rows(reports: &[Report]) -> Result<RecordBatch, ArrowError> {
@@ -58,7 +36,7 @@ pub fn rows(reports: &[Report]) -> Result<RecordBatch, ArrowError> {
     let day = |restated: &Restatement| restated.day.as_ref()?.parse().ok().map(Date32Type::from_naive_date);
     let rows = |rows: usize| i64::try_from(rows).unwrap_or(i64::MAX);
     RecordBatch::try_new(
-        SCHEMA.clone(),
+        RESTATEMENTS_SCHEMA.clone(),
         vec![
             Arc::new(StringArray::from_iter_values(all.iter().map(|(report, _)| &report.metadata.invocation_id))),
             Arc::new(StringArray::from_iter_values(all.iter().map(|(_, restated)| &restated.mart))),

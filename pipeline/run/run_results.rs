@@ -1,35 +1,14 @@
 //! The table `run_results`: one row per run.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use super::report::{Report, micros};
+use crate::models::given::RUN_RESULTS_SCHEMA;
 
 /// Name of the table.
 pub const RUN_RESULTS: &str = "run_results";
-
-/// Its columns.
-pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-    let text = |name: &str| Field::new(name, DataType::Utf8, false);
-    let time = |name: &str| Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true);
-    let count = |name: &str| Field::new(name, DataType::Int64, false);
-    Arc::new(Schema::new(vec![
-        text("run_id"),
-        time("started_at"),
-        time("completed_at"),
-        time("as_of"),
-        text("status"),
-        count("landed"),
-        count("duplicates"),
-        count("dead_letters"),
-        count("models_built"),
-        count("models_failed"),
-        count("checks_failed"),
-        Field::new("elapsed_seconds", DataType::Float64, false),
-    ]))
-});
 
 /// Its rows.
 pub fn rows(reports: &[Report]) -> Result<RecordBatch, arrow::error::ArrowError> {
@@ -43,7 +22,7 @@ pub fn rows(reports: &[Report]) -> Result<RecordBatch, arrow::error::ArrowError>
         Arc::new(Int64Array::from_iter_values(reports.iter().map(|report| pick(report).cast_signed())))
     };
     RecordBatch::try_new(
-        SCHEMA.clone(),
+        RUN_RESULTS_SCHEMA.clone(),
         vec![
             texts(|report| &report.metadata.invocation_id),
             times(|report| Some(&report.metadata.started_at)),

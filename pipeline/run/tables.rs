@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use datafusion::catalog::TableProvider;
@@ -19,11 +19,12 @@ use crate::delta::Table;
 use crate::derived::changes::Changes;
 use crate::error::Result;
 use crate::identity::stage as identity;
-use crate::landing;
 use crate::landing::events::{DEAD_LETTER_SCHEMA, DEAD_LETTERS, EVENT_SCHEMA, EVENTS};
 use crate::landing::ledger::{Counts, Entry};
+use crate::landing::{self, batches};
 use crate::marts::Catalog;
 use crate::models;
+use crate::models::given::{RESTATEMENTS_SCHEMA, RUN_RESULTS_SCHEMA};
 use crate::models::graph::{Graph, Model};
 use crate::models::settings;
 use crate::workspace::Workspace;
@@ -53,9 +54,9 @@ pub async fn register_tables(workspace: &Workspace, changes: &Changes, as_of: Op
 
     let events = register_delta(workspace, "events", EVENTS, &EVENT_SCHEMA).await?;
     let dead_letters = register_delta(workspace, "dead_letters", DEAD_LETTERS, &DEAD_LETTER_SCHEMA).await?;
-    register_batch(workspace, "batches", batches(&entries)?)?;
+    register_batch(workspace, "batches", batches::rows(&entries)?)?;
     register_run_results(workspace, None)?;
-    let (lake, schema) = (workspace.lake.clone(), restatements::SCHEMA.clone());
+    let (lake, schema) = (workspace.lake.clone(), RESTATEMENTS_SCHEMA.clone());
     register(workspace, RESTATEMENTS, Arc::new(ToldByReports::new(lake, None, schema, restatements::rows)))?;
     let mut fingerprints = settings::register(&workspace.ctx, &workspace.project.config, as_of)?;
     // The logical time moves on with the events; what reads it is not another model for that.
@@ -121,7 +122,7 @@ fn register_batch(workspace: &Workspace, name: &str, batch: RecordBatch) -> Resu
 
 /// Registers `run_results`, with the run at hand if its row is wanted.
 pub(super) fn register_run_results(workspace: &Workspace, current: Option<Report>) -> Result<()> {
-    let (lake, schema) = (workspace.lake.clone(), run_results::SCHEMA.clone());
+    let (lake, schema) = (workspace.lake.clone(), RUN_RESULTS_SCHEMA.clone());
     register(workspace, RUN_RESULTS, Arc::new(ToldByReports::new(lake, current, schema, run_results::rows)))
 }
 
@@ -129,29 +130,6 @@ fn register(workspace: &Workspace, name: &str, table: Arc<dyn TableProvider>) ->
     workspace.ctx.deregister_table(name)?;
     workspace.ctx.register_table(name, table)?;
     Ok(())
-}
-
-/// One row per batch and source.
-fn batches(entries: &[Entry]) -> Result<RecordBatch> {
-    let rows: Vec<_> = entries
-        .iter()
-        .flat_map(|entry| entry.sources.iter().map(move |(name, counts)| (entry, name, counts)))
-        .collect();
-    let numbers = |pick: fn(&Counts) -> u64| -> ArrayRef {
-        Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, _, counts)| pick(counts).cast_signed())))
-    };
-    let planned = TimestampMicrosecondArray::from_iter_values(rows.iter().map(|(entry, _, _)| entry.planned_at));
-    Ok(RecordBatch::try_from_iter([
-        ("batch", Arc::new(Int64Array::from_iter_values(rows.iter().map(|(entry, _, _)| entry.batch))) as ArrayRef),
-        ("source", Arc::new(StringArray::from_iter_values(rows.iter().map(|(_, name, _)| name)))),
-        ("planned_at", Arc::new(planned.with_timezone("UTC"))),
-        ("files", numbers(|counts| counts.files)),
-        ("bytes", numbers(|counts| counts.bytes)),
-        ("rows_in", numbers(|counts| counts.rows_in)),
-        ("landed", numbers(|counts| counts.landed)),
-        ("duplicates", numbers(|counts| counts.duplicates)),
-        ("dead_letters", numbers(|counts| counts.dead_letters)),
-    ])?)
 }
 
 /// Names of the models that tell of runs: those that read `run_results` or `restatements`, and those that read such.

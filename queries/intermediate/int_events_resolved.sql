@@ -3,6 +3,11 @@
 -- grain:      event_id
 -- build:      view
 -- publish:    no
+-- columns:
+--   customer_id: the customer: that of its strongest usable identifier, else one of its own
+--   as in stg_events: event_id, identity_key, source, channel, touchpoint, direction, stage, identifiers, campaign,
+--     experiment, variant, currency, score_kind, properties, batch, value, score, is_goal, occurred_date,
+--     occurred_at, received_at
 
 with
 

@@ -4,6 +4,22 @@
 -- build:      incremental by customer
 -- ages:       configured
 -- publish:    no
+-- columns:
+--   funnel: name of the funnel
+--   journey_id: the journey that entered it
+--   customer_id: the customer of the journey
+--   entry_channel: channel of the touch that matched step 1
+--   outcome: converted (reached the last step), else open (can still get further), timed_out (the journey went on
+--     after the window) or left
+--   next_touchpoint: touchpoint right after the furthest matched one; (converted), (open) or (exit) where there is
+--     none
+--   next_channel: channel right after the furthest matched one; (converted), (open) or (exit) where there is none
+--   step_positions: place in the journey, from 1, of the touch that matched each step
+--   chain_times: times of the journey's touches from the first matched one to the last matched one
+--   furthest_step: furthest step reached, from 1
+--   seconds_to_next: from the furthest matched touch to the next one; null where there is none [seconds]
+--   entered_date: day of entered_at
+--   entered_at: time of the touch that matched step 1
 
 with
 

@@ -3,6 +3,16 @@
 --
 -- build:      incremental by customer
 -- publish:    no
+-- columns:
+--   customer_id: the customer
+--   from_channel: channel of the first touch
+--   to_channel: channel of the second touch
+--   scope: within (both touches are in one session) or between
+--   seconds: from the first touch to the second [seconds]
+--   is_converted: whether the journey reached its goal
+--   is_exit: whether the second touch is the last of a journey that is expired
+--   is_repeat: whether both touches are on one touchpoint
+--   switched_date: day of the second touch
 
 with
 

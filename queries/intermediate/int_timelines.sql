@@ -4,6 +4,16 @@
 -- grain:      customer_id
 -- build:      incremental by customer, merged by (times, event_ids)
 -- publish:    no
+-- columns:
+--   customer_id: the customer
+--   event_ids: id of each event
+--   touchpoints: touchpoint of each event
+--   channels: channel of each event
+--   stages: stage of each event; null where it has none
+--   scores: kind=score of each event; null where it has none
+--   values: value of each event; null where it has none [units of currency]
+--   is_goals: whether each event is a goal
+--   times: time of each event
 
 with
 

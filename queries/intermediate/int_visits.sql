@@ -3,6 +3,17 @@
 --
 -- build:      incremental by customer
 -- publish:    no
+-- columns:
+--   customer_id: the customer
+--   stage: stage of the touches; (none) where they have none
+--   channel: channel of the touches
+--   next_stage: stage of the cell that the journey goes to next; null where it ends
+--   next_channel: channel of the cell that the journey goes to next; null where it ends
+--   touch_count: touches in the cell
+--   seconds: from the first touch in the cell to the first one after it, else to its own last [seconds]
+--   is_exit: whether it is the last visit of a journey that is expired
+--   is_converted: whether the journey reached its goal
+--   occurred_date: day of its first touch
 
 with
 

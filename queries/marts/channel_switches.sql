@@ -5,6 +5,17 @@
 -- publish:    file
 -- checks:     unique(from_channel, to_channel, scope, switched_date); not_null(switches, median_gap_seconds);
 --             accepted_values(scope, 'within', 'between')
+-- columns:
+--   from_channel: channel of the touch before the switch
+--   to_channel: channel of the touch after it
+--   scope: within (both touches are in one session) or between
+--   switches: neighbouring touches of a journey that change from one channel to the other
+--   customers: distinct customers who did
+--   converted_after: switches in journeys that reached their goal
+--   exited_after: switches whose second touch is the last of a journey that is expired
+--   repeated_after: switches whose second touch is on the touchpoint of the first: a sign of friction
+--   median_gap_seconds: median time from the first touch to the second [seconds]
+--   switched_date: day of the second touch
 
 with
 

@@ -6,6 +6,24 @@
 -- publish:    file
 -- checks:     unique(customer_id); not_null(lifecycle_state, value_total, first_seen_at);
 --             accepted_values(lifecycle_state, 'new', 'returning', 'resurrected', 'dormant')
+-- columns:
+--   customer_id: the customer: derived from the earliest identifier, so it survives growth and merges
+--   identifier_count: identifiers of the customer
+--   identifier_kinds: how many of each kind, such as email=2,user_id=1; empty without any
+--   channels: distinct channels, ascending, joined with a comma
+--   lifecycle_state: at as-of: new, returning, resurrected (back after silence) or dormant (silent over the journey
+--     timeout)
+--   event_count: events of the customer
+--   session_count: sessions of the customer
+--   journey_count: journeys of the customer
+--   converted_count: journeys that reached their goal
+--   value_total: sum of the values of all events, 0 without any [units of currency]
+--   latest_csat: last customer satisfaction score; null without any [points on the scale of csat]
+--   latest_ces: last customer effort score; null without any [points on the scale of ces]
+--   latest_nps: last answer to the net promoter question; null without any [points on the scale of nps]
+--   first_seen_date: day of first_seen_at
+--   first_seen_at: time of the first event
+--   last_seen_at: time of the last event
 
 with
 

@@ -4,6 +4,19 @@
 -- build:      full
 -- publish:    file
 -- checks:     unique(source, batch); not_null(rows_in, landed, duplicates, dead_letters)
+-- columns:
+--   newest_occurred_at: newest occurred_at of the batch
+--   late_events: events received more than 24 hours after they occurred
+--   late_up_to_1h: events received up to an hour after they occurred, or before
+--   late_1h_to_1d: events received over an hour and up to a day after they occurred
+--   late_1d_to_7d: events received over a day and up to 7 days after they occurred
+--   late_7d_to_30d: events received over 7 and up to 30 days after they occurred
+--   late_over_30d: events received over 30 days after they occurred
+--   future_events: events that claim to have occurred more than [landing] future_tolerance after they were received
+--   median_lateness_seconds: median of received_at - occurred_at over the events landed; null without any [seconds]
+--   max_lateness_seconds: largest received_at - occurred_at of the events landed; null without any [seconds]
+--   freshness_seconds: of the source: from its newest event that occurred by as-of to as-of [seconds]
+--   as in batches: source, batch, rows_in, landed, duplicates, dead_letters, files, bytes, planned_at
 
 with
 

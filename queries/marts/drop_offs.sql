@@ -6,6 +6,16 @@
 -- publish:    file
 -- checks:     unique(funnel, step, outcome, next_touchpoint, next_channel);
 --             accepted_values(outcome, 'converted', 'open', 'timed_out', 'left')
+-- columns:
+--   funnel: name of the funnel
+--   step: furthest step that the attempts reached, from 1
+--   outcome: converted (reached the last step), else open (can still get further), timed_out (the journey went on
+--     after the window) or left
+--   next_touchpoint: touchpoint right after the furthest step; (converted), (open) or (exit) where there is none
+--   next_channel: channel right after the furthest step; (converted), (open) or (exit) where there is none
+--   attempts: attempts, one per journey that entered the funnel
+--   customers: distinct customers of these attempts
+--   median_seconds_to_next: median time from the furthest step to the next touch; null where there is none [seconds]
 
 with
 

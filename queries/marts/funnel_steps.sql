@@ -5,6 +5,17 @@
 -- build:      incremental by day(entered_date)
 -- publish:    file
 -- checks:     unique(funnel, entered_date, entry_channel, step); not_null(entered, reached)
+-- columns:
+--   funnel: name of the funnel
+--   entry_channel: channel of the touch that matched step 1
+--   step: number of the step, from 1
+--   step_name: the step as configured
+--   entered: attempts that entered on this day by this channel; the same at every step
+--   reached: attempts that reached this step
+--   converted_to_next: attempts that reached the next step; null at the last one
+--   median_seconds: median time from the step before; null at step 1 and where none reached it [seconds]
+--   p90_seconds: time from the step before that 9 of 10 do not exceed; null as median_seconds [seconds]
+--   entered_date: day on which the attempts entered
 
 with
 

@@ -7,6 +7,29 @@
 -- publish:    by day(started_date)
 -- checks:     unique(journey_id); not_null(customer_id, state, value, started_at);
 --             accepted_values(state, 'open', 'converted', 'expired')
+-- columns:
+--   journey_id: the journey: derived from its first event
+--   customer_id: the customer
+--   state: at as-of: converted (ends with a goal), expired (silent over the journey timeout) or open
+--   entry_channel: channel of the first touch
+--   entry_touchpoint: touchpoint of the first touch
+--   exit_channel: channel of the last touch
+--   exit_touchpoint: touchpoint of the last touch
+--   event_ids: event of each touch, in order
+--   session_ids: session of each touch
+--   touchpoints: touchpoint of each touch
+--   channels: channel of each touch
+--   stages: stage of each touch; null where it has none
+--   values: value of each touch; null where it has none [units of currency]
+--   times: time of each touch
+--   touch_count: touches of the journey
+--   session_count: distinct sessions that it touches
+--   switch_count: neighbouring touches on different channels
+--   value: sum of the values of its events, 0 without any [units of currency]
+--   is_converted: whether it ends with a goal
+--   started_date: day of started_at
+--   started_at: time of the first touch
+--   ended_at: time of the last touch so far
 
 with
 

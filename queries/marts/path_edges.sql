@@ -5,6 +5,14 @@
 -- build:      full
 -- publish:    file
 -- checks:     unique(position, from_touchpoint, to_touchpoint); not_null(journeys, converted)
+-- columns:
+--   position: place of the node from which the edge leads: 0 for (start), else 1 to 8
+--   from_touchpoint: touchpoint from which the edge leads, or (start)
+--   to_touchpoint: touchpoint at position + 1, (exit) where the path ends or (rest) where it goes on behind the 8th
+--   journeys: journeys that take the edge
+--   converted: of these, journeys that reached their goal
+--   median_seconds: median time from reaching one touchpoint to reaching the next; null for (start) and (exit)
+--     [seconds]
 
 with
 

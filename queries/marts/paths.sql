@@ -4,6 +4,14 @@
 -- build:      incremental by day(started_date)
 -- publish:    file
 -- checks:     unique(path, started_date); not_null(journeys, conversion_rate)
+-- columns:
+--   path: touchpoints of the journey, equal neighbours made one, the first 8 joined with >, and … when more follow
+--   journeys: journeys that took the path
+--   customers: distinct customers who did
+--   converted: journeys that reached their goal
+--   value: sum of the values of these journeys [units of currency]
+--   conversion_rate: converted / journeys [0 to 1]
+--   started_date: day on which the journeys started
 
 with
 

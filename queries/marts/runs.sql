@@ -4,6 +4,9 @@
 -- build:      full
 -- publish:    file
 -- checks:     unique(run_id); not_null(started_at, status)
+-- columns:
+--   as in run_results: run_id, status, landed, duplicates, dead_letters, models_built, models_failed, checks_failed,
+--     elapsed_seconds, as_of, started_at, completed_at
 
 with
 

@@ -4,6 +4,21 @@
 -- build:      incremental by customer
 -- publish:    by day(started_date)
 -- checks:     unique(session_id); not_null(customer_id, value, started_at)
+-- columns:
+--   session_id: the session: derived from its first event
+--   customer_id: the customer
+--   entry_channel: channel of the first touch
+--   entry_touchpoint: touchpoint of the first touch
+--   exit_channel: channel of the last touch
+--   exit_touchpoint: touchpoint of the last touch
+--   touch_count: touches of the session
+--   channel_count: distinct channels
+--   switch_count: neighbouring touches on different channels
+--   value: sum of the values of its events, 0 without any [units of currency]
+--   is_converted: whether it holds a goal
+--   started_date: day of started_at
+--   started_at: time of the first touch
+--   ended_at: time of the last touch
 
 with
 

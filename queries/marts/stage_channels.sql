@@ -5,6 +5,25 @@
 -- build:      incremental by day(occurred_date)
 -- publish:    file
 -- checks:     unique(stage, channel, occurred_date); not_null(touches, reach, entries)
+-- columns:
+--   stage: stage of the lifecycle; (none) for touches without one
+--   channel: the channel
+--   touches: touches in visits that began on this day
+--   reach: distinct customers of these visits
+--   entries: visits that began on this day; a visit is a run of a journey's touches in one cell
+--   exits: visits that are the last of a journey that is expired
+--   converted: visits in journeys that reached their goal
+--   median_seconds: median time from the first touch of a visit to the first one after it, else to its own last
+--     [seconds]
+--   next_stage: stage of the cell that most visits go to next; null when none does
+--   next_channel: channel of the cell that most visits go to next; null when none does
+--   conversion_rate: converted / entries [0 to 1]
+--   mean_csat: mean customer satisfaction score of the events of this day; null without any [points on the scale of
+--     csat]
+--   mean_ces: mean customer effort score of the events of this day; null without any [points on the scale of ces]
+--   mean_nps: mean answer to the net promoter question of the events of this day; null without any [points on the
+--     scale of nps]
+--   occurred_date: day on which the visits began and the scores were given
 
 with
 

@@ -3,6 +3,15 @@
 -- grain:      event_id
 -- build:      view
 -- publish:    no
+-- columns:
+--   session_id: the session that it belongs to
+--   journey_id: the journey that it belongs to
+--   previous_channel: channel of the touch before it in the journey; null at its start
+--   position: its place in the journey, from 1
+--   seconds_since_previous: time since the touch before it in the journey; null at its start [seconds]
+--   as in int_events_resolved: event_id, customer_id, source, channel, touchpoint, direction, stage, identifiers,
+--     campaign, experiment, variant, currency, score_kind, properties, batch, value, score, occurred_date,
+--     occurred_at, received_at
 
 with
 

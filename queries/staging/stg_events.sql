@@ -4,6 +4,12 @@
 -- grain:      event_id
 -- build:      view
 -- publish:    no
+-- columns:
+--   identity_key: kind:value of its strongest usable identifier; null when it has none
+--   stage: stage of the lifecycle: the source's, else that of the configuration
+--   is_goal: whether it is a goal of a journey
+--   as in events: event_id, source, channel, touchpoint, direction, identifiers, campaign, experiment, variant,
+--     currency, score_kind, properties, batch, value, score, occurred_date, occurred_at, received_at
 
 with
 
