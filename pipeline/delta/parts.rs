@@ -6,6 +6,7 @@ use object_store::ObjectStoreExt;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
@@ -79,9 +80,14 @@ fn encode_writer(schema: &SchemaRef) -> Result<ArrowWriter<Vec<u8>>> {
     file_writer(schema, writer_properties())
 }
 
-/// A writer of one Parquet file for readers outside: with a page index, by which they skip pages within a file.
-pub fn published_writer(schema: &SchemaRef) -> Result<ArrowWriter<Vec<u8>>> {
-    let properties = writer_properties().into_builder().set_statistics_enabled(EnabledStatistics::Page);
+/// A writer of one Parquet file for readers outside: with a page index, by which they skip pages within a file, and with
+/// key-value metadata.
+pub fn published_writer(schema: &SchemaRef, metadata: Vec<(String, String)>) -> Result<ArrowWriter<Vec<u8>>> {
+    let metadata = metadata.into_iter().map(|(key, value)| KeyValue::new(key, value)).collect();
+    let properties = writer_properties()
+        .into_builder()
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_key_value_metadata(Some(metadata));
     file_writer(schema, properties.build())
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use arrow::datatypes::Field;
 use serde::{Deserialize, Serialize};
 
+use super::comments::Comments;
 use crate::error::{Context, Result};
 use crate::lake::Lake;
 
@@ -43,6 +44,9 @@ pub struct Mart {
     pub files: BTreeMap<String, MartFile>,
     /// What it was published from; empty while, or after, a publication that did not come to its end.
     pub fingerprint: String,
+    /// A digest of how its files were published, and with which words.
+    #[serde(default)]
+    pub layout: String,
     /// The run that published it.
     pub run_id: String,
     /// Logical time of that run.
@@ -60,12 +64,24 @@ pub struct MartColumn {
     /// Type in Arrow's words.
     #[serde(rename = "type")]
     pub data_type: String,
+    /// What it holds, where the model says it.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// In what it is measured, where the model says it.
+    #[serde(default)]
+    pub unit: Option<String>,
 }
 
 impl MartColumn {
-    /// Name and type of a field.
-    pub fn of(field: &Field) -> Self {
-        Self { name: field.name().clone(), data_type: field.data_type().to_string() }
+    /// Name and type of a field, with what is said of it.
+    pub fn of(field: &Field, comments: &Comments) -> Self {
+        let words = comments.column(field.name());
+        Self {
+            name: field.name().clone(),
+            data_type: field.data_type().to_string(),
+            description: words.map(|words| words.meaning.clone()),
+            unit: words.and_then(|words| words.unit.clone()),
+        }
     }
 }
 

@@ -3,9 +3,11 @@
 //! A mart is flat: list, struct and map columns of its model are left out. Its rows are sorted by day and grain, so that
 //! equal tables give equal files. A mart by day follows the Hive convention: its day stands in the path of each file and
 //! not in the file, and readers of the folder get it as a column. Nothing but published files ever lies under `marts/`; a
-//! file is first written beside it and then moved, and one that the catalog does not name is removed.
+//! file is first written beside it and then moved, and one that the catalog does not name is removed. Each file carries the
+//! words of its model's header.
 
 mod catalog;
+mod comments;
 mod restatements;
 
 pub use catalog::{CATALOG, Catalog, Mart, MartColumn};
@@ -24,6 +26,7 @@ use parquet::arrow::ArrowWriter;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use self::comments::Comments;
 use crate::delta::published_writer;
 use crate::derived::storage::{is_flat, stored_schema, to_stored};
 use crate::engine;
@@ -77,13 +80,15 @@ pub async fn publish(
     let mut due = Vec::new();
     for model in graph.models.iter().filter(|model| model.header.publish != Publish::No) {
         let Some(fingerprint) = outcome.fingerprints.get(&model.name) else { continue };
-        let is_current = catalog
-            .marts
-            .get(&model.name)
+        let comments = Comments::of(graph, model)?;
+        // Of what is published otherwise, or with other words, no file is as it would be.
+        let layout = comments.layout(model);
+        let published = catalog.marts.get(&model.name).filter(|mart| mart.layout == layout);
+        let is_current = published
             .is_some_and(|mart| mart.fingerprint == *fingerprint && mart.files.keys().all(|path| found.contains(path)));
         if !is_current && outcome.sound.contains(&model.name) {
-            let changed = changed_days(model, outcome, catalog.marts.get(&model.name), &found);
-            due.push((model.clone(), fingerprint.clone(), changed));
+            let changed = changed_days(model, outcome, published, &found);
+            due.push((model.clone(), fingerprint.clone(), comments, changed));
         }
     }
     if !due.is_empty() {
@@ -100,12 +105,12 @@ pub async fn publish(
     }
     let threads = workspace.project.config.engine.thread_count();
     let mut published = futures::stream::iter(due.into_iter().enumerate())
-        .map(|(place, (model, fingerprint, changed))| {
+        .map(|(place, (model, fingerprint, comments, changed))| {
             progress(&model.name);
             let (workspace, edition) = (workspace.clone(), edition.clone());
             tokio::spawn(async move {
                 let started = Instant::now();
-                let mart = publish_model(&workspace, &model, &fingerprint, changed, &edition).await;
+                let mart = publish_model(&workspace, &model, &fingerprint, &comments, changed, &edition).await;
                 (place, result("mart", &model.name, Status::Success, started, String::new()), model.name, mart)
             })
         })
@@ -180,6 +185,7 @@ async fn publish_model(
     workspace: &Workspace,
     model: &Model,
     fingerprint: &str,
+    comments: &Comments,
     changed: Option<ChangedDays>,
     edition: &Edition,
 ) -> Result<Mart> {
@@ -210,20 +216,18 @@ async fn publish_model(
     }
     let schema = stored_schema(frame.schema().as_arrow())?;
     let frame = sorted(frame, day.into_iter().chain(model.header.grain.iter().map(String::as_str)), &schema)?;
-    let mut files = write(&workspace.lake, &model.name, day, &schema, frame).await?;
+    let mut files = write(&workspace.lake, comments, &model.name, day, &schema, frame).await?;
     files.extend(others);
     Ok(Mart {
-        path: match day {
-            Some(day) => format!("{MARTS}/{}/{day}=*/part-0.parquet", model.name),
-            None => format!("{MARTS}/{}.parquet", model.name),
-        },
+        path: path(&model.name, &model.header.publish).expect("only what is published comes here"),
         description: model.header.description.clone(),
         grain: model.header.grain.clone(),
-        columns: schema.fields().iter().map(|field| MartColumn::of(field)).collect(),
+        columns: schema.fields().iter().map(|field| MartColumn::of(field, comments)).collect(),
         rows: files.values().map(|file| file.rows).sum(),
         bytes: files.values().map(|file| file.bytes).sum(),
         files,
         fingerprint: fingerprint.to_string(),
+        layout: comments.layout(model),
         run_id: edition.run_id.clone(),
         as_of: edition.as_of.clone(),
         batch: Some(edition.batch),
@@ -251,6 +255,7 @@ fn sorted<'a>(frame: DataFrame, keys: impl Iterator<Item = &'a str>, schema: &Sc
 /// Writes a sorted stream as one file, or as one file per day without the column of the day; returns the files by path.
 async fn write(
     lake: &Lake,
+    comments: &Comments,
     name: &str,
     day: Option<&str>,
     schema: &SchemaRef,
@@ -260,8 +265,10 @@ async fn write(
     let kept: Vec<usize> =
         (0..schema.fields().len()).filter(|at| Some(schema.field(*at).name().as_str()) != day).collect();
     let in_file = Arc::new(schema.project(&kept)?);
+    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let metadata = comments.key_values(&names);
     let mut open: Option<OpenFile> = match day {
-        None => Some(OpenFile::new(format!("{MARTS}/{name}.parquet"), &in_file)?),
+        None => Some(OpenFile::new(format!("{MARTS}/{name}.parquet"), &in_file, &metadata)?),
         Some(_) => None,
     };
     let mut stream = frame.execute_stream().await?;
@@ -274,7 +281,7 @@ async fn write(
             }
             let file = match &mut open {
                 Some(file) => file,
-                None => open.insert(OpenFile::new(path, &in_file)?),
+                None => open.insert(OpenFile::new(path, &in_file, &metadata)?),
             };
             file.write(&rows.project(&kept)?)?;
         }
@@ -302,6 +309,15 @@ fn runs_by_day(batch: &RecordBatch, name: &str, day: Option<&str>) -> Result<Vec
     Ok(runs)
 }
 
+/// The file of a mart, or a glob of its files, relative to the lake; none of a model that is not published.
+pub fn path(name: &str, publish: &Publish) -> Option<String> {
+    match publish {
+        Publish::No => None,
+        Publish::File => Some(format!("{MARTS}/{name}.parquet")),
+        Publish::ByDay(day) => Some(format!("{MARTS}/{name}/{day}=*/part-0.parquet")),
+    }
+}
+
 /// Path of the file of a day, given in days since 1970.
 pub fn path_of_day(name: &str, day: &str, value: Option<i32>) -> String {
     let date = value.and_then(arrow::temporal_conversions::date32_to_datetime).map(|at| at.date().to_string());
@@ -317,8 +333,8 @@ struct OpenFile {
 }
 
 impl OpenFile {
-    fn new(path: String, schema: &SchemaRef) -> Result<Self> {
-        Ok(Self { path, writer: published_writer(schema)?, rows: 0 })
+    fn new(path: String, schema: &SchemaRef, metadata: &[(String, String)]) -> Result<Self> {
+        Ok(Self { path, writer: published_writer(schema, metadata.to_vec())?, rows: 0 })
     }
 
     fn write(&mut self, rows: &RecordBatch) -> Result<()> {
