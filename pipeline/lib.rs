@@ -37,6 +37,8 @@ pub mod identity;
 pub mod models;
 // Marts: models as plain Parquet at stable paths.
 pub mod marts;
+// What each table and column means, and where it comes from.
+pub mod dictionary;
 // Files and log entries of the tables in the lake.
 pub mod table_sizes;
 // The main job: land, resolve, build, check, publish.

@@ -11,7 +11,7 @@ use super::messages::Messages;
 use super::output::Output;
 use super::progress::Shown;
 use super::{
-    Command, GenerateArgs, Global, RunFiles, backfill, dashboard, help, identity, maintain, replay, serve, sql,
+    Command, GenerateArgs, Global, RunFiles, backfill, dashboard, docs, help, identity, maintain, replay, serve, sql,
     summary, watch,
 };
 use crate::config::Project;
@@ -69,6 +69,7 @@ pub async fn dispatch(command: Command, global: &Global, stop: Receiver<bool>) -
         Command::Serve(args) => serve::serve(args, global).await,
         Command::Status => status(global).await,
         Command::Replay(args) => replay::run(args, global).await,
+        Command::Docs(args) => docs::docs(args, global).await,
         Command::Identity { command } => identity::dispatch(command, global).await,
         Command::Maintain { dry_run, retain } => {
             maintain::run(global, crate::maintain::Options { dry_run, retain }).await

@@ -11,6 +11,7 @@
 mod backfill;
 mod commands;
 mod dashboard;
+mod docs;
 mod help;
 mod identity;
 mod maintain;
@@ -114,6 +115,8 @@ enum Command {
     Status,
     /// Land dead letters that pass now, exactly once: after the mapping was mended or a limit raised
     Replay(replay::ReplayArgs),
+    /// The data dictionary: each table and column with type, unit and meaning, and what it is made of
+    Docs(docs::DocsArgs),
     /// Tell who somebody is; link and split by hand
     Identity {
         #[command(subcommand)]

@@ -53,22 +53,23 @@ pub static RUN_RESULTS_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
 
 /// What `restatements` holds, as the header of a model says it.
 const RESTATEMENTS_HEADER: &str = "\
--- Restatements: which published figures a run changed, by mart and day, and the events that came since they were published.
+-- Restatements: which published figures a run changed, and the events that came since they were published. The first
+-- publication of a day is none. It reaches as far back as reports of runs are kept.
 --
 -- grain:      run_id, mart, day
 -- columns:
 --   run_id: id of the run that published other figures
 --   mart: name of the mart
---   reason: why it was published again
---   rows_before: rows that were published before
---   rows_after: rows that are published since
---   rows_removed: rows that are gone or others; null where rows were not compared
---   rows_added: rows that are new or others; null where rows were not compared
---   first_batch: first batch that came since the figures were published; null without one
---   last_batch: last batch that came since
---   events: events of these batches that occurred on the day, or on any day of a mart in one file
---   max_lateness_seconds: longest time from occurrence to receipt among them [seconds]
---   day: day whose figures changed; null for a mart in one file
+--   reason: why its model was built; null when an earlier run built it
+--   rows_before: rows of the file before
+--   rows_after: rows of the file since; 0 when it is gone
+--   rows_removed: rows of the model that are gone, or others; null when it was built whole
+--   rows_added: rows of the model that are new, or others; null when it was built whole
+--   first_batch: first batch since the file was published; null when there was none
+--   last_batch: last batch since then
+--   events: events of these batches that occurred on the day; for a mart of one file all of them
+--   max_lateness_seconds: longest time from the occurrence of one of these events to its receipt [seconds]
+--   day: day of the file; null for a mart of one file, and for rows without a day
 --   as_of: logical time of the run
 --   completed_at: when the run ended
 ";

@@ -17,6 +17,7 @@ use super::run_results::{self, RUN_RESULTS};
 use super::told_by_reports::ToldByReports;
 use crate::delta::Table;
 use crate::derived::changes::Changes;
+use crate::dictionary::catalog;
 use crate::error::Result;
 use crate::identity::stage as identity;
 use crate::landing::events::{DEAD_LETTER_SCHEMA, DEAD_LETTERS, EVENT_SCHEMA, EVENTS};
@@ -77,7 +78,7 @@ pub async fn register_tables(workspace: &Workspace, changes: &Changes, as_of: Op
 }
 
 /// The models and checks of a project.
-pub(super) fn load_graph(workspace: &Workspace) -> Result<Graph> {
+pub fn load_graph(workspace: &Workspace) -> Result<Graph> {
     Graph::load(&workspace.ctx, &workspace.project.folder.join("queries"))
 }
 
@@ -92,6 +93,7 @@ pub async fn register_everything(workspace: &Workspace, as_of: Option<i64>) -> R
     let tables = register_tables(workspace, &changes, as_of).await?;
     let graph = load_graph(workspace)?;
     models::register(workspace, &graph, &changes).await?;
+    catalog::register(workspace, &graph)?;
     Ok((tables, graph))
 }
 

@@ -4,6 +4,7 @@ mod arrivals;
 mod backfill;
 mod command_line;
 mod data_quality;
+mod dictionary;
 mod differential;
 mod exactly_once;
 mod fail_points;

@@ -92,7 +92,7 @@ fn reference() -> String {
 }
 
 /// Writes what a file is to hold, or compares.
-fn update_or_compare(path: &str, expected: &str) {
+pub fn update_or_compare(path: &str, expected: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("UPDATE_README").is_some() {
         std::fs::write(&path, expected).unwrap();
