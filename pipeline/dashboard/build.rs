@@ -112,7 +112,8 @@ async fn missing_table(ctx: &SessionContext, sql: &str) -> Result<Option<Error>>
     let dialect = state.config().options().sql_parser.dialect;
     let statement = state.sql_to_statement(&standard_sql(sql), &dialect)?;
     for reference in state.resolve_table_references(&statement)? {
-        if !ctx.table_exist(reference.clone())? {
+        // A function that gives a table is named like one.
+        if !ctx.table_exist(reference.clone())? && !state.table_functions().contains_key(reference.table()) {
             let known = state.schema_for_ref(reference.clone()).map(|schema| schema.table_names()).unwrap_or_default();
             let name = reference.table();
             let error = Error::invalid(format!("there is no table {name}"))

@@ -58,19 +58,23 @@ pub fn first(rows: &mut Rows, most: usize, told: &mut Vec<String>) {
     }
 }
 
-/// Names the `most` largest things of a column keep their names; the others become one, or are left out where their
-/// values do not add up.
+/// The `most` largest things of a column keep their names, and so do names in brackets, which are no things; the others
+/// become one, or are left out where their values do not add up.
 fn together(rows: &mut Rows, column: usize, value: usize, most: usize, told: &mut Vec<String>) {
     let mut sizes: HashMap<String, f64> = HashMap::new();
     for row in 0..rows.rows.len() {
         *sizes.entry(rows.text(row, column)).or_default() += rows.number(row, value).abs();
     }
+    sizes.retain(|name, _| !is_no_thing(name));
     if sizes.len() <= most {
         return;
     }
     let folded = sizes.len() - most;
     let kept = largest(sizes, most);
-    let is_kept = |row: &Vec<Value>| kept.contains(&text(&row[column]));
+    let is_kept = |row: &Vec<Value>| {
+        let name = text(&row[column]);
+        is_no_thing(&name) || kept.contains(&name)
+    };
     if !rows.columns[value].is_additive() {
         rows.rows.retain(is_kept);
         told.push(format!("{folded} smaller ones are left out"));
@@ -83,6 +87,11 @@ fn together(rows: &mut Rows, column: usize, value: usize, most: usize, told: &mu
     // What is together comes last, whatever stood where.
     rows.rows.sort_by_key(|row| row[column] == OTHER);
     told.push(format!("{folded} smaller ones are together as {OTHER}"));
+}
+
+/// Whether a name stands for the end of a path, or for none.
+fn is_no_thing(name: &str) -> bool {
+    name.starts_with('(')
 }
 
 fn largest(sizes: HashMap<String, f64>, most: usize) -> HashSet<String> {
@@ -156,15 +165,14 @@ fn nodes(rows: &mut Rows, told: &mut Vec<String>) {
     let mut is_folded = false;
     let mut kept: HashMap<i64, HashSet<String>> = HashMap::new();
     for (position, mut nodes) in sizes {
-        nodes.retain(|name, _| !name.starts_with('('));
+        nodes.retain(|name, _| !is_no_thing(name));
         is_folded |= nodes.len() > NODES;
         kept.insert(position, largest(nodes, NODES));
     }
     if !is_folded {
         return;
     }
-    let is_kept =
-        |position, name: &str| name.starts_with('(') || kept.get(&position).is_some_and(|all| all.contains(name));
+    let is_kept = |position, name: &str| is_no_thing(name) || kept.get(&position).is_some_and(|all| all.contains(name));
     for row in &mut rows.rows {
         let position = row[0].as_f64().unwrap_or_default() as i64;
         for (column, position) in [(1, position), (2, position + 1)] {
@@ -246,6 +254,16 @@ mod tests {
             [json!("thing 1"), json!(OTHER), json!((0..44).filter(|at| at % 2 == 1).sum::<i32>()), Value::Null]
         );
         assert_eq!(rows.rows[0][3], "kept");
+    }
+
+    #[test]
+    fn what_is_no_thing_keeps_its_name() {
+        let mut given: Vec<Value> = (0..30).map(|at| json!([format!("thing {at}"), at + 10])).collect();
+        given.push(json!(["(exit)", 1]));
+        let mut rows = rows(&[("went_to", Type::Text), ("attempts", Type::Number)], given);
+        fold(Kind::Bar, 2, &mut rows);
+        assert_eq!(rows.rows.len(), 22);
+        assert!(rows.rows.contains(&vec![json!("(exit)"), json!(1)]));
     }
 
     #[test]

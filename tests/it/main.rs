@@ -2,7 +2,9 @@
 
 mod arrivals;
 mod backfill;
+mod browser;
 mod command_line;
+mod dashboard;
 mod data_quality;
 mod dictionary;
 mod differential;

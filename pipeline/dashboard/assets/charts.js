@@ -96,6 +96,11 @@ function widthOf(text, size = FONT) {
   return pen.measureText(text).width;
 }
 
+// How high the names of an axis are when they are broken into lines of a width.
+function heightOf(names, width) {
+  return Math.max(...names.map((name) => Math.ceil((widthOf(name) * 1.15) / width))) * 15;
+}
+
 function widest(texts, most) {
   return Math.min(most, Math.ceil(Math.max(0, ...texts.map((text) => widthOf(text)))) + 4);
 }
@@ -113,7 +118,7 @@ const kinds = {
       type: "category", inverse: true, axisLine: { show: false }, axisTick: { show: false },
     };
     return {
-      height: Math.max(120, tile.rows.length * 58),
+      height: Math.max(120, tile.rows.length * Math.max(58, heightOf(names, left - 12) + 10)),
       option: {
         tooltip: {
           formatter: ({ dataIndex: at }) => tip(names[at], [
@@ -264,11 +269,11 @@ const kinds = {
     const totals = things.map((one) => tile.rows.filter((row) => named(row[0], thing) === one).reduce((sum, row) => sum + (row[at] || 0), 0));
     const left = widest(things, Math.min(180, width * 0.34)) + 10;
     const rows = isStacked ? legendRows(ordered, width) : 0;
-    const top = rows * 22 + (rows ? 10 : 0);
+    const top = rows * 22 + (rows ? 12 : 0);
     return {
-      height: top + things.length * 40 + 30,
+      height: top + things.length * Math.max(40, heightOf(things, left - 12) + 8) + 30,
       option: {
-        legend: isStacked ? { top: 0, left: 0, padding: 0, itemWidth: 14, itemHeight: 10, itemGap: 12, textStyle: { color: theme.text, fontSize: FONT }, data: ordered, selectedMode: true } : undefined,
+        legend: isStacked ? { top: 4, left: 0, padding: 0, itemWidth: 14, itemHeight: 10, itemGap: 12, textStyle: { color: theme.text, fontSize: FONT }, data: ordered, selectedMode: true } : undefined,
         grid: { left, right: 56, top, bottom: 26 },
         xAxis: { type: "value", splitNumber: width < 480 ? 3 : 5, axisLabel: { color: theme.muted, hideOverlap: true, formatter: (number) => short(number, value) }, splitLine: { lineStyle: { color: theme.line } } },
         yAxis: {
@@ -308,8 +313,8 @@ const kinds = {
     return {
       height: 230 + rows * 22,
       option: {
-        legend: withLegend ? { top: 0, left: 0, padding: 0, itemGap: 12, icon: "roundRect", itemWidth: 14, itemHeight: 4, textStyle: { color: theme.text, fontSize: FONT } } : undefined,
-        grid: { left: widest([short(Math.max(0, ...lines.flatMap((line) => line.rows.map((row) => row[1] || 0))) * 1.2, value)], 80) + 14, right: 16, top: rows * 22 + 14, bottom: 26 },
+        legend: withLegend ? { top: 7, left: 0, padding: 0, itemGap: 12, icon: "roundRect", itemWidth: 14, itemHeight: 4, textStyle: { color: theme.text, fontSize: FONT } } : undefined,
+        grid: { left: widest([short(Math.max(0, ...lines.flatMap((line) => line.rows.map((row) => row[1] || 0))) * 1.2, value)], 80) + 14, right: 16, top: rows * 22 + (rows ? 18 : 10), bottom: 26 },
         xAxis: {
           type: "time", axisLine: { lineStyle: { color: theme.line } }, axisTick: { lineStyle: { color: theme.line } }, splitNumber: Math.max(2, Math.floor(width / 140)),
           axisLabel: { color: theme.muted, hideOverlap: true, formatter: (time) => (isLong ? `${MONTHS[new Date(time).getUTCMonth()]} ${new Date(time).getUTCFullYear()}` : day(time, false)) },
