@@ -11,7 +11,8 @@ use futures::TryStreamExt;
 use super::fold::{self, column_of, fold, split};
 use super::rows::{Column, Rows};
 use super::tiles::{self, Tiles};
-use super::{About, Document, LeftOut, Tile, finding};
+use super::{About, Document, LeftOut, Tile, finding, words};
+use crate::dictionary::Dictionary;
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::functions::standard_sql;
@@ -36,7 +37,7 @@ pub async fn build(workspace: &Workspace, as_of: Option<i64>) -> Result<(Documen
     let folder = &workspace.project.folder;
     let declared = Tiles::load(folder)?;
     let catalog = Catalog::load(&workspace.lake).await?;
-    run::register_everything(workspace, as_of).await?;
+    let (_, graph) = run::register_everything(workspace, as_of).await?;
     let ctx = &workspace.ctx;
     let (mut tiles, mut left_out) = (Vec::new(), Vec::new());
     for tile in &declared.tiles {
@@ -55,7 +56,8 @@ pub async fn build(workspace: &Workspace, as_of: Option<i64>) -> Result<(Documen
     }
     let title = declared.title.unwrap_or_else(|| name_of(folder));
     let about = about(ctx, catalog).await?;
-    Ok((Document { title, about, tiles, sections: Vec::new() }, left_out))
+    let sections = vec![words::section(&Dictionary::of(workspace, &graph).await?)];
+    Ok((Document { title, about, tiles, sections }, left_out))
 }
 
 fn name_of(folder: &std::path::Path) -> String {

@@ -13,6 +13,7 @@ pub mod live;
 pub mod page;
 mod rows;
 mod tiles;
+mod words;
 
 use serde::Serialize;
 
