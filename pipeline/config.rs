@@ -8,9 +8,12 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
+
+pub mod schema;
 
 /// Name of the configuration file in a project's folder.
 pub const FILE_NAME: &str = "wayline.toml";
@@ -21,7 +24,7 @@ const OVERRIDE_PREFIX: &str = "WAYLINE__";
 const MAX_FUNNEL_STEPS: usize = 32;
 
 /// A whole project.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where the lake lies.
@@ -63,7 +66,7 @@ pub struct Config {
 }
 
 /// `[lake]`.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Lake {
     /// A folder (relative to the project) or an object store URL.
@@ -77,7 +80,7 @@ impl Default for Lake {
 }
 
 /// `[privacy]`.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Privacy {
     /// Identifier kinds that are replaced by keyed pseudonyms before anything is written.
@@ -85,7 +88,7 @@ pub struct Privacy {
 }
 
 /// `[landing]`.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Landing {
     /// What to do with a file whose content changed after it was taken.
@@ -114,7 +117,7 @@ impl Default for Landing {
 }
 
 /// What to do with a file that changed after it was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ChangedFiles {
     /// Refuse the run and name the file.
@@ -126,7 +129,7 @@ pub enum ChangedFiles {
 }
 
 /// `[[sources]]`: files of one shape and how their columns become events.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
     /// Name of the source, `[a-z0-9_-]{1,64}`.
@@ -150,12 +153,27 @@ pub struct Source {
     pub event: EventMapping,
 }
 
+impl Source {
+    /// A source of which nothing but name and files is known yet.
+    pub fn of(name: &str, path: &str) -> Self {
+        Self {
+            name: name.into(),
+            path: path.into(),
+            format: None,
+            delimiter: default_delimiter(),
+            time_unit: None,
+            time_offset: None,
+            event: EventMapping::default(),
+        }
+    }
+}
+
 fn default_delimiter() -> char {
     ','
 }
 
 /// File formats that sources may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// One JSON object per line.
@@ -167,7 +185,7 @@ pub enum Format {
 }
 
 /// Unit of numeric times.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum TimeUnit {
     /// Seconds since 1970-01-01 UTC.
     #[serde(rename = "s")]
@@ -181,7 +199,7 @@ pub enum TimeUnit {
 }
 
 /// `[sources.event]`: a SQL expression per event column.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EventMapping {
     /// Unique id; derived from content and origin when left out.
@@ -218,7 +236,7 @@ pub struct EventMapping {
 }
 
 /// `[identity]`.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Identity {
     /// Most distinct values of a kind that one customer may have. 0 is no limit.
@@ -248,7 +266,7 @@ impl Default for Identity {
 }
 
 /// `[sessions]`.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sessions {
     /// A longer gap between two events opens a new session.
@@ -262,7 +280,7 @@ impl Default for Sessions {
 }
 
 /// `[journeys]`.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Journeys {
     /// A longer gap between two events ends a journey.
@@ -278,7 +296,7 @@ impl Default for Journeys {
 }
 
 /// `[[funnels]]`.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Funnel {
     /// Name, unique.
@@ -290,7 +308,7 @@ pub struct Funnel {
 }
 
 /// `[engine]`.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Engine {
     /// Memory that queries may hold before they spill, such as `1G` or `512M`.
@@ -310,7 +328,7 @@ impl Default for Engine {
 
 /// `[lineage]`: events of OpenLineage. The usual variables `OPENLINEAGE_URL`, `OPENLINEAGE_NAMESPACE`, … go before it; the
 /// key of a receiver comes from `OPENLINEAGE_API_KEY` alone.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Lineage {
     /// File to which each run appends its events, one a line; relative to the project.
@@ -446,6 +464,11 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 pub struct Secret(Vec<u8>);
 
 impl Secret {
+    /// A secret that nobody knows and that is gone with the process.
+    pub fn made_up() -> Self {
+        Self(uuid::Uuid::new_v4().simple().to_string().into_bytes())
+    }
+
     /// The bytes, for the one who needs them.
     pub fn expose(&self) -> &[u8] {
         &self.0

@@ -21,6 +21,8 @@ pub(crate) mod durable;
 #[cfg(test)]
 pub(crate) mod faulty;
 #[cfg(test)]
+pub(crate) mod forgetful;
+#[cfg(test)]
 pub(crate) mod power_loss;
 mod upload;
 
@@ -187,6 +189,25 @@ impl Lock {
     }
 }
 
+/// Who holds the project in a folder; none if nobody does. Asking holds it for the moment of the question alone.
+pub fn lock_holder(folder: &FilePath) -> Result<Option<String>> {
+    let path = folder.join(LOCK_FILE);
+    let mut file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::from(error).context(path.display())),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            file.read_to_string(&mut holder).unwrap_or_default();
+            Ok(Some(holder))
+        }
+        Err(std::fs::TryLockError::Error(error)) => Err(Error::from(error).context(path.display())),
+    }
+}
+
 fn held(what: &FilePath, holder: &str) -> Error {
     Error::unavailable(format!("another run holds {} ({holder})", what.display()))
         .hint("wait until it ends; the lock goes with its process")
@@ -235,7 +256,9 @@ mod tests {
             let error = Lock::take(project.path(), &lake).unwrap_err();
             assert_eq!(error.kind(), crate::error::Kind::Unavailable);
         }
+        assert!(lock_holder(folder.path()).unwrap().unwrap().starts_with("process "));
         drop(first);
+        assert_eq!(lock_holder(folder.path()).unwrap(), None);
         Lock::take(other.path(), &lake).unwrap();
     }
 

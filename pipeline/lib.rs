@@ -55,5 +55,11 @@ pub mod watch;
 pub mod dashboard;
 // Synthetic events of the shape of real ones.
 pub mod generate;
+// What a code or a model is, in words.
+pub mod explain;
+// What is wrong with a set-up, and how to mend it.
+pub mod doctor;
+// A project to start from, with a mapping guessed from a user's own files.
+pub mod init;
 // The command line.
 pub mod cli;

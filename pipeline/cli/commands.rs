@@ -11,8 +11,8 @@ use super::messages::Messages;
 use super::output::Output;
 use super::progress::Shown;
 use super::{
-    Command, GenerateArgs, Global, RunFiles, backfill, dashboard, docs, help, identity, maintain, replay, serve, sql,
-    summary, watch,
+    Command, GenerateArgs, Global, RunFiles, backfill, dashboard, docs, doctor, explain, help, identity, init,
+    maintain, manual, replay, serve, sql, summary, watch,
 };
 use crate::config::Project;
 use crate::error::{Context, Error, Result};
@@ -75,6 +75,12 @@ pub async fn dispatch(command: Command, global: &Global, stop: Receiver<bool>) -
             maintain::run(global, crate::maintain::Options { dry_run, retain }).await
         }
         Command::Fsck => maintain::check(global).await,
+        Command::Doctor => doctor::doctor(global).await,
+        Command::Explain { name } => explain::explain(global, &name).await,
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { output } => manual::pages(output),
+        Command::Schema => manual::schema(),
+        Command::Init(args) => init::init(args, global).await,
         Command::Generate(args) => generate_files(global, args).await,
         Command::Demo { events, seed, folder } => {
             refuse_project(global)?;

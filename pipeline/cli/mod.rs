@@ -12,9 +12,13 @@ mod backfill;
 mod commands;
 mod dashboard;
 mod docs;
+mod doctor;
+mod explain;
 mod help;
 mod identity;
+mod init;
 mod maintain;
+mod manual;
 mod messages;
 mod output;
 mod progress;
@@ -134,6 +138,16 @@ enum Command {
     },
     /// Look for damage in tables, books and published files, without writing
     Fsck,
+    /// Find what is wrong with a set-up: configuration, secrets, sources, store, clock, disk, memory; a remedy for each
+    Doctor,
+    /// Tell in words what a reason code, an exit code or a model is
+    Explain {
+        /// A code such as tz_invalid or 75, or the name of a model or check
+        #[arg(value_name = "CODE|MODEL")]
+        name: String,
+    },
+    /// Write a project to start from: a small sample, or the mapping of your own files
+    Init(init::InitArgs),
     /// Write synthetic events of any size: files, and a project that lands them
     Generate(GenerateArgs),
     /// Generate events, run the main job on them and show what came out
@@ -148,6 +162,19 @@ enum Command {
         #[arg(default_value = "wayline-demo", value_name = "DIR")]
         folder: PathBuf,
     },
+    /// Print the script by which a shell completes commands and options
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write one for each command
+    Man {
+        /// Folder for the pages
+        #[arg(short, long, value_name = "DIR")]
+        output: Option<PathBuf>,
+    },
+    /// Print the JSON schema of wayline.toml, by which editors complete and check it
+    Schema,
 }
 
 #[derive(Debug, Args)]

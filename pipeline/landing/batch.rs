@@ -17,7 +17,7 @@ use crate::config::{self, Source};
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
 use crate::sources::{
-    self, CsvDialect, Decoded, FileEntry, Format, Limits, Outcome, Part, Rejected, Spec, Summary, Syntax,
+    self, CsvDialect, Decoded, FileEntry, Format, Limits, Outcome, Part, Rejected, Request, Spec, Summary, Syntax,
 };
 use crate::workspace::Workspace;
 
@@ -180,13 +180,7 @@ pub async fn stage_source(
     let mapping = Arc::new(mapping(workspace, source)?);
     let cleaner = mapping.cleaner();
     let threads = workspace.project.config.engine.thread_count();
-    let spec = Spec {
-        format: source.format.map(format_of),
-        csv: dialect(source),
-        request: mapping.request().clone(),
-        limits: limits(workspace),
-        workers: threads,
-    };
+    let spec = spec(workspace, source, mapping.request().clone());
     let entries = files.iter().map(|file| file.entry.clone()).collect();
     let mut reading = sources::read(listing.root.clone(), entries, spec)?;
     let mut file = OpenFile::default();
@@ -270,6 +264,17 @@ pub async fn stage_source(
         }
     }
     Ok(())
+}
+
+/// How the files of a source are read.
+pub fn spec(workspace: &Workspace, source: &Source, request: Request) -> Spec {
+    Spec {
+        format: source.format.map(format_of),
+        csv: dialect(source),
+        request,
+        limits: limits(workspace),
+        workers: workspace.project.config.engine.thread_count(),
+    }
 }
 
 fn format_of(format: config::Format) -> Format {

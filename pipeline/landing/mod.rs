@@ -25,6 +25,8 @@ pub mod reasons;
 pub mod replay;
 /// Times as sources write them.
 pub mod time;
+/// A source mapped without landing.
+pub mod trial;
 mod values;
 /// Rows as Parquet files by day.
 pub mod write;
@@ -38,13 +40,16 @@ use datafusion::logical_expr::{col, lit};
 use futures::TryStreamExt;
 use uuid::Uuid;
 
+pub use self::batch::spec;
 use self::batch::{Staged, Unsettled, stage};
+pub use self::columns::paths_read;
 use self::commit::{Letters, commit_events, commit_letters, write_letters};
 use self::deduplicate::Deduplicator;
 use self::events::{DEAD_LETTERS, EVENTS};
 use self::ledger::{Counts, Entry, Manifest};
 use self::mapping::Mapping;
-use self::plan::{Known, Listed, list_source, next_files};
+use self::plan::{Known, next_files};
+pub use self::plan::{Listed, list_source};
 use self::replay::Verdict;
 use crate::config::Source;
 use crate::delta::Table;
