@@ -1,16 +1,21 @@
 //! The query engine: a DataFusion session with our functions, bounded memory and the lake's store.
 
+mod complexity;
+mod diagnosis;
+
 use std::sync::Arc;
 
 use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider,
 };
+use datafusion::common::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 
+pub use self::diagnosis::{diagnose, locate};
 use crate::config;
 use crate::error::Result;
 use crate::functions;
@@ -26,10 +31,7 @@ pub fn session(lake: &Lake, settings: &config::Engine) -> Result<SessionContext>
         .with_memory_pool(Arc::new(TrackConsumersPool::new(pool, NAMED_CONSUMERS)))
         .build_arc()?;
     runtime.register_object_store(lake.url(), lake.store().clone());
-    let config = SessionConfig::new()
-        .with_target_partitions(settings.thread_count())
-        .with_information_schema(true)
-        .with_default_catalog_and_schema("wayline", "public");
+    let config = config().with_target_partitions(settings.thread_count());
     let state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
@@ -39,6 +41,14 @@ pub fn session(lake: &Lake, settings: &config::Engine) -> Result<SessionContext>
     let ctx = SessionContext::new_with_state(state);
     functions::register_all(&ctx);
     Ok(ctx)
+}
+
+/// Settings of every session.
+fn config() -> SessionConfig {
+    let config =
+        SessionConfig::new().with_information_schema(true).with_default_catalog_and_schema("wayline", "public");
+    // Errors then know their place in the query.
+    config.set_bool("datafusion.sql_parser.collect_spans", true)
 }
 
 /// A session with the functions, memory and settings of another and no tables.
@@ -74,6 +84,11 @@ pub fn reading_few_rows(ctx: &SessionContext) -> SessionContext {
 /// Plans one query, read-only: SQL as DataFusion knows it, `match_recognize` as the standard spells it, and
 /// `show functions` with ours.
 pub async fn query(ctx: &SessionContext, sql: &str) -> Result<DataFrame> {
+    complexity::check(sql)?;
+    plan(ctx, sql).await.map_err(|error| diagnose(ctx, sql, error))
+}
+
+async fn plan(ctx: &SessionContext, sql: &str) -> Result<DataFrame, DataFusionError> {
     let state = ctx.state();
     let dialect = state.config().options().sql_parser.dialect;
     let statement = state.sql_to_statement(&functions::standard_sql(sql), &dialect)?;
@@ -83,5 +98,21 @@ pub async fn query(ctx: &SessionContext, sql: &str) -> Result<DataFrame> {
     let plan = state.statement_to_plan(statement).await?;
     let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     options.verify_plan(&plan)?;
-    Ok(ctx.execute_logical_plan(plan).await?)
+    ctx.execute_logical_plan(plan).await
+}
+
+/// Names of the tables of a session.
+pub fn table_names(ctx: &SessionContext) -> Vec<String> {
+    let names = ctx.state().config_options().catalog.clone();
+    let schema = ctx.catalog(&names.default_catalog).and_then(|catalog| catalog.schema(&names.default_schema));
+    let mut tables = schema.map(|schema| schema.table_names()).unwrap_or_default();
+    tables.sort();
+    tables
+}
+
+/// Names of the functions of a session, each once.
+pub fn function_names(ctx: &SessionContext) -> Vec<String> {
+    let mut names: Vec<String> = functions::known_to(&ctx.state()).into_iter().map(|function| function.name).collect();
+    names.dedup();
+    names
 }

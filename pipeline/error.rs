@@ -5,6 +5,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::ops::Range;
 
 /// The library's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -24,11 +25,30 @@ pub enum Kind {
     Internal,
 }
 
+/// The part of a text that an error is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The whole text: a query.
+    pub text: String,
+    /// The part, in bytes.
+    pub span: Range<usize>,
+    /// Number of the text's first line, where it was taken out of another.
+    pub first_line: usize,
+}
+
+impl Place {
+    /// What stands there.
+    pub fn words(&self) -> &str {
+        self.text.get(self.span.clone()).unwrap_or_default()
+    }
+}
+
 /// An error with its kind, place, remedy and source.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
     message: String,
+    place: Option<Box<Place>>,
     hint: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -36,7 +56,7 @@ pub struct Error {
 impl Error {
     /// A new error of a kind.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None, source: None }
+        Self { kind, message: message.into(), place: None, hint: None, source: None }
     }
 
     /// The input must change.
@@ -74,17 +94,39 @@ impl Error {
     /// Adds the name that a wrong one may stand for, if one is near.
     #[must_use]
     pub fn hint_nearest<'a>(self, wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Self {
-        let similar = names.into_iter().map(|name| (strsim::jaro_winkler(wrong, name), name));
-        match similar.max_by(|a, b| a.0.total_cmp(&b.0)) {
-            Some((similarity, name)) if similarity > 0.75 => self.hint(format!("did you mean `{name}`?")),
-            _ => self,
+        match nearest(wrong, names) {
+            Some(name) => self.hint(format!("did you mean `{name}`?")),
+            None => self,
         }
+    }
+
+    /// Adds the place that it is about, to be shown with a mark below it.
+    #[must_use]
+    pub fn at(mut self, place: Option<Place>) -> Self {
+        self.place = place.map(Box::new);
+        self
+    }
+
+    /// Says on which line of a script the text of the place begins.
+    #[must_use]
+    pub fn beginning_at_line(mut self, line: usize) -> Self {
+        if let Some(place) = &mut self.place {
+            place.first_line = line;
+        }
+        self
     }
 
     /// Adds the error that caused this one.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
+        self
+    }
+
+    /// Says it in other words. Kind, hint and source stay.
+    #[must_use]
+    pub fn with_message(mut self, message: impl Into<String>) -> Self {
+        self.message = message.into();
         self
     }
 
@@ -105,6 +147,11 @@ impl Error {
         matches!(self.kind, Kind::Unavailable | Kind::Conflict)
     }
 
+    /// The place that it is about, if that is known.
+    pub fn place(&self) -> Option<&Place> {
+        self.place.as_deref()
+    }
+
     /// The remedy, if one is known.
     pub fn remedy(&self) -> Option<&str> {
         self.hint.as_deref()
@@ -121,6 +168,18 @@ impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
     }
+}
+
+/// The name that a wrong one may stand for, if one is near.
+pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let similarity = |name: &str| {
+        // In a short name two letters that changed places leave little in common.
+        let is_slip = wrong.len() > 2 && strsim::osa_distance(wrong, name) == 1;
+        strsim::jaro_winkler(wrong, name).max(if is_slip { 0.8 } else { 0.0 })
+    };
+    let similar = names.into_iter().map(|name| (similarity(name), name));
+    let (similarity, name) = similar.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (similarity > 0.75).then_some(name)
 }
 
 /// Adds a place to the error of a result.

@@ -9,6 +9,8 @@
 pub mod error;
 // Files that other programs read while they are replaced.
 pub mod replace;
+// A place in a text, shown with a mark under it.
+pub mod excerpt;
 // Named places where a test may stop the process.
 pub mod failpoint;
 // `wayline.toml`.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::LogFormat;
 use crate::error::Error;
+use crate::excerpt::excerpt;
 use crate::models::NodeResult;
 
 /// Speaks in one of the two forms.
@@ -68,6 +69,7 @@ impl Messages {
         match self.0 {
             LogFormat::Text => {
                 line(&format!("error: {error}"));
+                error.place().iter().for_each(|place| line(&excerpt(place)));
                 causes.for_each(|cause| line(&format!("caused by: {cause}")));
                 if let Some(hint) = error.remedy() {
                     line(&format!("hint: {hint}"));
