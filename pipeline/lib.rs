@@ -55,6 +55,10 @@ pub mod listener;
 pub mod watch;
 // The dashboard: a page that shows what the marts say.
 pub mod dashboard;
+// The newest tables, for those who read while runs publish.
+pub mod reader;
+// The SQL shell: statements and commands in, tables out.
+pub mod shell;
 // Synthetic events of the shape of real ones.
 pub mod generate;
 // What a code or a model is, in words.

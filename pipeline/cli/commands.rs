@@ -1,6 +1,6 @@
 //! What each command does.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,11 +11,11 @@ use super::messages::Messages;
 use super::output::Output;
 use super::progress::Shown;
 use super::{
-    Command, GenerateArgs, Global, RunFiles, backfill, dashboard, docs, doctor, explain, help, identity, init,
-    maintain, manual, replay, serve, sql, summary, watch,
+    Command, GenerateArgs, Global, RunFiles, backfill, dashboard, docs, doctor, explain, identity, init, maintain,
+    manual, replay, serve, sql, summary, watch,
 };
 use crate::config::Project;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::generate;
 use crate::lake::Lock;
 use crate::landing;
@@ -57,14 +57,7 @@ pub async fn dispatch(command: Command, global: &Global, stop: Receiver<bool>) -
         Command::Land(args) => job(global, job_of("land", true, false), args.dry_run, &args.files).await,
         Command::Backfill(args) => backfill::backfill(args, global).await,
         Command::Check => check(global).await,
-        Command::Sql { command, file, format } => {
-            let query = match (command, file) {
-                (Some(query), _) => query,
-                (None, Some(file)) => std::fs::read_to_string(&file).context(file.display())?,
-                (None, None) => aside(|| Ok(std::io::read_to_string(std::io::stdin())?)).await?,
-            };
-            query_project(global, &query, format).await
-        }
+        Command::Sql(args) => sql::sql(global, args).await,
         Command::Dashboard(args) => dashboard::write(args, global).await,
         Command::Serve(args) => serve::serve(args, global).await,
         Command::Status => status(global).await,
@@ -105,7 +98,7 @@ pub fn open_to_read(global: &Global) -> Result<Workspace> {
 }
 
 /// Does blocking work beside the task that listens to signals.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal(error.to_string()))?
 }
 
@@ -210,29 +203,6 @@ async fn check(global: &Global) -> Result<ExitCode> {
     }
     let is_well = failed.is_empty() && sources.iter().all(|found| found.refused.is_empty());
     Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
-}
-
-async fn query_project(global: &Global, query: &str, format: Option<sql::Format>) -> Result<ExitCode> {
-    if global.json {
-        return Err(Error::invalid("a query has no report").hint("--format json gives its rows as JSON"));
-    }
-    if let Some(answer) = help::answer(query) {
-        write!(Output::stdout(), "{}", answer?)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let workspace = open_to_read(global)?;
-    run::register_everything(&workspace, global.as_of).await?;
-    let is_terminal = std::io::stdout().is_terminal();
-    let format = format.unwrap_or(if is_terminal { sql::Format::Table } else { sql::Format::Csv });
-    if format == sql::Format::Parquet && is_terminal {
-        return Err(
-            Error::invalid("a Parquet file does not belong on a terminal").hint("redirect it: > result.parquet")
-        );
-    }
-    let mut out = std::io::BufWriter::new(Output::stdout());
-    sql::query(&workspace.ctx, query, format, &mut out).await?;
-    out.flush()?;
-    Ok(ExitCode::SUCCESS)
 }
 
 async fn status(global: &Global) -> Result<ExitCode> {

@@ -14,7 +14,6 @@ mod dashboard;
 mod docs;
 mod doctor;
 mod explain;
-mod help;
 mod identity;
 mod init;
 mod maintain;
@@ -26,6 +25,7 @@ mod replay;
 mod serve;
 mod sql;
 mod summary;
+mod terminal;
 mod watch;
 
 use std::io::Write;
@@ -98,19 +98,8 @@ enum Command {
     Backfill(backfill::BackfillArgs),
     /// Check configuration, sources and data without writing
     Check,
-    /// Query all tables and marts, read-only
-    Sql {
-        /// The query; read from stdin when neither -c nor -f is given. `.help` lists the functions, `.help NAME` tells
-        /// all about one
-        #[arg(short, long, value_name = "QUERY", conflicts_with = "file")]
-        command: Option<String>,
-        /// A file with the query
-        #[arg(short, long)]
-        file: Option<PathBuf>,
-        /// Form of the result; a terminal gets a table, a pipe CSV
-        #[arg(long, value_enum)]
-        format: Option<sql::Format>,
-    },
+    /// Query all tables and marts, read-only; without -c, -f and a pipe, in a shell
+    Sql(sql::SqlArgs),
     /// Write one HTML page that shows what the marts say; it needs no network and no server
     Dashboard(dashboard::DashboardArgs),
     /// Answer with the same page on this machine, live: made anew as runs publish
@@ -261,8 +250,9 @@ pub fn main() -> ExitCode {
         Ok(runtime) => {
             let (stop, is_told) = tokio::sync::watch::channel(false);
             let stop = matches!(cli.command, Command::Watch(_)).then_some(stop);
+            let takes_interrupts = matches!(&cli.command, Command::Sql(args) if args.is_shell());
             let command = commands::dispatch(cli.command, &cli.global, is_told);
-            let outcome = runtime.block_on(until_stopped(command, stop, messages));
+            let outcome = runtime.block_on(until_stopped(command, stop, takes_interrupts, messages));
             // What a signal interrupted may still be computing, and need not come to its end.
             runtime.shutdown_background();
             outcome
@@ -308,6 +298,7 @@ impl<E: Into<Error>> From<E> for Stopped {
 async fn until_stopped(
     command: impl Future<Output = Result<ExitCode>>,
     mut stop: Option<tokio::sync::watch::Sender<bool>>,
+    takes_interrupts: bool,
     messages: Messages,
 ) -> Result<ExitCode, Stopped> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -321,7 +312,7 @@ async fn until_stopped(
                 let code = outcome?;
                 return told.map_or(Ok(code), |(_, by)| Err(Stopped::Signal(by)));
             }
-            _ = interrupt.recv() => ("SIGINT", 130),
+            _ = interrupt.recv(), if !takes_interrupts => ("SIGINT", 130),
             _ = terminate.recv() => ("SIGTERM", 143),
         };
         match stop.take() {

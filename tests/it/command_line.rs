@@ -442,5 +442,6 @@ fn help_about_an_unknown_function_names_the_nearest() {
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("no function is called window_funel"), "{stderr}");
     assert!(stderr.contains("did you mean `window_funnel`?"), "{stderr}");
-    assert_eq!(sql_without_a_project(&["-c", ".quit"], "").status.code(), Some(2));
+    assert_eq!(sql_without_a_project(&["-c", ".tables"], "").status.code(), Some(2));
+    assert_eq!(sql_without_a_project(&["-c", ".quit"], "").status.code(), Some(0));
 }

@@ -30,6 +30,7 @@ mod rebuilt_safely;
 mod restatements;
 mod sample_projects;
 mod schedulers;
+mod shell;
 mod sqllogic;
 mod start;
 mod watch;

@@ -1,7 +1,8 @@
-//! `.help` in place of a query: the functions, a line each; `.help NAME`: all about one of them.
+//! `.help`: the commands and the functions, a line each; `.help NAME`: all about one of them.
 
 use datafusion::prelude::SessionContext;
 
+use super::command::{COMMANDS, CommandLine};
 use crate::error::{Error, Result};
 use crate::functions::{self, Documented};
 
@@ -10,27 +11,28 @@ const WIDTH: usize = 100;
 /// How far text stands in from its headline.
 const INDENT: &str = "  ";
 
-/// Answers what begins with a dot; `None` for a query.
-pub fn answer(input: &str) -> Option<Result<String>> {
-    let command = input.trim().trim_end_matches(';').trim_end();
-    let words: Vec<&str> = command.strip_prefix('.')?.split_whitespace().collect();
-    Some(match words.as_slice() {
-        ["help"] => Ok(list()),
-        ["help", name] => {
-            find(&name.to_lowercase()).map(|documented| documented.iter().map(in_full).collect::<Vec<_>>().join("\n"))
-        }
-        _ => Err(Error::invalid(format!("unknown command {command}"))
-            .hint(".help lists the functions, .help NAME tells all about one")),
-    })
+/// The commands and our functions, or all about one of either.
+pub fn answer(name: Option<&str>) -> Result<String> {
+    let Some(name) = name else { return Ok(list()) };
+    let name = name.to_lowercase();
+    let commands = COMMANDS.iter().filter(|(own, others, ..)| {
+        let bare = |known: &str| known.trim_start_matches(['.', '\\']) == name;
+        *own == name || others.contains(&name.as_str()) || bare(own)
+    });
+    let commands: String = commands.map(command_line).collect();
+    if !commands.is_empty() {
+        return Ok(commands);
+    }
+    find(&name).map(|documented| documented.iter().map(in_full).collect::<Vec<_>>().join("\n"))
 }
 
-/// Our functions, a line each, by family.
+/// Every command and our functions by family, a line each.
 fn list() -> String {
     let documented = functions::documented();
     let width = documented.iter().map(|documented| documented.name.len()).max().unwrap_or_default();
-    let mut text = String::from(
-        ".help NAME tells all about a function; show functions lists those of the engine too, with what they do.\n",
-    );
+    let mut text = String::from("Commands\n");
+    COMMANDS.iter().for_each(|command| text.push_str(&format!("{INDENT}{}", command_line(command))));
+    text.push_str("\n.help NAME tells all about a function; .functions lists those of the engine too.\n");
     let mut section = "";
     for documented in &documented {
         if documented.section() != section {
@@ -40,6 +42,12 @@ fn list() -> String {
         text.push_str(&format!("{INDENT}{:<width$}  {}\n", documented.name, documented.summary()));
     }
     text
+}
+
+/// A command with its arguments and other names, and what it does.
+fn command_line((name, others, arguments, meaning): &CommandLine) -> String {
+    let call = [&[*name], *others].concat().join(" ");
+    format!("{:<30}  {meaning}\n", format!("{call} {arguments}").trim_end())
 }
 
 /// The functions of a name, ours or the engine's: one of each kind that bears it.
@@ -127,12 +135,12 @@ mod tests {
     use super::*;
 
     fn answered(input: &str) -> String {
-        answer(input).unwrap().unwrap()
+        answer(input.strip_prefix(".help").unwrap().split_whitespace().next()).unwrap()
     }
 
     #[test]
     fn help_lists_every_function_in_a_line_of_its_own() {
-        let text = answered(" .help;\n");
+        let text = answered(".help");
         for documented in functions::documented() {
             let start = format!("  {} ", documented.name);
             let lines: Vec<&str> = text.lines().filter(|line| line.starts_with(&start)).collect();
@@ -174,21 +182,21 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_an_error_that_names_a_near_one() {
-        let error = answer(".help windowfunnel").unwrap().unwrap_err();
-        assert_eq!(error.to_string(), "no function is called windowfunnel");
-        assert_eq!(error.remedy(), Some("did you mean `window_funnel`?"));
-        let error = answer(".help zzzzzz").unwrap().unwrap_err();
-        assert_eq!(error.remedy(), Some(".help lists the functions"));
-        assert!(answer(".tables").unwrap().is_err());
-        assert!(answer(".help two words").unwrap().is_err());
+    fn commands_have_help_too() {
+        let text = answered(".help");
+        for (name, ..) in COMMANDS {
+            assert!(text.contains(&format!("  {name} ")), "{name}");
+        }
+        assert_eq!(answered(".help schema"), answered(".help .schema"));
+        assert!(answered(".help .once").starts_with(".once FILE "));
     }
 
     #[test]
-    fn a_query_is_not_answered() {
-        for query in ["select 1", "-- .help\nselect 1", ""] {
-            assert!(answer(query).is_none(), "{query}");
-        }
+    fn an_unknown_name_is_an_error_that_names_a_near_one() {
+        let error = answer(Some("windowfunnel")).unwrap_err();
+        assert_eq!(error.to_string(), "no function is called windowfunnel");
+        assert_eq!(error.remedy(), Some("did you mean `window_funnel`?"));
+        assert_eq!(answer(Some("zzzzzz")).unwrap_err().remedy(), Some(".help lists the functions"));
     }
 
     #[test]
