@@ -23,7 +23,7 @@ use crate::identity::{identity_key_udf, stage as identity};
 use crate::landing::batches;
 use crate::landing::events::{DEAD_LETTER_SCHEMA, EVENT_SCHEMA};
 use crate::marts;
-use crate::models::given::{self, Group, RUN_RESULTS_SCHEMA};
+use crate::models::given::{self, Group, RESTATEMENTS_SCHEMA, RUN_RESULTS_SCHEMA};
 use crate::models::graph::{Graph, Model};
 use crate::models::header::{Build, Check, Header, Publish};
 use crate::models::settings;
@@ -182,8 +182,8 @@ fn register_functions(workspace: &Workspace, ctx: &SessionContext) {
 
 /// Schemas in the order of [`given::tables`].
 async fn given_schemas(workspace: &Workspace, ctx: &SessionContext) -> Result<Vec<SchemaRef>> {
-    let mut schemas =
-        vec![EVENT_SCHEMA.clone(), DEAD_LETTER_SCHEMA.clone(), batches::SCHEMA.clone(), RUN_RESULTS_SCHEMA.clone()];
+    let landed = [&EVENT_SCHEMA, &DEAD_LETTER_SCHEMA, &batches::SCHEMA, &RUN_RESULTS_SCHEMA, &RESTATEMENTS_SCHEMA];
+    let mut schemas: Vec<SchemaRef> = landed.map(|schema| (**schema).clone()).to_vec();
     schemas.extend(identity::schemas());
     settings::register(ctx, &workspace.project.config, None)?;
     for name in settings::TABLES {
