@@ -1,8 +1,8 @@
 //! The dashboard: one page that shows what the marts say.
 //!
-//! Tiles are declared in `dashboard.toml` ([`tiles`]), each a query that the read-only session of `wayline sql` answers and a
-//! kind of chart ([`kind`]). Their rows become plain values ([`rows`]), no more of them than a chart can show ([`fold`]),
-//! with a sentence that says what they say ([`finding`]). All of it is one [`Document`]; [`page`] puts it into a file
+//! Tiles are declared in `dashboard.toml` (`tiles`), each a query that the read-only session of `wayline sql` answers and a
+//! kind of chart (`kind`). Their rows become plain values (`rows`), no more of them than a chart can show (`fold`),
+//! with a sentence that says what they say (`finding`). All of it is one [`Document`]; [`page`] puts it into a file
 //! that needs nothing else, [`live`] answers with it over HTTP as long as runs publish.
 
 mod build;

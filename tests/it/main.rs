@@ -5,6 +5,7 @@ mod backfill;
 mod browser;
 mod command_line;
 mod dashboard;
+mod dashboard_in_browser;
 mod data_quality;
 mod dictionary;
 mod differential;

@@ -24,6 +24,15 @@ const PATTERNS = [
   { ...LINES, dashArrayX: [1, 0], dashArrayY: [2, 5], rotation: Math.PI / 2 },
 ];
 
+// Numbers and days in their own order, other names as they are.
+function inOrder(names) {
+  const plain = names.filter((name) => name !== OTHER);
+  const rest = names.filter((name) => name === OTHER);
+  if (plain.every((name) => /^-?\d+(\.\d+)?$/.test(name))) return [...plain.sort((a, b) => a - b), ...rest];
+  if (plain.every((name) => /^\d{4}-\d\d-\d\d/.test(name))) return [...plain.sort(), ...rest];
+  return names;
+}
+
 function distinct(values) {
   return [...new Set(values)];
 }
@@ -186,7 +195,7 @@ const kinds = {
     const room = (width - 100) / Math.max(1, last - first + 1) - 28;
     const left = 4;
     const right = widest(ordered.filter((node) => node.position === last).map((node) => node.name), room + 20) + 8;
-    const steps = last - first + 1;
+    const columns = last - first + 1;
     return {
       height: Math.max(220, Math.min(560, tall * 44)),
       option: {
@@ -198,7 +207,7 @@ const kinds = {
         // Each column is headed by its position.
         grid: { left, right: right + 10, top: 24, bottom: 8 },
         xAxis: {
-          type: "category", position: "top", boundaryGap: false, data: Array.from({ length: steps }, (_, at) => `${label(tile.columns[0].name)} ${first + at}`),
+          type: "category", position: "top", boundaryGap: false, data: Array.from({ length: columns }, (_, at) => `${label(tile.columns[0].name)} ${first + at}`),
           axisLine: { show: false }, axisTick: { show: false }, axisLabel: { color: theme.muted, align: "left", interval: 0, fontSize: 11, margin: 6 },
         },
         yAxis: { type: "value", show: false },
@@ -229,6 +238,7 @@ const kinds = {
       const order = distinct([...rows, ...columns]).sort((a, b) => (a === OTHER) - (b === OTHER));
       [rows, columns] = [rows, columns].map((axis) => order.filter((one) => axis.includes(one)));
     }
+    [rows, columns] = [rows, columns].map(inOrder);
     return map(tile, theme, width, {
       rows, columns,
       row: (row) => named(row[0], down), column: (row) => named(row[1], across), value: 2,
@@ -275,7 +285,7 @@ const kinds = {
       option: {
         legend: isStacked ? { top: 4, left: 0, padding: 0, itemWidth: 14, itemHeight: 10, itemGap: 12, textStyle: { color: theme.text, fontSize: FONT }, data: ordered, selectedMode: true } : undefined,
         grid: { left, right: 56, top, bottom: 26 },
-        xAxis: { type: "value", splitNumber: width < 480 ? 3 : 5, axisLabel: { color: theme.muted, hideOverlap: true, formatter: (number) => short(number, value) }, splitLine: { lineStyle: { color: theme.line } } },
+        xAxis: { type: "value", minInterval: steps(totals), splitNumber: width < 480 ? 3 : 5, axisLabel: { color: theme.muted, hideOverlap: true, formatter: (number) => short(number, value) }, splitLine: { lineStyle: { color: theme.line } } },
         yAxis: {
           type: "category", data: things, inverse: true, axisTick: { show: false }, axisLine: { lineStyle: { color: theme.line } },
           axisLabel: { color: theme.text, width: left - 12, overflow: "break", interval: 0, lineHeight: 14 },
@@ -287,13 +297,14 @@ const kinds = {
             return tip(isStacked ? `${things[dataIndex]}: ${seriesName}` : things[dataIndex], [[label(value), quantity(row[at], value)], ...of, ...further(tile, row)]);
           },
         },
-        series: ordered.map((one, place) => ({
+        series: ordered.map((one) => ({
           type: "bar", name: one, stack: isStacked ? "all" : undefined, barMaxWidth: 24, itemStyle: { color: paint(one), borderColor: theme.surface, borderWidth: isStacked ? 1 : 0, decal: PATTERNS[theme.palette.indexOf(paint(one))] || undefined },
           data: things.map((_, thingAt) => (found.get(`${thingAt} ${parts.indexOf(one)}`) || [])[at] ?? null),
-          label: !isStacked || place === ordered.length - 1
-            ? { show: true, position: "right", color: theme.text, formatter: ({ dataIndex }) => short(isStacked ? totals[dataIndex] : tile.rows[dataIndex][at], value) }
-            : { show: false },
-        })),
+        })).concat({
+          // Bars of no length, which hold the sums.
+          type: "bar", name: "", stack: isStacked ? "all" : undefined, barGap: "-100%", silent: true, tooltip: { show: false }, data: isStacked ? things.map(() => 0) : totals,
+          itemStyle: { color: "transparent" }, label: { show: true, position: "right", color: theme.text, formatter: ({ dataIndex }) => short(totals[dataIndex], value) },
+        }),
       },
     };
   },
@@ -319,7 +330,7 @@ const kinds = {
           type: "time", axisLine: { lineStyle: { color: theme.line } }, axisTick: { lineStyle: { color: theme.line } }, splitNumber: Math.max(2, Math.floor(width / 140)),
           axisLabel: { color: theme.muted, hideOverlap: true, formatter: (time) => (isLong ? `${MONTHS[new Date(time).getUTCMonth()]} ${new Date(time).getUTCFullYear()}` : day(time, false)) },
         },
-        yAxis: { type: "value", min: 0, splitNumber: 4, axisLabel: { color: theme.muted, formatter: (number) => short(number, value) }, splitLine: { lineStyle: { color: theme.line } } },
+        yAxis: { type: "value", min: 0, minInterval: steps(lines.flatMap((line) => line.rows.map((row) => row[1]))), splitNumber: 4, axisLabel: { color: theme.muted, formatter: (number) => short(number, value) }, splitLine: { lineStyle: { color: theme.line } } },
         useUTC: true,
         tooltip: {
           trigger: "axis", axisPointer: { lineStyle: { color: theme.muted } },
@@ -334,6 +345,11 @@ const kinds = {
     };
   },
 };
+
+// The least step of an axis: whole numbers are counts, and have no halves.
+function steps(numbers) {
+  return numbers.every((number) => number === null || Number.isInteger(number)) ? 1 : 0;
+}
 
 // How many rows a legend of these names takes.
 function legendRows(names, width) {

@@ -138,13 +138,17 @@ function sentence(text) {
   return /[.!?…]$/.test(first) ? first : `${first}.`;
 }
 
-// A half that would stand alone in its row takes all of it.
+// A half that would stand alone in its row takes all of it, and so does the last of several that belong together.
 function widths(tiles) {
-  let alone = null;
+  const family = (tile) => tile.name.split("-")[0];
+  const isLastOfSeveral = (at) => family(tiles[at]) !== tiles[at].name && tiles[at].name !== `${family(tiles[at])}-1` && (!tiles[at + 1] || family(tiles[at + 1]) !== family(tiles[at]));
   const found = tiles.map((tile) => tile.width);
+  let alone = null;
   tiles.forEach((tile, at) => {
-    if (tile.width === "half") alone = alone === null ? at : null;
-    else if (alone !== null) [found[alone], alone] = ["full", null];
+    if (tile.width === "full" && alone !== null) [found[alone], alone] = ["full", null];
+    else if (tile.width === "half" && alone !== null) alone = null;
+    else if (tile.width === "half" && isLastOfSeveral(at)) found[at] = "full";
+    else if (tile.width === "half") alone = at;
   });
   if (alone !== null) found[alone] = "full";
   return found;
