@@ -1,14 +1,14 @@
-//! What a code, an exit code or a model is, in words.
-
-use std::collections::BTreeSet;
+//! What a reason code, an exit code, a table, a model or a check is, in words.
 
 use serde::Serialize;
 
+use crate::dictionary::Dictionary;
 use crate::error::{Error, Result};
 use crate::landing::reasons::{REASONS, Reason, reason};
 use crate::models::graph::{Graph, Model};
 use crate::models::header::{Build, ByCustomer, Publish};
 use crate::run::report::{RUNS, Report};
+use crate::run::tables::load_graph;
 use crate::run::{self, Options};
 use crate::workspace::Workspace;
 
@@ -68,32 +68,32 @@ pub fn code(name: &str) -> Option<Code> {
     reason(name).map(Code::Reason).or_else(|| EXITS.iter().find(is_named).copied().map(Code::Exit))
 }
 
-/// A model in words.
+/// A table, model or check in words.
 #[derive(Debug, Clone, Serialize)]
 pub struct Explained {
     /// Its name.
     pub name: String,
-    /// Where it stands.
-    pub origin: String,
+    /// The model's file; none for what is no model.
+    pub origin: Option<String>,
     /// What it is.
     pub description: String,
     /// Columns that tell one row from another.
     pub grain: Vec<String>,
-    /// How it is built.
+    /// How it comes about.
     pub build: String,
-    /// How it is published.
-    pub publish: String,
+    /// How it is published; none for what is no model.
+    pub publish: Option<String>,
     /// The rules that its rows must keep, and the checks that read it.
     pub checks: Vec<String>,
     /// What it reads.
     pub reads: Vec<String>,
-    /// All that it is made of, from what it reads to what was landed, each with what that reads.
+    /// Each model that it is made of, from the nearest to the farthest, with what that reads.
     pub lineage: Vec<(String, Vec<String>)>,
     /// The sources of the configuration, where it is made of landed events.
     pub sources: Vec<String>,
     /// What reads it.
     pub read_by: Vec<String>,
-    /// When and why it was built last.
+    /// When and why a model was built last.
     pub last_built: Option<LastBuilt>,
     /// Why the next run would build it; none if it would leave it.
     pub next_run: Option<String>,
@@ -112,73 +112,90 @@ pub struct LastBuilt {
     pub rows: Option<usize>,
 }
 
-/// Explains a model or check of a project.
+/// Explains a table, model or check of a project.
 ///
 /// Errors: a name that is none, with the nearest one.
-pub async fn model(workspace: &Workspace, name: &str) -> Result<Explained> {
-    let graph = Graph::load(&workspace.ctx, &workspace.project.folder.join("queries"))?;
-    let Some(model) = graph.models.iter().chain(&graph.checks).find(|model| model.name == name) else {
-        let names: BTreeSet<&str> = graph.models.iter().chain(&graph.checks).map(|model| model.name.as_str()).collect();
-        let known = names.into_iter().chain(REASONS.iter().map(|reason| reason.code));
-        return Err(unknown(name).hint_nearest(name, known));
+pub async fn table(workspace: &Workspace, name: &str) -> Result<Explained> {
+    let graph = load_graph(workspace)?;
+    if let Some(check) = graph.checks.iter().find(|check| check.name == name) {
+        let mut explained = Explained {
+            name: check.name.clone(),
+            origin: Some(check.origin.clone()),
+            description: check.header.description.clone(),
+            grain: Vec::new(),
+            build: "a check: a query that must return no rows, run after what it reads was built".into(),
+            publish: None,
+            checks: Vec::new(),
+            reads: check.reads.clone(),
+            lineage: lineage(&graph, &check.reads),
+            sources: Vec::new(),
+            read_by: Vec::new(),
+            last_built: None,
+            next_run: None,
+        };
+        if explained.description.is_empty() {
+            // It is named as the claim that it makes.
+            explained.description = check.name.replace('_', " ");
+        }
+        return Ok(explained);
+    }
+    let dictionary = Dictionary::of(workspace, &graph).await?;
+    let Some(table) = dictionary.tables.iter().find(|table| table.name == name) else {
+        let tables = dictionary.tables.iter().map(|table| table.name.as_str());
+        let checks = graph.checks.iter().map(|check| check.name.as_str());
+        let codes = REASONS.iter().map(|reason| reason.code);
+        return Err(unknown(name).hint_nearest(name, tables.chain(checks).chain(codes)));
     };
-    let lineage = lineage(&graph, model);
-    let is_landed = |name: &str| matches!(name, "events" | "dead_letters" | "batches");
-    let touches_landed = lineage.iter().any(|(name, _)| !model.is_check && graph.model(name).is_none())
-        || model.reads.iter().any(|read| is_landed(read));
-    let steps = run::dry_run(workspace, &Options { land: true, build: true, ..Options::default() }).await?;
-    let next_run = steps.into_iter().find(|(stage, what, _)| stage == "build" && what == name).map(|(_, _, why)| why);
-    let rules = model.header.checks.iter().map(ToString::to_string);
-    let checks = graph.checks.iter().filter(|check| check.reads.contains(&model.name)).map(|check| check.name.clone());
-    let readers = graph.models.iter().filter(|other| other.reads.contains(&model.name)).map(|other| other.name.clone());
+    let model = graph.model(name);
+    let is_of_events = name == "events" || table.sources.iter().any(|source| source == "events");
+    let sources = &workspace.project.config.sources;
     Ok(Explained {
-        name: model.name.clone(),
-        origin: model.origin.clone(),
-        description: description(model),
-        grain: model.header.grain.clone(),
-        build: build_in_words(model),
-        publish: publish_in_words(model),
-        checks: rules.chain(checks).collect(),
-        reads: model.reads.clone(),
-        sources: match touches_landed {
-            true => workspace.project.config.sources.iter().map(|source| source.name.clone()).collect(),
-            false => Vec::new(),
+        name: table.name.clone(),
+        origin: model.map(|model| model.origin.clone()),
+        description: table.description.clone(),
+        grain: table.grain.clone(),
+        build: model.map_or("not by a model: runs keep it themselves".into(), build_in_words),
+        publish: model.map(publish_in_words),
+        checks: table.checks.clone(),
+        reads: table.reads.clone(),
+        lineage: lineage(&graph, &table.reads),
+        sources: sources.iter().filter(|_| is_of_events).map(|source| source.name.clone()).collect(),
+        read_by: table.read_by.clone(),
+        last_built: match model {
+            Some(_) => last_built(workspace, name).await?,
+            None => None,
         },
-        lineage,
-        read_by: readers.collect(),
-        last_built: last_built(workspace, &model.name).await?,
-        next_run,
+        next_run: match model {
+            Some(_) => next_run(workspace, name).await?,
+            None => None,
+        },
     })
+}
+
+/// Why the next run would build a model.
+async fn next_run(workspace: &Workspace, name: &str) -> Result<Option<String>> {
+    let steps = run::dry_run(workspace, &Options { land: true, build: true, ..Options::default() }).await?;
+    Ok(steps.into_iter().find(|(stage, what, _)| stage == "build" && what == name).map(|(_, _, why)| why))
 }
 
 /// The error of a name that is no code and no model.
 pub fn unknown(name: &str) -> Error {
-    Error::invalid(format!("`{name}` is no model, check, reason code or exit code"))
-        .hint("wayline sql -c \"show tables\" lists the models")
+    Error::invalid(format!("`{name}` is no table, model, check, reason code or exit code"))
+        .hint("wayline docs lists the tables")
         .hint_nearest(name, REASONS.iter().map(|reason| reason.code))
 }
 
-fn description(model: &Model) -> String {
-    match (model.header.description.is_empty(), model.is_check) {
-        (false, _) => model.header.description.clone(),
-        (true, true) => model.name.replace('_', " "),
-        (true, false) => "its header says nothing of it".into(),
-    }
-}
-
-/// Everything upstream, the nearest first.
-fn lineage(graph: &Graph, model: &Model) -> Vec<(String, Vec<String>)> {
+/// Every model upstream, the nearest first.
+fn lineage(graph: &Graph, reads: &[String]) -> Vec<(String, Vec<String>)> {
     let mut found: Vec<(String, Vec<String>)> = Vec::new();
-    let mut open: Vec<String> = model.reads.clone();
+    let mut open = reads.to_vec();
     while !open.is_empty() {
         let mut next = Vec::new();
-        for name in open {
-            if found.iter().any(|(known, _)| *known == name) {
-                continue;
+        for model in open.iter().filter_map(|name| graph.model(name)) {
+            if !found.iter().any(|(known, _)| *known == model.name) {
+                next.extend(model.reads.clone());
+                found.push((model.name.clone(), model.reads.clone()));
             }
-            let reads = graph.model(&name).map(|model| model.reads.clone()).unwrap_or_default();
-            next.extend(reads.clone());
-            found.push((name, reads));
         }
         open = next;
     }
@@ -186,9 +203,6 @@ fn lineage(graph: &Graph, model: &Model) -> Vec<(String, Vec<String>)> {
 }
 
 fn build_in_words(model: &Model) -> String {
-    if model.is_check {
-        return "a check: a query that must return no rows, run after what it reads was built".into();
-    }
     match &model.header.build {
         Build::Full => "whole, when something that it reads has changed".into(),
         Build::View => "not at all: a view, planned into whatever reads it".into(),

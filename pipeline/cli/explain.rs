@@ -36,7 +36,7 @@ pub async fn explain(global: &Global, name: &str) -> Result<ExitCode> {
                 Err(error) if global.project.is_none() => return Err(explain::unknown(name).caused_by(error)),
                 Err(error) => return Err(error),
             };
-            let explained = explain::model(&workspace, name).await?;
+            let explained = explain::table(&workspace, name).await?;
             match global.json {
                 true => writeln!(out, "{}", serde_json::to_string(&explained)?)?,
                 false => print(&explained, &mut out)?,
@@ -47,14 +47,15 @@ pub async fn explain(global: &Global, name: &str) -> Result<ExitCode> {
 }
 
 fn print(model: &Explained, out: &mut impl Write) -> std::io::Result<()> {
-    writeln!(out, "{} ({})\n\n{}\n", model.name, model.origin, model.description)?;
+    let origin = model.origin.as_ref().map(|origin| format!(" ({origin})")).unwrap_or_default();
+    writeln!(out, "{}{origin}\n\n{}\n", model.name, model.description)?;
     let mut line = |name: &str, text: &str| match text.is_empty() {
         true => Ok(()),
         false => writeln!(out, "{name:<11} {text}"),
     };
     line("one row per", &model.grain.join(", "))?;
     line("built", &model.build)?;
-    line("published", &model.publish)?;
+    line("published", model.publish.as_deref().unwrap_or_default())?;
     line("checks", &model.checks.join("; "))?;
     line("reads", &model.reads.join(", "))?;
     for (name, reads) in &model.lineage {
@@ -69,6 +70,9 @@ fn print(model: &Explained, out: &mut impl Write) -> std::io::Result<()> {
             let rows = built.rows.map(|rows| format!(", {rows} rows written")).unwrap_or_default();
             line("last built", &format!("{} by run {}: {}{rows}", built.at, built.run_id, built.message))?;
         }
+        None if model.origin.is_none() => return line("more", &format!("wayline docs {}", model.name)),
+        // A check is run and not built.
+        None if model.publish.is_none() => return Ok(()),
         None => line("last built", "no report of a run tells of it")?,
     }
     line("next run", &model.next_run.as_ref().map_or("leaves it as it is".into(), |why| format!("builds it: {why}")))

@@ -129,10 +129,10 @@ enum Command {
     Fsck,
     /// Find what is wrong with a set-up: configuration, secrets, sources, store, clock, disk, memory; a remedy for each
     Doctor,
-    /// Tell in words what a reason code, an exit code or a model is
+    /// Tell in words what a reason code, an exit code, a table, a model or a check is
     Explain {
-        /// A code such as tz_invalid or 75, or the name of a model or check
-        #[arg(value_name = "CODE|MODEL")]
+        /// A code such as tz_invalid or 75, or the name of a table, model or check
+        #[arg(value_name = "NAME")]
         name: String,
     },
     /// Write a project to start from: a small sample, or the mapping of your own files

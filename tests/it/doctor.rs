@@ -103,6 +103,8 @@ fn a_model_is_explained_from_its_header_to_what_the_next_run_does() {
     assert!(text.contains("next run    builds it"), "{text}");
     let text = house.succeed(&["explain", "sessions_do_not_overlap"]);
     assert!(text.contains("a check: a query that must return no rows"), "{text}");
+    let text = house.succeed(&["explain", "events"]);
+    assert!(text.contains("call_center") && text.contains("read by"), "{text}");
 }
 
 #[test]

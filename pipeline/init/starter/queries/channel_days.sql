@@ -4,6 +4,11 @@
 -- build:      full
 -- publish:    file
 -- checks:     unique(channel, occurred_date); not_null(customers)
+-- columns:
+--   channel: the medium
+--   customers: distinct customers who had an event there
+--   events: events
+--   occurred_date: day of the events
 
 with
 
