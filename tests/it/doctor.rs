@@ -91,7 +91,7 @@ fn a_model_is_explained_from_its_header_to_what_the_next_run_does() {
     assert_eq!(explained["grain"][0], "from_channel");
     let lineage: Vec<&str> =
         explained["lineage"].as_array().unwrap().iter().map(|line| line[0].as_str().unwrap()).collect();
-    assert!(lineage.contains(&"int_switches") && lineage.contains(&"events"), "{lineage:?}");
+    assert!(lineage.contains(&"int_switches") && lineage.contains(&"stg_events"), "{lineage:?}");
     assert!(explained["sources"].as_array().unwrap().contains(&"call_center".into()));
     assert!(
         explained["checks"].as_array().unwrap().contains(&"switches_in_the_mart_equal_switches_in_journeys".into())
