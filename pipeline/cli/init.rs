@@ -11,7 +11,7 @@ use super::Global;
 use super::messages::Messages;
 use super::output::Output;
 use crate::error::{Error, Result};
-use crate::init::{self, Guessed, Made, Options};
+use crate::init::{self, Guessed, Made, Options, Proposal};
 use crate::sources::Format;
 
 #[derive(Debug, Args)]
@@ -91,12 +91,11 @@ fn tell(source: &Guessed, messages: Messages) {
 }
 
 fn tell_proposal(made: &Made, messages: Messages) {
-    match made.proposal.goal.is_empty() {
-        true => messages.say("no touchpoint is named like a purchase: name the goal in [journeys]"),
-        false => messages.say(&format!(
-            "goal {} and steps {}: guesses, see wayline.toml",
-            made.proposal.goal.join(", "),
-            made.proposal.steps.join(" > ")
-        )),
+    let Proposal { goal, steps, .. } = &made.proposal;
+    if goal.is_empty() {
+        messages.say("no touchpoint is named like a purchase: name the goal in [journeys]");
+        return;
     }
+    let steps = if steps.is_empty() { String::new() } else { format!(", steps {}", steps.join(" > ")) };
+    messages.say(&format!("goal {}{steps}: guesses, see wayline.toml", goal.join(", ")));
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::guess::{EVENT_COLUMNS, Guess};
+use super::guess::{EVENT_COLUMNS, Guess, counted};
 use super::propose::Proposal;
 use super::{Guessed, SCHEMA_FILE};
 use crate::config::{Format, Identity, TimeUnit};
@@ -172,10 +172,6 @@ fn source_text(source: &Guessed, out: &mut String) {
         .expect("a text takes all");
     }
     out.push('\n');
-}
-
-fn counted(number: usize, what: &str) -> String {
-    format!("{} {what}{}", super::grouped(number), if number == 1 { "" } else { "s" })
 }
 
 /// A line with a comment behind it, or above it where there is no room.

@@ -8,7 +8,7 @@ use crate::error::{Context, Error, Result};
 use crate::sources::Format;
 
 /// Words in names of files that say nothing of what is in them.
-const EMPTY_WORDS: [&str; 24] = [
+const EMPTY_WORDS: [&str; 26] = [
     "part",
     "data",
     "event",
@@ -33,6 +33,8 @@ const EMPTY_WORDS: [&str; 24] = [
     "input",
     "source",
     "batch",
+    "txt",
+    "dat",
 ];
 
 /// Files that belong together by their names.

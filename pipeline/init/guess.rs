@@ -209,6 +209,7 @@ impl<'s> Guessing<'s> {
 
     fn of_rows(&self, count: usize) -> String {
         match count == self.sample.rows {
+            true if count == 1 => "in the one record".into(),
             true => format!("in all {} records", grouped(count)),
             false => format!("in {} of {} records", grouped(count), grouped(self.sample.rows)),
         }
@@ -247,7 +248,7 @@ impl<'s> Guessing<'s> {
             distinct <= 1_000 && (distinct * 2 <= rows || rows < 50) && TimeShape::of(column).is_none()
         };
         if let Some(column) = self.named(names, fits).first() {
-            let evidence = format!("{} values {}", grouped(column.distinct().len()), self.of_rows(column.count()));
+            let evidence = format!("{} {}", counted(column.distinct().len(), "value"), self.of_rows(column.count()));
             self.put(name, sql_of(&column.path), evidence);
             self.take(column);
         }
@@ -379,7 +380,7 @@ impl<'s> Guessing<'s> {
             return;
         };
         let sql = sql_of(&column.path);
-        let evidence = format!("{} values, such as {}", grouped(column.distinct().len()), listed(column));
+        let evidence = format!("{}, such as {}", counted(column.distinct().len(), "value"), listed(column));
         let other = found.iter().skip(1).find(|other| other.count() == rows);
         let expression = match other {
             Some(other) if column.count() < rows => {
@@ -458,6 +459,11 @@ pub fn sql_of(path: &[String]) -> String {
 
 /// Words that are names as they stand and something else before an operator.
 const RESERVED: [&str; 9] = ["timestamp", "time", "date", "type", "datetime", "interval", "user", "source", "order"];
+
+/// A number of things: `1 file`, `10,000 records`.
+pub fn counted(number: usize, what: &str) -> String {
+    format!("{} {what}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
 
 /// `10000` as `10,000`.
 pub fn grouped(number: usize) -> String {

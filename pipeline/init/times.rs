@@ -204,9 +204,8 @@ impl TimeShape {
                 };
                 format!("reads as {unit} since 1970")
             }
-            Self::Pattern(pattern, true) => format!("reads as {pattern}"),
-            Self::Pattern(pattern, false) => format!("reads as {pattern}, days only"),
-            Self::Day => "reads as days".into(),
+            Self::Pattern(pattern, _) => format!("reads as {pattern}"),
+            Self::Day => "reads as YYYY-MM-DD".into(),
             Self::OfDay(pattern) => format!("reads as {pattern}, a time of day"),
         }
     }

@@ -8,7 +8,8 @@ pub type Names = &'static [&'static str];
 #[rustfmt::skip]
 pub const EVENT_ID: Names = &[
     "event_id", "message_id", "event_uuid", "insert_id", "uuid", "guid", "hit_id", "record_id", "id", "ereignis_id",
-    "interaction_id", "call_id", "ticket_id", "receipt", "receipt_id", "transaction_id", "order_id"
+    "interaction_id", "call_id", "ticket_id", "receipt", "receipt_id", "transaction_id", "order_id", "bon_nr",
+    "beleg_nr", "belegnummer", "bestellnummer"
 ];
 
 #[rustfmt::skip]

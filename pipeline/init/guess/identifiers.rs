@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::super::sample::Column;
 use super::super::times::TimeShape;
 use super::super::words::{self, folded, rank};
-use super::{Guess, Guessing, grouped, sql_of};
+use super::{Guess, Guessing, counted, grouped, sql_of};
 
 impl Guessing<'_> {
     pub(super) fn event_id(&mut self) {
@@ -80,7 +80,7 @@ impl Guessing<'_> {
             }
             let guess = Guess {
                 expression,
-                evidence: format!("{} values {}", grouped(distinct), self.of_rows(column.count())),
+                evidence: format!("{} {}", counted(distinct, "value"), self.of_rows(column.count())),
             };
             self.found.identifiers.push((kind.into(), guess));
             self.take(column);

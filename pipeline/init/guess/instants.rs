@@ -46,6 +46,10 @@ impl Guessing<'_> {
                 evidence.push_str(&format!("; the time of day is in {}", sql_of(&time.path)));
                 joined(shape, &sql, pattern, &sql_of(&time.path))
             }
+            _ if !shape.has_time() => {
+                evidence.push_str("; days without a time of day");
+                None
+            }
             _ => None,
         };
         let mut needs_offset = shape.lacks_zone() || (whole.is_some() && shape == TimeShape::Day);
