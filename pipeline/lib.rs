@@ -67,5 +67,7 @@ pub mod explain;
 pub mod doctor;
 // A project to start from, with a mapping guessed from a user's own files.
 pub mod init;
+// Starters for tools that read the marts.
+pub mod export;
 // The command line.
 pub mod cli;

@@ -11,8 +11,8 @@ use super::messages::Messages;
 use super::output::Output;
 use super::progress::Shown;
 use super::{
-    Command, GenerateArgs, Global, RunFiles, backfill, dashboard, docs, doctor, explain, identity, init, maintain,
-    manual, replay, serve, sql, summary, watch,
+    Command, GenerateArgs, Global, RunFiles, backfill, dashboard, docs, doctor, explain, export, identity, init,
+    maintain, manual, replay, serve, sql, summary, watch,
 };
 use crate::config::Project;
 use crate::error::{Error, Result};
@@ -63,6 +63,7 @@ pub async fn dispatch(command: Command, global: &Global, stop: Receiver<bool>) -
         Command::Status => status(global).await,
         Command::Replay(args) => replay::run(args, global).await,
         Command::Docs(args) => docs::docs(args, global).await,
+        Command::Export(args) => export::export(args, global).await,
         Command::Identity { command } => identity::dispatch(command, global).await,
         Command::Maintain { dry_run, retain } => {
             maintain::run(global, crate::maintain::Options { dry_run, retain }).await

@@ -14,6 +14,7 @@ mod dashboard;
 mod docs;
 mod doctor;
 mod explain;
+mod export;
 mod identity;
 mod init;
 mod maintain;
@@ -110,6 +111,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// The data dictionary: each table and column with type, unit and meaning, and what it is made of
     Docs(docs::DocsArgs),
+    /// Write a starter for a tool that reads the marts: views, sources, a dashboard, pages, queries
+    Export(export::ExportArgs),
     /// Tell who somebody is; link and split by hand
     Identity {
         #[command(subcommand)]

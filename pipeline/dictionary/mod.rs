@@ -56,6 +56,8 @@ pub struct Table {
     pub name: String,
     /// What it is.
     pub kind: Kind,
+    /// Whether it comes with wayline, and is no model of the project.
+    pub is_built_in: bool,
     /// What it holds.
     pub description: String,
     /// Columns that tell one row from another.
@@ -252,6 +254,7 @@ fn table(graph: &Graph, name: &str, kind: Kind, header: &Header, schema: Result<
     Ok(Table {
         name: name.to_string(),
         kind,
+        is_built_in: graph.model(name).is_none_or(|model| model.is_built_in),
         description: header.description.clone(),
         grain: header.grain.clone(),
         build: None,

@@ -25,6 +25,8 @@ pub struct Model {
     pub name: String,
     /// Where it came from, for messages.
     pub origin: String,
+    /// Whether it comes with wayline.
+    pub is_built_in: bool,
     /// The statement, header included.
     pub sql: String,
     /// What its header says.
@@ -58,7 +60,7 @@ impl Graph {
     pub fn load(ctx: &SessionContext, queries: &Path) -> Result<Self> {
         let mut files = BTreeMap::new();
         for (path, sql) in built_in(&BUILT_IN) {
-            insert(&mut files, ctx, &path, format!("built-in queries/{path}"), sql)?;
+            insert(&mut files, ctx, &path, None, sql)?;
         }
         let mut own = Vec::new();
         if queries.is_dir() {
@@ -68,7 +70,7 @@ impl Graph {
         let mut seen = BTreeMap::new();
         for (path, sql) in own {
             let origin = queries.join(&path).display().to_string();
-            let name = insert(&mut files, ctx, &path, origin.clone(), &sql)?;
+            let name = insert(&mut files, ctx, &path, Some(origin.clone()), &sql)?;
             if let Some(other) = seen.insert(name.clone(), origin.clone()) {
                 return Err(Error::invalid(format!("model `{name}` stands in both {other} and {origin}")));
             }
@@ -223,13 +225,16 @@ fn own_files(root: &Path, folder: &Path, found: &mut Vec<(String, String)>) -> R
     Ok(())
 }
 
+/// Adds a file: one of the project by its origin, or a built-in one.
 fn insert(
     files: &mut BTreeMap<(bool, String), Model>,
     ctx: &SessionContext,
     path: &str,
-    origin: String,
+    own: Option<String>,
     sql: &str,
 ) -> Result<String> {
+    let is_built_in = own.is_none();
+    let origin = own.unwrap_or_else(|| format!("built-in queries/{path}"));
     let is_check = Path::new(path).components().any(|part| part.as_os_str() == CHECKS);
     let name = Path::new(path).file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
@@ -241,7 +246,7 @@ fn insert(
     }
     let header = Header::parse(sql).map_err(|error| error.context(&origin))?;
     let reads = tables_read(ctx, sql).map_err(|error| error.context(&origin))?;
-    let model = Model { name: name.clone(), origin, sql: sql.to_string(), header, reads, is_check };
+    let model = Model { name: name.clone(), origin, is_built_in, sql: sql.to_string(), header, reads, is_check };
     files.insert((is_check, name.clone()), model);
     Ok(name)
 }

@@ -11,6 +11,7 @@ mod dictionary;
 mod differential;
 mod doctor;
 mod exactly_once;
+mod export;
 mod fail_points;
 mod faults;
 mod house;
