@@ -3,7 +3,7 @@
 use super::Finding;
 use crate::config::Source;
 use crate::error::Result;
-use crate::landing::trial::attempt;
+use crate::landing::trial::{Refused, attempt};
 use crate::landing::{self, Listed};
 use crate::workspace::Workspace;
 
@@ -53,7 +53,7 @@ async fn one(workspace: &Workspace, source: &Source, check: &str) -> Result<Vec<
     let begin = if tried.has_more { "the first " } else { "" };
     let seen = format!("{} of {begin}{records} records of the newest, {path}, map", tried.events.num_rows());
     let message = format!("{} files match; {seen}", listed.files.len());
-    findings.push(match tried.refused.first() {
+    findings.push(match most_frequent(&tried.refused) {
         None => Finding::ok(check, message),
         Some(refused) => {
             let message = format!("{message}; {}: {}", refused.reason, refused.detail);
@@ -65,4 +65,11 @@ async fn one(workspace: &Workspace, source: &Source, check: &str) -> Result<Vec<
         }
     });
     Ok(findings)
+}
+
+/// One that was refused for the reason that most were; the first of these.
+fn most_frequent(refused: &[Refused]) -> Option<&Refused> {
+    let as_often = |one: &Refused| refused.iter().filter(|other| other.reason == one.reason).count();
+    // Of equals the last is taken, so the order is turned round.
+    refused.iter().rev().max_by_key(|one| as_often(one))
 }
