@@ -16,7 +16,7 @@ class Temporary(Exception):
 def run_wayline(project: str) -> str:
     command = ["wayline", "run", "--project", project, "--log-format", "json", "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    report = json.loads(done.stdout.splitlines()[-1])
+    report = json.loads((done.stdout.splitlines() or ["{}"])[-1])  # what is killed at once reports nothing
     if done.returncode in (1, 2):
         failed = [line["unique_id"] for line in report.get("results", []) if line["status"] not in ("success", "pass")]
         raise RuntimeError(report.get("error") or f"failed: {failed}")

@@ -321,5 +321,9 @@ fn symlink(table: &str) -> Value {
 }
 
 fn written(rows: Option<usize>, bytes: Option<u64>) -> Value {
-    facet("1-0-2/OutputStatisticsOutputDatasetFacet.json", json!({"rowCount": rows, "size": bytes}))
+    // What is not known is left out: the facet knows no null.
+    let mut known = Map::new();
+    known.extend(rows.map(|rows| ("rowCount".to_string(), rows.into())));
+    known.extend(bytes.map(|bytes| ("size".to_string(), bytes.into())));
+    facet("1-0-2/OutputStatisticsOutputDatasetFacet.json", known.into())
 }

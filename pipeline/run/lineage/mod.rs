@@ -24,7 +24,7 @@ use serde_json::Value;
 use self::events::Story;
 use super::report::Report;
 use crate::config::environment;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::models::graph::Graph;
 use crate::workspace::Workspace;
 
@@ -53,20 +53,17 @@ struct Parent {
 /// Tells of a run that has ended, if anybody wants to know.
 pub(super) async fn tell(workspace: &Workspace, graph: &Graph, report: &Report) {
     let Some(settings) = settings(workspace, environment()) else { return };
-    if let Err(error) = tell_to(workspace, graph, report, &settings).await {
-        tracing::warn!(%error, "could not tell of lineage");
-    }
-}
-
-async fn tell_to(workspace: &Workspace, graph: &Graph, report: &Report, settings: &Settings) -> Result<()> {
-    let events = events(workspace, graph, report, settings).await?;
-    if let Some(file) = &settings.file {
-        send::append(file, &events)?;
-    }
+    let warn = |error: Error| tracing::warn!(%error, "could not tell of lineage");
+    let events = match events(workspace, graph, report, &settings).await {
+        Ok(events) => events,
+        Err(error) => return warn(error),
+    };
+    // One that does not take them keeps them from no other.
+    let to_file = settings.file.as_ref().map_or(Ok(()), |file| send::append(file, &events));
+    to_file.unwrap_or_else(warn);
     if let Some(url) = &settings.url {
-        send::post(url, settings.api_key.as_deref(), &events).await?;
+        send::post(url, settings.api_key.as_deref(), &events).await.unwrap_or_else(warn);
     }
-    Ok(())
 }
 
 async fn events(workspace: &Workspace, graph: &Graph, report: &Report, settings: &Settings) -> Result<Vec<Value>> {
