@@ -11,12 +11,13 @@ pub mod preset;
 mod propose;
 mod sample;
 mod times;
+mod unify;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use arrow::array::AsArray;
+use arrow::array::{AsArray, RecordBatch};
 use include_dir::{Dir, include_dir};
 use serde::Serialize;
 
@@ -26,6 +27,7 @@ use self::guess::{Guess, Guesses, grouped};
 use self::preset::Preset;
 pub use self::propose::Proposal;
 use self::sample::Sample;
+use self::unify::{OfSource, unify};
 use crate::config::{self, Config, FILE_NAME, Format, Project, Source};
 use crate::error::{Context, Error, Result};
 use crate::landing::trial::{Refused, attempt};
@@ -111,6 +113,8 @@ pub struct Guessed {
 struct Seen {
     touchpoints: BTreeMap<String, usize>,
     channels: BTreeMap<String, usize>,
+    /// Values by kind of identifier.
+    identifiers: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// Writes a project. Nothing is written over: what is there already is an error.
@@ -217,6 +221,15 @@ async fn guess_all(options: &Options, preset: Option<&Preset>, made: &mut Made) 
     }
     if let Some(error) = first_error.filter(|_| made.sources.is_empty()) {
         return Err(error);
+    }
+    let identifiers = made.sources.iter_mut().map(|source| OfSource {
+        name: &source.name,
+        guesses: &mut source.guesses.identifiers,
+        values: &mut source.seen.identifiers,
+    });
+    unify(&mut identifiers.collect::<Vec<_>>());
+    for source in &mut made.sources {
+        source.identifiers = source.guesses.identifiers.iter().cloned().collect();
     }
     let mut all = Seen::default();
     for Guessed { seen, .. } in &made.sources {
@@ -449,6 +462,7 @@ async fn try_out(
         };
         count("touchpoint", &mut guessed.seen.touchpoints);
         count("channel", &mut guessed.seen.channels);
+        add_identifiers(&tried.events, &mut guessed.seen.identifiers);
         refused.extend(tried.refused);
     }
     guessed.records = guessed.events + refused.len();
@@ -458,6 +472,23 @@ async fn try_out(
     }
     guessed.refused = reasons.into_iter().map(|(reason, (count, example))| (reason.into(), count, example)).collect();
     Ok((source, refused))
+}
+
+fn add_identifiers(events: &RecordBatch, seen: &mut BTreeMap<String, BTreeSet<String>>) {
+    let lists = events.column_by_name("identifiers").expect("events have it").as_list::<i32>();
+    let entries = lists.values().as_struct();
+    let (kinds, values) = (entries.column(0).as_string::<i32>(), entries.column(1).as_string::<i32>());
+    for (kind, value) in kinds.iter().zip(values).filter_map(|(kind, value)| Some((kind?, value?))) {
+        match seen.get_mut(kind) {
+            Some(values) if values.len() >= MOST_RECORDS => {}
+            Some(values) => {
+                values.insert(value.to_string());
+            }
+            None => {
+                seen.insert(kind.to_string(), BTreeSet::from([value.to_string()]));
+            }
+        }
+    }
 }
 
 /// Mends the column that refuses most records, if an event can do without what it says; tells whether it did.

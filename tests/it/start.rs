@@ -247,6 +247,20 @@ fn files_of_many_channels_become_sources_of_their_own() {
     );
 }
 
+#[test]
+fn one_number_under_two_names_is_one_kind() {
+    let folder = tempfile::tempdir().unwrap();
+    let (web, calls) = (folder.path().join("web.jsonl"), folder.path().join("calls.csv"));
+    let line = |n: u32| format!("{{\"ts\":\"2025-01-0{n}T10:00:00Z\",\"event\":\"open\",\"user_no\":\"u-{n}\"}}\n");
+    std::fs::write(&web, (1..5).map(line).collect::<String>()).unwrap();
+    let row = |n: u32| format!("2025-01-0{n}T12:00:00Z,help,u-{n}\n");
+    std::fs::write(&calls, format!("started,reason,customer_no\n{}", (1..4).map(row).collect::<String>())).unwrap();
+    let guessed = Guessed::from(&[web.to_str().unwrap(), calls.to_str().unwrap()]);
+    let evidence = guessed.report["made"]["sources"][1]["identifiers"]["user_id"]["evidence"].as_str().unwrap();
+    assert!(evidence.contains("shares 3 values with user_id of web"), "{evidence}");
+    assert_eq!(guessed.sql("select count(*) from customers"), ["4"]);
+}
+
 const GERMAN: &str = "Kunden-Nr.;Datum;Uhrzeit;Vorgang;Betrag (EUR);E-Mail\n\
     K-1;05.01.2025;10:15;Beratung;;anna@example.com\n\
     K-1;05.01.2025;10:45;Kauf;1.299,50;anna@example.com\n\
