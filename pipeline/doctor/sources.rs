@@ -1,5 +1,7 @@
 //! Whether each source has files, and whether the mapping fits the newest of them.
 
+use std::collections::BTreeMap;
+
 use super::Finding;
 use crate::config::Source;
 use crate::error::Result;
@@ -69,7 +71,8 @@ async fn one(workspace: &Workspace, source: &Source, check: &str) -> Result<Vec<
 
 /// One that was refused for the reason that most were; the first of these.
 fn most_frequent(refused: &[Refused]) -> Option<&Refused> {
-    let as_often = |one: &Refused| refused.iter().filter(|other| other.reason == one.reason).count();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    refused.iter().for_each(|one| *counts.entry(one.reason).or_default() += 1);
     // Of equals the last is taken, so the order is turned round.
-    refused.iter().rev().max_by_key(|one| as_often(one))
+    refused.iter().rev().max_by_key(|one| counts[one.reason])
 }
