@@ -92,9 +92,9 @@ pub struct MartFile {
     pub rows: usize,
     /// Bytes of it.
     pub bytes: u64,
-    /// SHA-256 of it in hexadecimal; empty where an older version wrote it.
+    /// A digest of its rows as they are encoded, whatever it says of itself; empty where an older version wrote it.
     #[serde(default)]
-    pub sha256: String,
+    pub digest: String,
 }
 
 impl Catalog {

@@ -23,7 +23,6 @@ use datafusion::prelude::{DataFrame, col, ident};
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use parquet::arrow::ArrowWriter;
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use self::comments::Comments;
@@ -344,8 +343,8 @@ impl OpenFile {
 
     async fn publish(self, lake: &Lake, files: &mut BTreeMap<String, catalog::MartFile>) -> Result<()> {
         let content = self.writer.into_inner()?;
-        let sha256 = hex::encode(Sha256::digest(&content));
-        let file = catalog::MartFile { rows: self.rows, bytes: content.len() as u64, sha256 };
+        let digest = restatements::digest_of_rows(&content);
+        let file = catalog::MartFile { rows: self.rows, bytes: content.len() as u64, digest };
         failpoint("publish.file.before");
         place(lake, &self.path, content).await?;
         failpoint("publish.file.after");

@@ -2,6 +2,7 @@
 //! were published.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -61,8 +62,8 @@ pub async fn with_events(workspace: &Workspace, mut restatements: Vec<Restatemen
     let mut known: BTreeMap<i64, BTreeMap<NaiveDate, (i64, Option<i64>)>> = BTreeMap::new();
     for restated in &mut restatements {
         let Some(first) = restated.first_batch else { continue };
-        if !known.contains_key(&first) {
-            known.insert(first, events_since(workspace, first).await?);
+        if let Entry::Vacant(unknown) = known.entry(first) {
+            unknown.insert(events_since(workspace, first).await?);
         }
         let day = restated.day.as_ref().and_then(|day| day.parse::<NaiveDate>().ok());
         let of_days = known[&first].iter().filter(|(of, _)| day.is_none_or(|day| day == **of));

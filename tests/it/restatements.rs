@@ -77,6 +77,20 @@ fn what_is_built_whole_is_told_without_its_rows_and_what_comes_out_the_same_is_n
 }
 
 #[test]
+fn a_mart_whose_words_or_folders_are_others_has_restated_nothing() {
+    let house = house();
+    let model = |words: &str, publish: &str| {
+        format!("-- {words}\n--\n-- grain: event_id\n-- publish: {publish}\nselect event_id, occurred_date from events")
+    };
+    for (words, publish) in [("Events.", "file"), ("All events.", "file"), ("All events.", "by day(occurred_date)")] {
+        house.write("queries/event_days.sql", model(words, publish).as_bytes());
+        house.succeed(&["run"]);
+    }
+    assert!(house.path().join("lake/marts/event_days/occurred_date=2025-01-01/part-0.parquet").exists());
+    assert_eq!(house.sql("select count(*) from restatements where mart = 'event_days'"), ["0"]);
+}
+
+#[test]
 fn a_model_of_restatements_is_built_once_per_run() {
     let house = house();
     house.write(
