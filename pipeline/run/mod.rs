@@ -192,9 +192,11 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
     let begun = Instant::now();
     progress.stage("publish");
     let edition = Edition { run_id: job.run_id.clone(), as_of: job.as_of.map(instant), batch: last_batch };
-    let Published { results, restatements } =
+    let Published { results, mut restatements } =
         marts::publish(workspace, graph, &outcome, &edition, |name| progress.step(name)).await?;
     job.results.extend(results);
+    // What tells of runs is another after each.
+    restatements.retain(|restated| !of_runs.contains(&restated.mart));
     job.restatements = restatements::with_events(workspace, restatements).await?;
     job.spent("publish", begun);
 

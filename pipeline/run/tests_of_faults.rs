@@ -11,7 +11,7 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
 use super::RunStatus;
-use super::trial::{Content, Trial, block_on, differences, end_well, run_once, spread};
+use super::trial::{Content, Trial, backfill, block_on, differences, end_well, run_once, spread};
 use crate::error::Kind as ErrorKind;
 use crate::lake::faulty::{Fault, Faulty, Kind, Operation};
 
@@ -23,29 +23,38 @@ const SAMPLE_OF_NEW: usize = 11;
 /// A lake before a run, and what it must hold after.
 struct Stage {
     name: &'static str,
-    trial: Trial,
+    trial: Arc<Trial>,
     before: InMemory,
+    is_backfill: bool,
     expected: Content,
 }
 
 impl Stage {
-    /// The first run on an empty lake, and the second, on one batch more.
-    fn both() -> [Self; 2] {
+    /// The first run on an empty lake, the second, on one batch more, and a backfill behind both.
+    fn all() -> [Self; 3] {
         let empty = InMemory::new();
         let trial = Trial::new(false);
         let (first, expected) = undisturbed(&trial, &empty);
         let later = Trial::new(false);
         let before = undisturbed(&later, &empty).0;
         later.arrive();
-        let (_, expected_later) = undisturbed(&later, &before);
+        let (second, expected_later) = undisturbed(&later, &before);
+        let (trial, later) = (Arc::new(trial), Arc::new(later));
         assert_eq!(expected["events"].lines().count(), 3);
         assert_eq!(expected_later["events"].lines().count(), 5);
         assert_eq!(expected_later["batches"].lines().count(), 2);
         assert!(expected.keys().filter(|name| name.starts_with("marts/")).count() > 10);
         assert!(differences(&undisturbed(&trial, &first).1, &expected).is_empty(), "a second run changes nothing");
         [
-            Self { name: "first run", trial, before: empty, expected },
-            Self { name: "second run", trial: later, before, expected: expected_later },
+            Self { name: "first run", trial, before: empty, is_backfill: false, expected },
+            Self {
+                name: "second run",
+                trial: later.clone(),
+                before,
+                is_backfill: false,
+                expected: expected_later.clone(),
+            },
+            Self { name: "backfill", trial: later, before: second, is_backfill: true, expected: expected_later },
         ]
     }
 
@@ -56,7 +65,12 @@ impl Stage {
         let mut ended = Ended::default();
         for _ in 0..times {
             let faulty = Faulty::wrap(store.clone(), plan.clone());
-            ended.ways.push(match block_on(async { run_once(&self.trial.workspace(&faulty)).await }) {
+            let workspace = self.trial.workspace(&faulty);
+            let outcome = match self.is_backfill {
+                true => block_on(backfill(&workspace)),
+                false => block_on(run_once(&workspace)),
+            };
+            ended.ways.push(match outcome {
                 Ok(report) if report.status == RunStatus::Failed => {
                     let lasting = report.results.iter().find(|line| !line.is_well() && !line.is_temporary);
                     let lasting = lasting.filter(|line| line.status != crate::models::Status::Skipped);
@@ -107,9 +121,10 @@ fn takes_all() -> bool {
 fn sweep(fault: Fault, sample: usize, is_meant: fn(Kind) -> bool) {
     let stride = if takes_all() { 1 } else { sample };
     let mut wrong = Vec::new();
-    for stage in Stage::both() {
+    for stage in Stage::all() {
         let mut ways: BTreeMap<String, usize> = BTreeMap::new();
-        let mut number = stride / 2;
+        // A backfill makes but a few objects.
+        let mut number = (stride / 2).min(2);
         let tried = loop {
             let (passed, is_met) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
             let met = is_met.clone();
@@ -171,12 +186,12 @@ fn runs_on_a_store_that_fails_at_random_end_where_an_undisturbed_one_does() {
     const FAULTS: [Fault; 5] = [Fault::Before, Fault::After, Fault::TimedOut, Fault::Torn, Fault::DoneAndExists];
     let seeds = if takes_all() { 100 } else { 1 };
     let mut wrong = Vec::new();
-    let stages = Stage::both();
+    let stages = Stage::all();
     for per_cent in [1, 5, 20] {
         let (operations, faults) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let mut ways: BTreeMap<String, usize> = BTreeMap::new();
         for seed in 1..=seeds {
-            let stage = &stages[seed % 2];
+            let stage = &stages[seed % stages.len()];
             let (operations, faults) = (operations.clone(), faults.clone());
             let plan = move |operation: &Operation| {
                 let number = operations.fetch_add(1, Ordering::Relaxed) as u64;
@@ -202,7 +217,7 @@ fn runs_on_a_store_that_fails_at_random_end_where_an_undisturbed_one_does() {
 fn a_store_without_room_stops_a_run_for_a_time_and_breaks_nothing() {
     let quotas = if takes_all() { 60 } else { 4 };
     let mut wrong = Vec::new();
-    for stage in Stage::both() {
+    for stage in Stage::all() {
         let used = Arc::new(AtomicUsize::new(0));
         let use_of = |used: &Arc<AtomicUsize>, quota: usize| {
             let used = used.clone();

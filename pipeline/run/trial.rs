@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::tables::{load_graph, models_of_runs};
 use super::{Options, Progress, Report, RunStatus, register_everything, run};
 use crate::config::Project;
+use crate::derived::window::Window;
 use crate::engine;
 use crate::error::Result;
 use crate::identity::stage as identity;
@@ -126,6 +127,14 @@ impl Progress for Unseen {
 /// Runs the whole job once.
 pub async fn run_once(workspace: &Workspace) -> Result<Report> {
     let options = Options { command: "run".into(), land: true, build: true, ..Options::default() };
+    run(workspace, options, &mut Unseen).await
+}
+
+/// Makes the first of the days anew.
+pub async fn backfill(workspace: &Workspace) -> Result<Report> {
+    let since = 1_735_689_600_000_000;
+    let backfill = Some(Window { since, until: since + 86_400_000_000 });
+    let options = Options { command: "backfill".into(), build: true, backfill, ..Options::default() };
     run(workspace, options, &mut Unseen).await
 }
 

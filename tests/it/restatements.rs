@@ -54,6 +54,7 @@ fn late_events_are_told_with_the_days_that_they_changed() {
     let of_one_run = "select count(distinct run_id), min(run_results.landed), count(*) = count(reason)
                       from restatements join run_results using (run_id)";
     assert_eq!(house.sql(of_one_run), ["1,2,true"]);
+    assert_eq!(house.sql("select count(*) from restatements where mart = 'runs'"), ["0"]);
     assert!(house.succeed(&["run"]).contains("nothing new"));
 }
 
