@@ -1,5 +1,6 @@
 //! The query engine: a DataFusion session with our functions, bounded memory and the lake's store.
 
+mod bounded;
 mod complexity;
 mod diagnosis;
 
@@ -15,6 +16,7 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 
+pub use self::bounded::register as bound_functions;
 pub use self::diagnosis::{diagnose, locate};
 use crate::config;
 use crate::error::Result;
@@ -40,6 +42,7 @@ pub fn session(lake: &Lake, settings: &config::Engine) -> Result<SessionContext>
         .build();
     let ctx = SessionContext::new_with_state(state);
     functions::register_all(&ctx);
+    bound_functions(&ctx);
     Ok(ctx)
 }
 

@@ -59,6 +59,9 @@ pub mod dashboard;
 pub mod reader;
 // The SQL shell: statements and commands in, tables out.
 pub mod shell;
+// The wire protocol of PostgreSQL, for clients that speak it.
+#[cfg(feature = "postgres")]
+pub mod postgres;
 // Synthetic events of the shape of real ones.
 pub mod generate;
 // What a code or a model is, in words.

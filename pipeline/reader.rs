@@ -9,6 +9,7 @@ use datafusion::prelude::SessionContext;
 use tokio::sync::Mutex;
 
 use crate::config::Project;
+use crate::dictionary::Dictionary;
 use crate::error::Result;
 use crate::models::graph::Graph;
 use crate::run::{Tables, register_everything};
@@ -31,6 +32,11 @@ impl Opened {
     /// The session.
     pub fn ctx(&self) -> &SessionContext {
         &self.workspace.ctx
+    }
+
+    /// What each table and column means.
+    pub async fn dictionary(&self) -> Result<Dictionary> {
+        Dictionary::of(&self.workspace, &self.graph).await
     }
 
     /// Opens the state that a project's lake is in.

@@ -21,6 +21,7 @@ mod maintain;
 mod manual;
 mod messages;
 mod output;
+mod postgres;
 mod progress;
 mod replay;
 mod serve;

@@ -11,6 +11,7 @@ use super::commands::open_to_read;
 use super::dashboard::{names, tell_left_out};
 use super::messages::Messages;
 use super::output::Output;
+use super::postgres::{self, PostgresArgs};
 use super::{Global, LogFormat};
 use crate::dashboard::live::{self, Witness};
 use crate::dashboard::{Document, LeftOut};
@@ -21,13 +22,22 @@ pub struct ServeArgs {
     /// Address of this machine that answers with the page; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8100")]
     listen: SocketAddr,
+    #[command(flatten)]
+    postgres: PostgresArgs,
 }
 
 /// Serves until a signal stops it; nothing is lost by that.
 pub async fn serve(args: ServeArgs, global: &Global) -> Result<ExitCode> {
     let workspace = open_to_read(global)?;
     let mut told = Told { format: global.log_format, as_json: global.json, wrong: String::new(), left_out: Vec::new() };
-    match live::serve(&workspace, global.as_of, args.listen, &mut told).await? {}
+    let page = live::serve(&workspace, global.as_of, args.listen, &mut told);
+    match postgres::options(&args.postgres)? {
+        None => match page.await? {},
+        Some(options) => tokio::select! {
+            served = page => match served? {},
+            served = postgres::serve(options, global) => served.map(|_| ExitCode::SUCCESS),
+        },
+    }
 }
 
 /// Says what is served, and what is wrong when it begins to be.

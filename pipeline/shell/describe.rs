@@ -5,35 +5,39 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use datafusion::prelude::DataFrame;
 
+use crate::dictionary::{Column, sql_type};
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::functions;
-use crate::models::header::{Header, Publish};
-use crate::models::settings;
 use crate::reader::Opened;
 
 /// Tables whose names fit a pattern, with what they hold.
-pub fn tables(opened: &Opened, pattern: Option<&str>) -> Result<DataFrame> {
+pub async fn tables(opened: &Opened, pattern: Option<&str>) -> Result<DataFrame> {
+    let dictionary = opened.dictionary().await?;
     let names = engine::table_names(opened.ctx());
     let rows = names.iter().filter(|name| fits(name, pattern)).map(|name| {
-        let header = opened.graph.model(name).map(|model| &model.header);
-        [name.clone(), kind(name, header).to_string(), header.map_or("", |header| &header.description).to_string()]
+        let table = dictionary.tables.iter().find(|table| table.name == *name);
+        let kind = table.map(|table| format!("{:?}", table.kind).to_lowercase()).unwrap_or_default();
+        [name.clone(), kind, table.map(|table| table.description.clone()).unwrap_or_default()]
     });
     frame(opened, ["table", "kind", "description"], rows)
 }
 
-/// The columns of a table.
+/// The columns of a table, with what they hold.
 pub async fn schema(opened: &Opened, name: &str) -> Result<DataFrame> {
     let table = match opened.ctx().table_provider(name).await {
         Ok(table) => table,
         Err(_) => return Err(unknown_table(opened, name)),
     };
+    let dictionary = opened.dictionary().await?;
+    let described = dictionary.tables.iter().find(|table| table.name == name);
     let schema = table.schema();
     let rows = schema.fields().iter().map(|field| {
-        let nullable = if field.is_nullable() { "yes" } else { "no" };
-        [field.name().clone(), field.data_type().to_string(), nullable.to_string()]
+        let columns = described.iter().flat_map(|table| &table.columns);
+        let meaning = columns.filter(|column| column.name == *field.name()).map(Column::comment).next();
+        [field.name().clone(), sql_type(field.data_type()), meaning.unwrap_or_default()]
     });
-    frame(opened, ["column", "type", "nullable"], rows)
+    frame(opened, ["column", "type", "meaning"], rows)
 }
 
 /// Functions whose names fit a pattern, with what they do.
@@ -58,17 +62,6 @@ pub fn unknown_table(opened: &Opened, name: &str) -> Error {
 
 /// What to do about a model without a table.
 pub const NEVER_BUILT: &str = "it is a model that was never built, or reads such: wayline run builds it";
-
-fn kind(name: &str, header: Option<&Header>) -> &'static str {
-    match header {
-        Some(header) if header.publish != Publish::No => "mart",
-        Some(_) => "model",
-        None if settings::TABLES.contains(&name) => "settings",
-        None if name.starts_with("identity_") => "identity",
-        None if matches!(name, "events" | "dead_letters") => "landed",
-        None => "system",
-    }
-}
 
 fn frame<const N: usize>(
     opened: &Opened,

@@ -232,7 +232,7 @@ impl<'a> Shell<'a> {
             }
             Command::Tables(pattern) => {
                 let opened = self.reader.opened().await?;
-                self.write(describe::tables(&opened, pattern.as_deref())?).await?;
+                self.write(describe::tables(&opened, pattern.as_deref()).await?).await?;
             }
             Command::Schema(name) => {
                 let opened = self.reader.opened().await?;

@@ -24,6 +24,7 @@ mod maintain;
 mod manual;
 mod one_customer;
 mod outputs;
+mod postgres;
 mod python;
 mod queries;
 mod readme;

@@ -54,7 +54,8 @@ fn tables_columns_and_functions_can_be_listed() {
     }
     assert_eq!(lines(&house, "\\dt ch*switches"), lines(&house, ".tables channel_sw"));
     let columns = lines(&house, "\\d channel_classes");
-    assert_eq!(columns[1..], ["channel,Utf8,no", "class,Utf8,no"], "{columns:?}");
+    assert_eq!(columns.len(), 3, "{columns:?}");
+    assert!(columns[0] == "column,type,meaning" && columns[1].starts_with("channel,varchar,"), "{columns:?}");
     assert!(lines(&house, "\\df window_funnel*").len() == 3);
     assert!(lines(&house, ".help .once")[0].starts_with(".once FILE"));
     assert!(lines(&house, "\\? window_funnel")[0].starts_with("window_funnel("));
