@@ -59,11 +59,14 @@ impl std::fmt::Debug for CatalogTable {
     }
 }
 
+/// A column with its table and its place in it, from 1.
+type Row<'a> = (&'a Table, usize, &'a Column);
+
 impl CatalogTable {
     async fn rows(&self) -> Result<RecordBatch> {
         let dictionary = Dictionary::of(&self.workspace, &self.graph).await?;
         let published = Catalog::load(&self.workspace.lake).await?;
-        let rows: Vec<(&Table, usize, &Column)> = dictionary
+        let rows: Vec<Row<'_>> = dictionary
             .tables
             .iter()
             .flat_map(|table| table.columns.iter().enumerate().map(move |(at, column)| (table, at + 1, column)))
@@ -75,7 +78,7 @@ impl CatalogTable {
                 Some(chrono::DateTime::parse_from_rfc3339(as_of).ok()?.timestamp_micros())
             })
             .collect();
-        let texts = |pick: &dyn Fn(&(&Table, usize, &Column)) -> Option<String>| -> ArrayRef {
+        let texts = |pick: &dyn Fn(&Row<'_>) -> Option<String>| -> ArrayRef {
             Arc::new(rows.iter().map(pick).collect::<StringArray>())
         };
         let kind = |table: &Table| serde_json::to_value(table.kind).ok()?.as_str().map(str::to_string);
