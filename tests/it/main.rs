@@ -2,6 +2,7 @@
 
 mod arrivals;
 mod backfill;
+mod book;
 mod browser;
 mod command_line;
 mod dashboard;

@@ -31,7 +31,7 @@ fn the_commands_of_the_readme_run() {
         assert!(!output.stdout.is_empty(), "{command} prints something");
         count += 1;
     }
-    assert_eq!(count, 2);
+    assert_eq!(count, 4);
 }
 
 #[test]
