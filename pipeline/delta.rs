@@ -98,7 +98,21 @@ impl Table {
     pub async fn open(lake: &Lake, folder: &str) -> Result<Option<Self>> {
         // Asked first, since the library logs an error for a table that is not there.
         let log = lake.path(&format!("{folder}/_delta_log"));
-        if lake.store().list(Some(&log)).next().await.is_none() {
+        let mut entries = lake.store().list(Some(&log));
+        let mut is_there = false;
+        while let Some(entry) = entries.next().await {
+            is_there = true;
+            // The library reads an entry without bytes as one that does nothing: what was committed would be gone unseen.
+            if let Ok(entry) = entry
+                && entry.size == 0
+                && entry.location.extension() == Some("json")
+            {
+                let name = entry.location.filename().unwrap_or_default();
+                let error = Error::corrupt(format!("{folder}: the entry {name} of its log is empty"));
+                return Err(error.hint("restore it from a copy; wayline fsck says what else is damaged"));
+            }
+        }
+        if !is_there {
             return Ok(None);
         }
         let mut delta = handle(lake, folder)?;
