@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{AccessExpr, Expr, Subscript, Value, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{AccessExpr, Expr, FunctionArguments, Subscript, Value, Visit, Visitor};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
@@ -59,6 +59,13 @@ impl Visitor for Reads {
         match expression {
             Expr::Identifier(_) if self.root_taken => self.root_taken = false,
             Expr::Identifier(name) => self.paths.push(vec![name.value.clone()]),
+            // A word that SQL knows as a function without parentheses, and sources as a column.
+            Expr::Function(call) if matches!(call.args, FunctionArguments::None) => {
+                let name = call.name.to_string();
+                if name.eq_ignore_ascii_case("user") {
+                    self.paths.push(vec![name]);
+                }
+            }
             Expr::CompoundIdentifier(names) => self.paths.push(names.iter().map(|name| name.value.clone()).collect()),
             Expr::CompoundFieldAccess { root, access_chain } => {
                 if let Expr::Identifier(name) = root.as_ref() {

@@ -184,13 +184,18 @@ fn is_finer(text: &str) -> bool {
 fn without_exponent(text: &str) -> String {
     let plain = || {
         let (digits, exponent) = text.split_once(['e', 'E'])?;
-        let exponent = exponent.parse::<i32>().ok().filter(|exponent| exponent.abs() < 64)?;
+        let exponent = exponent.parse::<i32>().ok().filter(|exponent| *exponent < 64)?;
         let (sign, digits) = digits.strip_prefix('-').map_or(("", digits), |digits| ("-", digits));
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
         if whole.is_empty() || ![whole, fraction].concat().bytes().all(|byte| byte.is_ascii_digit()) {
             return None;
         }
         let digits = format!("{whole}{fraction}");
+        if exponent < -64 {
+            // Less than any digit that is kept, and not nothing unless all digits are.
+            let last = if digits.bytes().all(|digit| digit == b'0') { "0" } else { "1" };
+            return Some(format!("{sign}0.{}{last}", "0".repeat(20)));
+        }
         let point = i32::try_from(whole.len()).ok()? + exponent;
         Some(match usize::try_from(point) {
             Ok(0) | Err(_) => format!("{sign}0.{}{digits}", "0".repeat(point.unsigned_abs() as usize)),
@@ -214,6 +219,8 @@ mod tests {
             ("1e-3", "0.001"),
             ("2.50e+1", "25.0"),
             ("1e99", "1e99"),
+            ("1e-400", "0.000000000000000000001"),
+            ("-0e-400", "-0.000000000000000000000"),
             ("e5", "e5"),
             ("1.2.3e1", "1.2.3e1"),
             ("five", "five"),
