@@ -11,10 +11,12 @@ use serde::Serialize;
 use crate::error::Result;
 use crate::landing;
 use crate::landing::ledger::{Counts, Entry};
+use crate::landing::reasons::reason;
 use crate::marts::Catalog;
 use crate::models::graph::Graph;
 use crate::run::report::instant;
 use crate::run::{Report, RunStatus};
+use crate::shell::table::inert;
 use crate::table_sizes::{self, TableSize};
 use crate::workspace::Workspace;
 
@@ -137,6 +139,8 @@ struct LakeStatus {
     batches: usize,
     sources: BTreeMap<String, SourceStatus>,
     dead_letters: Vec<Letters>,
+    /// Oddities of files that refused nothing, with their counts.
+    flags: BTreeMap<String, u64>,
     tables: Vec<TableSize>,
     marts: BTreeMap<String, MartStatus>,
 }
@@ -154,8 +158,15 @@ struct SourceStatus {
 struct Letters {
     reason: String,
     count: i64,
-    /// Origin of one of them.
+    /// Those that a later batch took up.
+    replayed: i64,
+    /// Origin of one of them, if there is one of those that no batch took up.
     example: String,
+    /// What was found there.
+    detail: String,
+    /// What the reason means, and what to do about it.
+    meaning: &'static str,
+    remedy: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -165,6 +176,18 @@ struct MartStatus {
     run_id: String,
     as_of: Option<String>,
 }
+
+/// Dead letters by reason: how many, how many were taken up, and one of the others, if there is one, with its detail.
+const DEAD_LETTERS_BY_REASON: &str = "
+    with reasons as (
+        select reason, count(*) as letters, count(replayed_in) as replayed,
+            coalesce(min(origin) filter (where replayed_in is null), min(origin)) as origin
+        from dead_letters group by reason
+    )
+    select reasons.reason, reasons.letters, reasons.replayed, reasons.origin, min(dead_letters.detail)
+    from reasons
+    inner join dead_letters on reasons.reason = dead_letters.reason and reasons.origin = dead_letters.origin
+    group by 1, 2, 3, 4 order by 2 desc, 1";
 
 /// Prints freshness, batches, dead letters by reason with an example, and the sizes of tables.
 pub async fn status(
@@ -190,9 +213,7 @@ pub async fn status(
              newest event {newest}"
         )?;
     }
-    for letters in &status.dead_letters {
-        writeln!(out, "  {:<18} {:>10} dead letters, for example {}", letters.reason, letters.count, letters.example)?;
-    }
+    print_letters(&status, out)?;
     writeln!(out, "tables")?;
     for TableSize { table, rows, files, bytes, .. } in &status.tables {
         let rows = rows.unwrap_or_default();
@@ -202,6 +223,21 @@ pub async fn status(
     for (name, mart) in &status.marts {
         let as_of = mart.as_of.as_deref().unwrap_or("-");
         writeln!(out, "  {name:<20} {:>12} rows  {} (as of {as_of})", mart.rows, mart.path)?;
+    }
+    Ok(())
+}
+
+fn print_letters(status: &LakeStatus, out: &mut impl Write) -> Result<()> {
+    for Letters { reason, count, replayed, example, detail, .. } in &status.dead_letters {
+        let replayed = if *replayed > 0 { format!(" ({replayed} replayed)") } else { String::new() };
+        let example = inert(&format!("{example}: {detail}")).into_owned();
+        writeln!(out, "  {reason:<18} {count:>10} dead letters{replayed}, for example {example}")?;
+    }
+    if status.dead_letters.iter().any(|letters| letters.count > letters.replayed) {
+        writeln!(out, "  wayline explain CODE tells what to do about each; once mended: wayline replay")?;
+    }
+    for (flag, count) in &status.flags {
+        writeln!(out, "  {flag:<18} {count:>10} {}", reason(flag).map_or("", |reason| reason.meaning))?;
     }
     Ok(())
 }
@@ -219,11 +255,26 @@ async fn lake_status(workspace: &Workspace, graph: &Graph, as_of: Option<i64>) -
         }
     }
     let mut dead_letters = Vec::new();
-    let by_reason = "select reason, count(*), min(origin) from dead_letters group by 1 order by 2 desc, 1";
-    for batch in rows(workspace, by_reason).await? {
-        let counts = batch.column(1).as_primitive::<Int64Type>().values();
-        let named = texts(&batch, 0)?.into_iter().zip(texts(&batch, 2)?).zip(counts);
-        dead_letters.extend(named.map(|((reason, example), count)| Letters { reason, count: *count, example }));
+    for batch in rows(workspace, DEAD_LETTERS_BY_REASON).await? {
+        let number = |column: usize| batch.column(column).as_primitive::<Int64Type>();
+        let (reasons, examples, details) = (texts(&batch, 0)?, texts(&batch, 3)?, texts(&batch, 4)?);
+        let named = reasons.into_iter().zip(examples).zip(details).enumerate();
+        dead_letters.extend(named.map(|(row, ((code, example), detail))| {
+            let words = reason(&code);
+            Letters {
+                reason: code,
+                count: number(1).value(row),
+                replayed: number(2).value(row),
+                example,
+                detail,
+                meaning: words.map_or("", |words| words.meaning),
+                remedy: words.map_or("", |words| words.remedy),
+            }
+        }));
+    }
+    let mut flags = BTreeMap::new();
+    for (flag, count) in entries.iter().flat_map(|entry| &entry.files).flat_map(|file| &file.flags) {
+        *flags.entry(flag.clone()).or_default() += count;
     }
     let marts = Catalog::load(&workspace.lake).await?.marts.into_iter().map(|(name, mart)| {
         (name, MartStatus { rows: mart.rows, path: mart.path, run_id: mart.run_id, as_of: mart.as_of })
@@ -234,6 +285,7 @@ async fn lake_status(workspace: &Workspace, graph: &Graph, as_of: Option<i64>) -
         batches: entries.len(),
         sources,
         dead_letters,
+        flags,
         tables: sizes(workspace, graph).await?,
         marts: marts.collect(),
     })

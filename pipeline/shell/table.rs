@@ -59,12 +59,14 @@ pub fn table(schema: &SchemaRef, batches: &[RecordBatch], width: Option<usize>) 
 
 /// A Markdown table.
 pub fn markdown(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Table> {
-    filled(schema, batches, ASCII_MARKDOWN, |text| text.replace('|', "\\|").replace('\n', " "))
+    filled(schema, batches, ASCII_MARKDOWN, |text| inert(&text.replace('|', "\\|").replace('\n', " ")).into_owned())
 }
 
-/// A text without characters that a terminal obeys, but for the ends of lines.
+/// A text without characters that a terminal obeys, but for the ends of lines: those that move the cursor, change
+/// colours or turn the line around.
 pub fn inert(text: &str) -> Cow<'_, str> {
-    let is_obeyed = |c: char| c.is_control() && c != '\n';
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_obeyed = |c: char| (c.is_control() && c != '\n') || turns(c);
     if !text.contains(is_obeyed) {
         return Cow::Borrowed(text);
     }
