@@ -255,4 +255,42 @@ mod tests {
         assert_eq!(reason("json_syntax").map(|reason| reason.fate), Some(Fate::Record));
         assert_eq!(reason("select"), None);
     }
+
+    /// The codes as a table of the page for users.
+    fn page() -> String {
+        let mut page = String::new();
+        for fate in [Record, File, PassedOver, Flag] {
+            page += &format!("### {}\n\n| code | what was found | what to do |\n| --- | --- | --- |\n", title(fate));
+            for Reason { code, meaning, remedy, .. } in REASONS.iter().filter(|reason| reason.fate == fate) {
+                let escaped = |text: &str| text.replace('|', "\\|");
+                page += &format!("| `{code}` | {} | {} |\n", escaped(meaning), escaped(remedy));
+            }
+            page.push('\n');
+        }
+        page
+    }
+
+    fn title(fate: Fate) -> &'static str {
+        match fate {
+            Record => "Records: dead letters",
+            File => "Files: one dead letter each",
+            PassedOver => "Files that are passed over",
+            Flag => "Flags: it lands",
+        }
+    }
+
+    #[test]
+    fn the_page_for_users_lists_every_code() {
+        const START: &str = "<!-- reasons: written by the tests with UPDATE_README=1 -->\n";
+        const END: &str = "<!-- end of reasons -->";
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipeline/docs/bad-input.md");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (before, rest) = text.split_once(START).expect("the page says where the codes stand");
+        let (_, after) = rest.split_once(END).expect("the page says where they end");
+        let expected = format!("{before}{START}{}{END}{after}", page());
+        if std::env::var_os("UPDATE_README").is_some() {
+            std::fs::write(&path, &expected).unwrap();
+        }
+        assert_eq!(text, expected, "write it with UPDATE_README=1");
+    }
 }

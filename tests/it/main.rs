@@ -2,6 +2,7 @@
 
 mod arrivals;
 mod backfill;
+mod bad_inputs;
 mod book;
 mod browser;
 mod command_line;
@@ -29,8 +30,8 @@ mod postgres;
 mod python;
 mod queries;
 mod readme;
-mod replay;
 mod rebuilt_safely;
+mod replay;
 mod restatements;
 mod sample_projects;
 mod schedulers;
