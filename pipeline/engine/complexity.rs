@@ -15,35 +15,80 @@ const MOST_JOINS: usize = 100;
 pub fn check(sql: &str) -> Result<()> {
     // What is no SQL is told by the parser.
     let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().unwrap_or_default();
-    // Operators since the last comma or clause, at each depth of parentheses.
-    let mut chains = vec![0];
+    // What nests at each depth of parentheses and of `case`.
+    let mut depths = vec![Depth::default()];
     let mut joins = 0;
     for token in &tokens {
+        let depth = current(&mut depths);
         match token {
-            Token::LParen => chains.push(0),
-            Token::RParen => {
-                chains.pop();
+            Token::LParen => depths.push(Depth::default()),
+            Token::RParen => _ = depths.pop(),
+            Token::Comma => {
+                joins += usize::from(depth.is_from);
+                depth.end_expression();
             }
-            Token::Comma | Token::SemiColon => *current(&mut chains) = 0,
+            Token::SemiColon => *depth = Depth::default(),
             Token::Word(word) => match word.keyword {
-                Keyword::AND | Keyword::OR => *current(&mut chains) += 1,
-                Keyword::SELECT | Keyword::FROM | Keyword::WHERE | Keyword::HAVING | Keyword::ON | Keyword::BY => {
-                    *current(&mut chains) = 0;
+                Keyword::CASE => depths.push(Depth::default()),
+                Keyword::END => _ = depths.pop(),
+                Keyword::WHEN | Keyword::THEN | Keyword::ELSE => depth.end_expression(),
+                Keyword::AND | Keyword::OR | Keyword::XOR => {
+                    depth.connectives += 1;
+                    depth.operators = 0;
                 }
+                Keyword::FROM => *depth = Depth { is_from: true, ..Depth::default() },
+                Keyword::SELECT
+                | Keyword::WHERE
+                | Keyword::GROUP
+                | Keyword::HAVING
+                | Keyword::QUALIFY
+                | Keyword::WINDOW
+                | Keyword::ORDER
+                | Keyword::LIMIT => *depth = Depth::default(),
+                Keyword::ON | Keyword::BY => depth.end_expression(),
                 Keyword::JOIN => {
                     joins += 1;
-                    *current(&mut chains) = 0;
+                    depth.end_expression();
                 }
                 // Each is a node of the plan upon the one before.
-                Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT => joins += 1,
+                Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT => {
+                    joins += 1;
+                    *depth = Depth::default();
+                }
+                Keyword::NOT
+                | Keyword::IS
+                | Keyword::IN
+                | Keyword::LIKE
+                | Keyword::ILIKE
+                | Keyword::SIMILAR
+                | Keyword::RLIKE
+                | Keyword::REGEXP
+                | Keyword::BETWEEN
+                | Keyword::DIV
+                | Keyword::COLLATE
+                | Keyword::AT => depth.operators += 1,
                 _ => {}
             },
-            Token::Plus | Token::Minus | Token::Mul | Token::Div | Token::Mod | Token::StringConcat => {
-                *current(&mut chains) += 1;
-            }
-            _ => {}
+            Token::Whitespace(_)
+            | Token::Number(..)
+            | Token::SingleQuotedString(_)
+            | Token::DoubleQuotedString(_)
+            | Token::DollarQuotedString(_)
+            | Token::NationalStringLiteral(_)
+            | Token::EscapedStringLiteral(_)
+            | Token::UnicodeStringLiteral(_)
+            | Token::HexStringLiteral(_)
+            | Token::Placeholder(_)
+            | Token::Period
+            | Token::Colon
+            | Token::LBrace
+            | Token::RBrace
+            | Token::EOF => {}
+            // Every other sign is an operator of some dialect, or a bracket, which nests as well.
+            _ => depth.operators += 1,
         }
-        if *current(&mut chains) > MOST_OPERATORS {
+        let depth = current(&mut depths);
+        if depth.operators.max(depth.connectives) > MOST_OPERATORS {
             return Err(Error::invalid(format!("the statement is too complex: {MOST_OPERATORS} operators in a row"))
                 .hint("compare with many values by `in (…)`, or join a table of them"));
         }
@@ -57,12 +102,29 @@ pub fn check(sql: &str) -> Result<()> {
     Ok(())
 }
 
-fn current(chains: &mut Vec<usize>) -> &mut usize {
-    if chains.is_empty() {
-        // More parentheses are closed than opened, which the parser tells.
-        chains.push(0);
+/// What nests at one depth since the last comma or clause.
+#[derive(Debug, Default)]
+struct Depth {
+    /// `and` and `or`.
+    connectives: usize,
+    /// Operators since the last of these.
+    operators: usize,
+    /// Whether tables are listed, of which each further one is a join.
+    is_from: bool,
+}
+
+impl Depth {
+    fn end_expression(&mut self) {
+        (self.connectives, self.operators) = (0, 0);
     }
-    chains.last_mut().expect("there is one")
+}
+
+fn current(depths: &mut Vec<Depth>) -> &mut Depth {
+    if depths.is_empty() {
+        // More parentheses are closed than opened, which the parser tells.
+        depths.push(Depth::default());
+    }
+    depths.last_mut().expect("there is one")
 }
 
 #[cfg(test)]
@@ -72,14 +134,42 @@ mod tests {
     #[test]
     fn long_chains_and_many_joins_are_refused() {
         let chain = |operator: &str, count| vec!["1"; count].join(operator);
-        for operator in [" + ", " or ", " || "] {
-            assert!(check(&format!("select {}", chain(operator, 501))).is_ok(), "{operator}");
+        for operator in [
+            " + ",
+            " or ",
+            " || ",
+            " = ",
+            " <> ",
+            " < ",
+            " & ",
+            " like ",
+            " is distinct from ",
+            " and not ",
+            "::",
+            " -> ",
+            " ~ ",
+            " at time zone ",
+            " collate ",
+        ] {
+            assert!(check(&format!("select {}", chain(operator, 240))).is_ok(), "{operator}");
             assert!(check(&format!("select {}", chain(operator, 2_000))).is_err(), "{operator}");
             assert!(check(&format!("select f(({}))", chain(operator, 2_000))).is_err(), "{operator}");
         }
         let joined = |count| format!("select 1 from t {}", "join t using (a) ".repeat(count));
         assert!(check(&joined(100)).is_ok() && check(&joined(1_000)).is_err());
         assert!(check(&vec!["select 1"; 1_000].join(" union all ")).is_err());
+        let listed = |count| format!("select 1 from {} where a in (1, 2) order by 1, 2", vec!["t"; count].join(", "));
+        assert!(check(&listed(100)).is_ok() && check(&listed(2_001)).is_err());
+        assert!(check(&format!("select {} 1", "not ".repeat(2_000))).is_err());
+        assert!(check(&format!("select 1 {}", "is null ".repeat(2_000))).is_err());
+    }
+
+    #[test]
+    fn a_case_of_many_branches_is_no_chain() {
+        let branch = "when touchpoint = 'a' and channel = 'b' or is_new then 1 + 1 ";
+        let case = format!("select case {} else 0 end + 1 from t", branch.repeat(5_000));
+        assert!(check(&case).is_ok());
+        assert!(check(&vec!["case when a then 1 end"; 2_000].join(" + ")).is_err());
     }
 
     #[test]

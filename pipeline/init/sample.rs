@@ -313,7 +313,9 @@ pub async fn delimiter(
 /// A first line that holds data and no names, which landing would take for names.
 pub fn refuse_data_as_header(sample: &Sample, shown: &str) -> Result<()> {
     let looks_like_data = |name: &&&str| {
-        name.parse::<f64>().is_ok() || name.contains('@') || (name.len() > 9 && name[..4].parse::<u32>().is_ok())
+        name.parse::<f64>().is_ok()
+            || name.contains('@')
+            || (name.len() > 9 && name.get(..4).is_some_and(|year| year.parse::<u32>().is_ok()))
     };
     match sample.top_names().iter().find(looks_like_data) {
         Some(name) => {

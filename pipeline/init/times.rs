@@ -189,6 +189,14 @@ impl TimeShape {
         }
     }
 
+    /// The pattern with day and month the other way round, where every value of a column reads so too.
+    pub fn other_order(self, column: &Column) -> Option<&'static str> {
+        let Self::Pattern(pattern, _) = self else { return None };
+        let turned = pattern.replace("%d", "%?").replace("%m", "%d").replace("%?", "%m");
+        let (other, _) = PATTERNS.iter().find(|(other, _)| *other == turned && *other != pattern)?;
+        (column.count_of(|text| instant(text, other).is_some()) == column.count()).then_some(other)
+    }
+
     /// What it is, in words.
     pub fn words(self) -> String {
         match self {

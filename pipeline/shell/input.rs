@@ -37,7 +37,10 @@ impl Input {
         self.pending.push_str(line);
         self.pending.push('\n');
         let mut entries = Vec::new();
-        while let Some(end) = end_of_statement(&self.pending) {
+        // Without one in the line nothing can have become whole, and a long statement is not gone through for each line.
+        while line.contains(';')
+            && let Some(end) = end_of_statement(&self.pending)
+        {
             let statement: String = self.pending.drain(..end).collect();
             self.pending.remove(0);
             let lines = statement.matches('\n').count();

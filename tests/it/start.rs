@@ -267,6 +267,17 @@ const GERMAN: &str = "Kunden-Nr.;Datum;Uhrzeit;Vorgang;Betrag (EUR);E-Mail\n\
     K-2;31.01.2025;09:05;Kauf;12,00;\n";
 
 #[test]
+fn names_of_columns_may_be_of_any_script() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("events.csv");
+    let text =
+        "Gerätenummer,タイムスタンプ,timestamp,event\nd1,x,2025-01-05T10:00:00Z,open\nd2,y,2025-01-05T10:01:00Z,open\n";
+    std::fs::write(&file, text).unwrap();
+    let guessed = Guessed::from(&[file.to_str().unwrap()]);
+    assert_eq!(guessed.sql("select count(*) from events"), ["2"]);
+}
+
+#[test]
 fn a_german_csv_is_read_as_it_is_meant() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("filiale.csv");

@@ -39,6 +39,9 @@ impl Guessing<'_> {
         let sql = sql_of(&column.path);
         self.found.time_unit = shape.unit();
         let mut evidence = format!("{} {}", shape.words(), self.of_rows(shape.readable(column)));
+        if let Some(other) = shape.other_order(column) {
+            evidence.push_str(&format!("; reads as {other} as well, so check which is meant"));
+        }
         let of_day = shaped.iter().find(|(_, shape)| !shape.is_instant());
         let whole = match of_day {
             Some((time, TimeShape::OfDay(pattern))) if !shape.has_time() => {

@@ -55,6 +55,18 @@ fn columns_are_told_by_their_names_and_what_they_hold() {
 }
 
 #[test]
+fn days_that_read_as_months_too_are_said() {
+    let evidence = |times: &[&str]| {
+        let found = guessed("web", &[("when", times), ("event", &["a", "b"])]);
+        found.event["occurred_at"].evidence.clone()
+    };
+    let either = evidence(&["01/02/2025 10:00", "03/04/2025 10:00"]);
+    assert!(either.contains("reads as %d/%m/%Y %H:%M as well, so check which is meant"), "{either}");
+    let sure = evidence(&["01/31/2025 10:00", "03/04/2025 10:00"]);
+    assert!(sure.contains("%m/%d/%Y") && !sure.contains("as well"), "{sure}");
+}
+
+#[test]
 fn german_columns_are_told_too() {
     let found = guessed(
         "filiale",
