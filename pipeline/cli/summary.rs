@@ -105,12 +105,26 @@ const NUMBERS: [&str; 3] = [
     "select avg(case when switch_count > 0 then 1.0 else 0.0 end) as share,
             'of journeys change channel, ' || sum(switch_count) || ' times in all' as text
      from journeys",
-    "select cast(lost as double) / reached as share,
-            'of those at ' || step_name || ' go no further in funnel ' || funnel || ', its largest drop-off' as text
-     from (
-         select funnel, step, step_name, sum(reached) as reached, sum(reached) - sum(converted_to_next) as lost
-         from funnel_steps where converted_to_next is not null group by 1, 2, 3
-     ) where reached > 0 order by lost desc, funnel, step limit 1",
+    // Whoever can still go on has not dropped off.
+    "with steps as (
+         select funnel, step, step_name, sum(reached) as reached from funnel_steps group by 1, 2, 3
+     ),
+     named as (
+         select funnel, step, reached,
+                case when count(*) over (partition by funnel, step_name) > 1
+                     then step_name || ' (step ' || step || ')' else step_name end as name
+         from steps where reached > 0
+     ),
+     ended as (
+         select funnel, step, sum(attempts) as attempts
+         from drop_offs where outcome in ('left', 'timed_out') group by 1, 2
+     )
+     select coalesce(ended.attempts, 0) / cast(named.reached as double) as share,
+            case when ended.attempts > 0
+                 then 'of those at ' || named.name || ' go no further in funnel ' || named.funnel || ', its largest drop-off'
+                 else 'of those who entered a funnel have dropped off' end as text
+     from named left join ended on named.funnel = ended.funnel and named.step = ended.step
+     order by coalesce(ended.attempts, 0) desc, named.funnel, named.step limit 1",
 ];
 
 /// Three numbers worth knowing; one whose tables are missing is left out.

@@ -22,13 +22,14 @@ pub fn finding(kind: Kind, drawn: usize, rows: &Rows) -> Option<String> {
     }
 }
 
-/// Where most are lost.
+/// The largest step down. Whether those who are fewer can still go on, the rows do not say.
 fn funnel(rows: &Rows) -> Option<String> {
     let losses = (1..rows.rows.len()).map(|row| (row, rows.number(row - 1, 1) - rows.number(row, 1)));
     let (row, lost) = losses.max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))?;
     let reached = rows.number(row - 1, 1);
     (lost > 0.0).then(|| {
-        format!("{} leave between {} and {}", percent(lost / reached), rows.text(row - 1, 0), rows.text(row, 0))
+        let (from, to) = (rows.text(row - 1, 0), rows.text(row, 0));
+        format!("{} fewer reach {to} than {from}, the largest step down", percent(lost / reached))
     })
 }
 
@@ -144,7 +145,7 @@ mod tests {
                 Kind::Funnel,
                 &["step", "attempts"][..],
                 json!([["view", 1000], ["cart", 390], ["buy", 300]]),
-                "61 % leave between view and cart",
+                "61 % fewer reach cart than view, the largest step down",
             ),
             (
                 Kind::Sankey,

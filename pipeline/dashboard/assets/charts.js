@@ -120,7 +120,7 @@ const kinds = {
     const first = tile.rows[0][1] || 0;
     const names = tile.rows.map((row) => named(row[0], step));
     const left = widest(names, Math.min(200, width * 0.34)) + 12;
-    const lost = (at) => (at > 0 && tile.rows[at - 1][1] > 0 ? 1 - tile.rows[at][1] / tile.rows[at - 1][1] : null);
+    const kept = (at) => (at > 0 && tile.rows[at - 1][1] > 0 ? tile.rows[at][1] / tile.rows[at - 1][1] : null);
     const place = { left, right: 112, top: 4, bottom: 4 };
     // Names and numbers are axes beside the shape.
     const axis = {
@@ -133,7 +133,7 @@ const kinds = {
           formatter: ({ dataIndex: at }) => tip(names[at], [
             [label(value.name), quantity(tile.rows[at][1], value.name)],
             ["of the first step", first ? share(tile.rows[at][1] / first) : MISSING],
-            ...(lost(at) === null ? [] : [["lost since the step before", share(lost(at))]]),
+            ...(kept(at) === null ? [] : [["of the step before", share(kept(at))]]),
             ...further(tile, tile.rows[at]),
           ]),
         },
