@@ -142,6 +142,7 @@ async fn draw(
         Some(sql) if !rows.rows.is_empty() => told_by(ctx, sql, schema, batches).await?,
         _ => None,
     };
+    notes.extend(fold::unite(tile.kind, drawn, &mut rows)?);
     notes.extend(fold(tile.kind, drawn, &mut rows));
     let finding = told.or_else(|| finding::finding(tile.kind, drawn, &rows));
     let (name, title) = match part {

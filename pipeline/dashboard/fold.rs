@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::kind::Kind;
 use super::rows::{Rows, Type, text};
+use crate::error::{Error, Result};
 
 /// What stands for all that is too small to be shown.
 pub const OTHER: &str = "(other)";
@@ -50,6 +51,41 @@ pub fn fold(kind: Kind, drawn: usize, rows: &mut Rows) -> Vec<String> {
     told
 }
 
+/// Adds up the rows that a chart of `drawn` columns calls by the same names, since one would hide the other; says so if
+/// there were any.
+///
+/// Errors: rows of the same names whose values do not add up.
+pub fn unite(kind: Kind, drawn: usize, rows: &mut Rows) -> Result<Option<String>> {
+    if !matches!(kind, Kind::HeatMap | Kind::Bar | Kind::Line | Kind::Sankey) {
+        return Ok(None);
+    }
+    let value = drawn - 1;
+    // The page names things to the minute; the axis of a line is finer.
+    let axis = usize::from(kind == Kind::Line);
+    for column in (axis..value).filter(|column| rows.columns[*column].data_type == Type::Time) {
+        for cell in rows.rows.iter_mut().map(|row| &mut row[column]) {
+            let minute = cell.as_str().and_then(|time| time.get(..16)).map(|minute| format!("{minute}:00Z"));
+            *cell = minute.map_or(Value::Null, Value::String);
+        }
+    }
+    let mut seen = HashSet::new();
+    let Some(twice) = (0..rows.rows.len()).find(|row| !seen.insert(names(&rows.rows[*row], value))) else {
+        return Ok(None);
+    };
+    // A line of days alone is one of each further number.
+    let values: Vec<usize> = match (kind, drawn) {
+        (Kind::Line, 2) => (1..rows.columns.len()).filter(|at| rows.columns[*at].data_type == Type::Number).collect(),
+        _ => vec![value],
+    };
+    if let Some(column) = values.iter().map(|at| &rows.columns[*at]).find(|column| !column.is_additive()) {
+        let called = names(&rows.rows[twice], value).join(", ");
+        return Err(Error::invalid(format!("two rows are called {called}, and {} does not add up", column.name))
+            .hint("group by what names the rows, or give each a name of its own"));
+    }
+    add_up(rows, value, &values);
+    Ok(Some("rows of the same name are added up".into()))
+}
+
 /// Keeps the first rows.
 pub fn first(rows: &mut Rows, most: usize, told: &mut Vec<String>) {
     if rows.rows.len() > most {
@@ -83,7 +119,7 @@ fn together(rows: &mut Rows, column: usize, value: usize, most: usize, told: &mu
     for row in rows.rows.iter_mut().filter(|row| !is_kept(row)) {
         row[column] = OTHER.into();
     }
-    add_up(rows, value);
+    add_up(rows, value, &[value]);
     // What is together comes last, whatever stood where.
     rows.rows.sort_by_key(|row| row[column] == OTHER);
     told.push(format!("{folded} smaller ones are together as {OTHER}"));
@@ -100,22 +136,29 @@ fn largest(sizes: HashMap<String, f64>, most: usize) -> HashSet<String> {
     sizes.into_iter().take(most).map(|(name, _)| name).collect()
 }
 
-/// Adds up rows that are the same up to their value. What stands behind it cannot be added up and goes.
-fn add_up(rows: &mut Rows, value: usize) {
-    let mut places: HashMap<String, usize> = HashMap::new();
+/// What a row is called: the first `count` of its values.
+fn names(row: &[Value], count: usize) -> Vec<String> {
+    row[..count].iter().map(text).collect()
+}
+
+/// Adds up the values of rows that have the same first `count` names. What else stands there cannot be added up and goes.
+fn add_up(rows: &mut Rows, count: usize, values: &[usize]) {
+    let mut places: HashMap<Vec<String>, usize> = HashMap::new();
     let mut added: Vec<Vec<Value>> = Vec::new();
     for row in std::mem::take(&mut rows.rows) {
-        let key = serde_json::to_string(&row[..value]).unwrap_or_default();
-        match places.get(&key) {
+        match places.get(&names(&row, count)) {
             None => {
-                places.insert(key, added.len());
+                places.insert(names(&row, count), added.len());
                 added.push(row);
             }
             Some(place) => {
-                let sum = &mut added[*place];
-                let total = sum[value].as_f64().unwrap_or_default() + row[value].as_f64().unwrap_or_default();
-                sum[value] = whole(total);
-                sum[value + 1..].fill(Value::Null);
+                for (column, sum) in added[*place].iter_mut().enumerate().skip(count) {
+                    *sum = match (sum.as_f64(), row[column].as_f64()) {
+                        (None, None) => Value::Null,
+                        _ if !values.contains(&column) => Value::Null,
+                        (one, other) => whole(one.unwrap_or_default() + other.unwrap_or_default()),
+                    };
+                }
             }
         }
     }
@@ -181,7 +224,7 @@ fn nodes(rows: &mut Rows, told: &mut Vec<String>) {
             }
         }
     }
-    add_up(rows, 3);
+    add_up(rows, 3, &[3]);
     told.push(format!("at each step the {NODES} largest, the rest together as {OTHER}"));
 }
 
@@ -330,5 +373,76 @@ mod tests {
             rows(&[("day", Type::Day), ("n", Type::Number)], (0..1500).map(|at| json!([day(at), at])).collect());
         assert_eq!(fold(Kind::Line, 2, &mut rows), [format!("from {} on", day(500))]);
         assert_eq!(rows.rows.len(), 1000);
+    }
+
+    #[test]
+    fn rows_of_the_same_name_are_added_up_and_none_hides_another() {
+        use Type::{Day, Number, Text, Time};
+        let columns = |columns: &[(&str, Type)], given: Value| rows(columns, given.as_array().unwrap().clone());
+        let told = Some("rows of the same name are added up".to_string());
+        for (kind, drawn, mut given, expected) in [
+            (
+                Kind::Bar,
+                2,
+                columns(
+                    &[("step", Text), ("attempts", Number), ("share", Number)],
+                    json!([["view", 10, 1.0], ["cart", 4, 0.4], ["view", 3, 0.3], ["buy", 1, 0.1]]),
+                ),
+                json!([["view", 13, null], ["cart", 4, 0.4], ["buy", 1, 0.1]]),
+            ),
+            (
+                Kind::HeatMap,
+                3,
+                columns(&[("a", Text), ("b", Text), ("n", Number)], json!([[null, "x", 1], ["(none)", "x", null]])),
+                json!([[null, "x", 1]]),
+            ),
+            (
+                Kind::Bar,
+                2,
+                columns(
+                    &[("at", Time), ("n", Number)],
+                    json!([["2025-01-01T10:00:01Z", 1], ["2025-01-01T10:00:02Z", 2]]),
+                ),
+                json!([["2025-01-01T10:00:00Z", 3]]),
+            ),
+            (
+                Kind::Sankey,
+                4,
+                columns(
+                    &[("position", Number), ("from", Text), ("to", Text), ("journeys", Number)],
+                    json!([[0, "a", "b", 1], [1, "a", "b", 5], [0, "a", "b", 2]]),
+                ),
+                json!([[0, "a", "b", 3], [1, "a", "b", 5]]),
+            ),
+            (
+                Kind::Line,
+                2,
+                columns(
+                    &[("day", Day), ("n", Number), ("m", Number)],
+                    json!([["2025-01-01", 1, 0.5], ["2025-01-01", 2, 0.25]]),
+                ),
+                json!([["2025-01-01", 3, 0.75]]),
+            ),
+        ] {
+            assert_eq!(unite(kind, drawn, &mut given).unwrap(), told, "{kind:?}");
+            assert_eq!(json!(given.rows), expected, "{kind:?}");
+            assert_eq!(unite(kind, drawn, &mut given).unwrap(), None, "{kind:?}: once is enough");
+        }
+        // The axis of a line is finer than a name.
+        let moments = json!([["2025-01-01T10:00:01Z", 1], ["2025-01-01T10:00:02Z", 2]]);
+        let mut given = columns(&[("at", Time), ("n", Number)], moments.clone());
+        assert_eq!(unite(Kind::Line, 2, &mut given).unwrap(), None);
+        assert_eq!(json!(given.rows), moments);
+    }
+
+    #[test]
+    fn rows_of_the_same_name_that_do_not_add_up_are_an_error() {
+        let two = || vec![json!(["2025-01-01", 1, 0.5]), json!(["2025-01-01", 2, 0.5])];
+        let mut given = rows(&[("day", Type::Day), ("n", Type::Number), ("rate", Type::Number)], two());
+        let error = unite(Kind::Line, 2, &mut given).unwrap_err();
+        assert_eq!(error.to_string(), "two rows are called 2025-01-01, and rate does not add up");
+        assert!(error.remedy().unwrap().starts_with("group by"));
+        assert_eq!(json!(given.rows), json!(two()), "a table has each row");
+        assert_eq!(unite(Kind::Table, 0, &mut given).unwrap(), None);
     }
 }

@@ -242,6 +242,22 @@ fn a_step_that_a_funnel_has_twice_is_told_by_its_number_and_counted_apart() {
     assert_eq!(names("funnels-1"), expected.map(|(step, ended)| (json!(step), json!(ended))));
     let expected = [("view (step 1)", 2), ("view (step 3)", 1)];
     assert_eq!(names("drop_offs-1"), expected.map(|(step, ended)| (json!(step), json!(ended))));
+
+    // Bars of a project's own that call both by one name are added up where they can be.
+    let bars = |value: &str| {
+        let query = format!("select step_name, {value} from funnel_steps group by step, step_name order by step");
+        let tile = format!("[[tiles]]\nname = 'own'\ntitle = 'Own'\nkind = 'bar'\nquery = '{query}'\n");
+        house.write("dashboard.toml", tile.as_bytes());
+    };
+    bars("sum(reached) as attempts");
+    let document = shown(&house);
+    let own = tile(&document, "own");
+    assert_eq!(own["rows"], json!([["view", 4], ["cart", 1], ["purchase", 0]]));
+    assert_eq!(own["finding"], "view leads with 4 attempts");
+    assert_eq!(own["notes"], json!(["rows of the same name are added up"]));
+    bars("avg(reached) as mean_attempts");
+    let error = house.fail(2, &["dashboard"]);
+    assert!(error.contains("tile own: two rows are called view, and mean_attempts does not add up"), "{error}");
 }
 
 /// A server under way, stopped at the end.
