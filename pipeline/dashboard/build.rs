@@ -143,8 +143,9 @@ async fn draw(
         _ => None,
     };
     notes.extend(fold::unite(tile.kind, drawn, &mut rows)?);
-    notes.extend(fold(tile.kind, drawn, &mut rows));
+    // Of all rows, whatever is left of them for the chart.
     let finding = told.or_else(|| finding::finding(tile.kind, drawn, &rows));
+    notes.extend(fold(tile.kind, drawn, &mut rows));
     let (name, title) = match part {
         None => (tile.name.clone(), tile.title.clone()),
         Some((number, part)) => (format!("{}-{number}", tile.name), format!("{}: {part}", tile.title)),

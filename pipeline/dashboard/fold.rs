@@ -20,6 +20,9 @@ const NODES: usize = 7;
 const POSITIONS: usize = 6;
 /// Most days of a line.
 const DAYS: usize = 1000;
+/// Most cohorts, and periods of each.
+const COHORTS: usize = 20;
+const PERIODS: usize = 20;
 /// Most rows of a table.
 const ROWS: usize = 200;
 
@@ -46,7 +49,8 @@ pub fn fold(kind: Kind, drawn: usize, rows: &mut Rows) -> Vec<String> {
         }
         Kind::Sankey => nodes(rows, &mut told),
         Kind::Figures => first(rows, THINGS, &mut told),
-        Kind::Funnel | Kind::Retention | Kind::Table => first(rows, ROWS, &mut told),
+        Kind::Retention => triangle(rows, &mut told),
+        Kind::Funnel | Kind::Table => first(rows, ROWS, &mut told),
     }
     told
 }
@@ -181,6 +185,28 @@ fn newest(rows: &mut Rows, told: &mut Vec<String>) {
         let from = days[days.len() - DAYS].clone();
         rows.rows.retain(|row| text(&row[0]) >= from);
         told.push(format!("from {from} on"));
+    }
+}
+
+/// Keeps the newest cohorts and their first periods. Days tell which are the newest; of texts the last are.
+fn triangle(rows: &mut Rows, told: &mut Vec<String>) {
+    let mut seen = HashSet::new();
+    let mut cohorts: Vec<String> = (0..rows.rows.len()).map(|row| rows.text(row, 0)).collect();
+    cohorts.retain(|cohort| seen.insert(cohort.clone()));
+    if matches!(rows.columns[0].data_type, Type::Day | Type::Time) {
+        cohorts.sort();
+    }
+    if cohorts.len() > COHORTS {
+        let kept: HashSet<String> = cohorts[cohorts.len() - COHORTS..].iter().cloned().collect();
+        rows.rows.retain(|row| kept.contains(&text(&row[0])));
+        told.push(format!("the newest {COHORTS} cohorts of {}", cohorts.len()));
+    }
+    let mut periods: Vec<f64> = (0..rows.rows.len()).map(|row| rows.number(row, 1)).collect();
+    periods.sort_by(f64::total_cmp);
+    periods.dedup();
+    if periods.len() > PERIODS {
+        rows.rows.retain(|row| row[1].as_f64().unwrap_or_default() < periods[PERIODS]);
+        told.push(format!("the first {PERIODS} periods"));
     }
 }
 
@@ -444,5 +470,28 @@ mod tests {
         assert!(error.remedy().unwrap().starts_with("group by"));
         assert_eq!(json!(given.rows), json!(two()), "a table has each row");
         assert_eq!(unite(Kind::Table, 0, &mut given).unwrap(), None);
+    }
+
+    #[test]
+    fn a_triangle_keeps_its_newest_cohorts_and_first_periods() {
+        let week =
+            |at: i64| (chrono::NaiveDate::from_ymd_opt(2020, 1, 6).unwrap() + chrono::Duration::weeks(at)).to_string();
+        // The newest first, to see that the order does not matter.
+        let given = (0..60).rev().flat_map(|cohort| (0..60 - cohort).map(move |at| (cohort, at)));
+        let given: Vec<Value> = given.map(|(cohort, period)| json!([week(cohort), period, 0.5])).collect();
+        let columns = [("cohort", Type::Day), ("period", Type::Number), ("rate", Type::Number)];
+        let mut by_week = rows(&columns, given.clone());
+        assert_eq!(fold(Kind::Retention, 3, &mut by_week), ["the newest 20 cohorts of 60"]);
+        assert_eq!(by_week.rows.len(), 20 * 21 / 2);
+        assert!((0..by_week.rows.len()).all(|row| by_week.text(row, 0) >= week(40)));
+
+        let text = [("cohort", Type::Text), ("period", Type::Number), ("rate", Type::Number)];
+        let mut in_words = rows(&text, (0..30).map(|at| json!([format!("no {at}"), 0, 1.0])).collect());
+        fold(Kind::Retention, 3, &mut in_words);
+        assert_eq!((in_words.text(0, 0), in_words.text(19, 0)), ("no 10".into(), "no 29".into()));
+
+        let mut long = rows(&columns, given.into_iter().filter(|row| row[0] == week(0)).collect());
+        assert_eq!(fold(Kind::Retention, 3, &mut long), ["the first 20 periods"]);
+        assert_eq!((long.rows.len(), long.number(19, 1)), (20, 19.0));
     }
 }

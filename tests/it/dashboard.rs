@@ -260,6 +260,22 @@ fn a_step_that_a_funnel_has_twice_is_told_by_its_number_and_counted_apart() {
     assert!(error.contains("tile own: two rows are called view, and mean_attempts does not add up"), "{error}");
 }
 
+#[test]
+fn retention_shows_the_newest_cohorts_and_tells_of_all() {
+    let house = project("\"view\", \"purchase\"", &[("2025-01-01T10:00:00Z", "ann", "view")]);
+    house.succeed(&["run"]);
+    let query = "select lpad(cast(v as varchar), 2, '0') as cohort, 1 as period, case when v < 20 then 1.0 else 0.5 end as rate \
+                 from range(40) as cohorts(v) order by cohort";
+    let tile_of_its_own = format!("[[tiles]]\nname = 'own'\ntitle = 'Own'\nkind = 'retention'\nquery = \"{query}\"\n");
+    house.write("dashboard.toml", tile_of_its_own.as_bytes());
+    let document = shown(&house);
+    let own = tile(&document, "own");
+    let rows = own["rows"].as_array().unwrap();
+    assert_eq!((rows.len(), &rows[0], &rows[19]), (20, &json!(["20", 1, 0.5]), &json!(["39", 1, 0.5])));
+    assert_eq!(own["notes"], json!(["the newest 20 cohorts of 40"]));
+    assert_eq!(own["finding"], "75\u{a0}% come back in the first period after, on average");
+}
+
 /// A server under way, stopped at the end.
 pub struct Server {
     child: Child,
