@@ -261,6 +261,19 @@ fn a_step_that_a_funnel_has_twice_is_told_by_its_number_and_counted_apart() {
 }
 
 #[test]
+fn the_trend_holds_every_full_week() {
+    let house = project(
+        "\"view\", \"purchase\"",
+        &[("2025-01-01T10:00:00Z", "ann", "view"), ("2025-01-14T10:00:00Z", "bob", "view")],
+    );
+    house.succeed(&["run"]);
+    let document = shown(&house);
+    let figures = tile(&document, "figures")["rows"].as_array().unwrap();
+    let sessions = figures.iter().find(|row| row[0] == "sessions").unwrap();
+    assert_eq!(sessions[4], json!([1, 1]));
+}
+
+#[test]
 fn retention_shows_the_newest_cohorts_and_tells_of_all() {
     let house = project("\"view\", \"purchase\"", &[("2025-01-01T10:00:00Z", "ann", "view")]);
     house.succeed(&["run"]);
