@@ -45,7 +45,7 @@ fn sankey(rows: &Rows) -> Option<String> {
 }
 
 fn heat_map(rows: &Rows) -> Option<String> {
-    let row = largest_row(rows, 2)?;
+    let row = largest_row(rows, 2, |row| rows.text(row, 0) != OTHER && rows.text(row, 1) != OTHER)?;
     let value = quantity(rows, 2, rows.number(row, 2));
     Some(format!("{value} for {} and {}, the most of all", rows.text(row, 0), rows.text(row, 1)))
 }
@@ -65,7 +65,7 @@ fn bar(rows: &Rows, drawn: usize) -> Option<String> {
 /// The highest point.
 fn line(rows: &Rows, drawn: usize) -> Option<String> {
     let value = drawn - 1;
-    let row = largest_row(rows, value)?;
+    let row = largest_row(rows, value, |row| drawn == 2 || rows.text(row, 1) != OTHER)?;
     let of = if drawn == 3 { format!(" of {}", rows.text(row, 1)) } else { String::new() };
     let day = rows.text(row, 0);
     let day = day.get(..10).unwrap_or(&day);
@@ -81,9 +81,10 @@ fn retention(rows: &Rows) -> Option<String> {
     mean.is_finite().then(|| format!("{} come back in the first period after, on average", percent(mean)))
 }
 
-fn largest_row(rows: &Rows, value: usize) -> Option<usize> {
+/// The row of the largest value among those that can be named.
+fn largest_row(rows: &Rows, value: usize, is_named: impl Fn(usize) -> bool) -> Option<usize> {
     let order = |a: &usize, b: &usize| rows.number(*a, value).total_cmp(&rows.number(*b, value)).then(b.cmp(a));
-    (0..rows.rows.len()).max_by(order).filter(|row| rows.number(*row, value) > 0.0)
+    (0..rows.rows.len()).filter(|row| is_named(*row)).max_by(order).filter(|row| rows.number(*row, value) > 0.0)
 }
 
 fn label(rows: &Rows, column: usize) -> String {
@@ -156,7 +157,12 @@ mod tests {
             (
                 Kind::HeatMap,
                 &["from", "to", "switches"],
-                json!([["web", "app", 1234], ["app", "web", 12]]),
+                json!([
+                    ["web", "app", 1234],
+                    ["app", "web", 12],
+                    ["(other)", "(other)", 5000],
+                    ["web", "(other)", 5000]
+                ]),
                 "1,234 switches for web and app, the most of all",
             ),
             (
@@ -178,6 +184,12 @@ mod tests {
                 "1,200.50 sessions on 2025-01-02, the highest",
             ),
             (
+                Kind::Line,
+                &["day", "channel", "sessions"],
+                json!([["2025-01-01", "web", 7], ["2025-01-01", "(other)", 9]]),
+                "7 sessions of web on 2025-01-01, the highest",
+            ),
+            (
                 Kind::Retention,
                 &["cohort", "period", "rate", "is_complete"],
                 json!([["a", 0, 1.0, true], ["a", 1, 0.2, true], ["b", 1, 0.4, true], ["c", 1, 0.0, false]]),
@@ -194,6 +206,7 @@ mod tests {
         assert_eq!(told(Kind::Funnel, &["step", "n"], json!([["a", 5], ["b", 5]])), None);
         assert_eq!(told(Kind::Funnel, &["step", "n"], json!([["a", 0], ["b", 0]])), None);
         assert_eq!(told(Kind::HeatMap, &["a", "b", "n"], json!([["a", "b", 0]])), None);
+        assert_eq!(told(Kind::HeatMap, &["a", "b", "n"], json!([["(other)", "(other)", 5]])), None);
         assert_eq!(told(Kind::Sankey, &["p", "a", "b", "n"], json!([[0, "(start)", "x", 0]])), None);
         assert_eq!(told(Kind::Table, &["a"], json!([["x"]])), None);
     }
