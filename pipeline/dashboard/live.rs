@@ -17,6 +17,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::page::{live, live_policy};
+use super::tiles::Tiles;
 use super::{Document, FILE_NAME, LeftOut, build};
 use crate::error::{Error, Result};
 use crate::listener::{Answer, Listener, Request, Responder};
@@ -84,16 +85,23 @@ async fn look(
     built.map(Some)
 }
 
-/// What a document is made of: the last run that published, and the declared tiles.
+/// What a document is made of: the last run that published, the declared tiles, and the files with their queries.
 #[derive(Debug, PartialEq, Eq)]
 struct Edition {
     run_id: String,
     tiles: Option<Vec<u8>>,
+    queries: Vec<Option<Vec<u8>>>,
 }
 
 async fn edition(workspace: &Workspace) -> Result<Edition> {
     let run_id = Catalog::load(&workspace.lake).await?.run_id;
-    Ok(Edition { run_id, tiles: read(&workspace.project.folder.join(FILE_NAME)) })
+    let folder = &workspace.project.folder;
+    let tiles = read(&folder.join(FILE_NAME));
+    // Tiles that are wrong are told when the document is made.
+    let text = tiles.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
+    let declared = text.and_then(|text| Tiles::parse(text).ok());
+    let queries = declared.iter().flat_map(Tiles::files).map(|file| read(&folder.join(file))).collect();
+    Ok(Edition { run_id, tiles, queries })
 }
 
 fn read(path: &Path) -> Option<Vec<u8>> {
@@ -134,7 +142,7 @@ impl Responder for Board {
         if !request.header("host").is_some_and(|host| is_ours(host, state.address)) {
             return Answer::plain(
                 "421 Misdirected Request",
-                "this page is asked for at the address that it listens on\n",
+                "this page answers to localhost and its own address, at any port; a proxy rewrites the Host header\n",
             );
         }
         let mut answer = match request.path {
@@ -156,12 +164,14 @@ impl Responder for Board {
     }
 }
 
-/// Whether a host is one by which this machine calls itself, at our port.
+/// Whether a host is a name of this machine, or our address. The port is whatever leads here, as through a tunnel: a
+/// page of a stranger comes by a name of its own, whatever the port.
 fn is_ours(host: &str, address: Option<SocketAddr>) -> bool {
     let Some(address) = address else { return false };
-    let Some(name) = host.strip_suffix(&format!(":{}", address.port())) else {
-        // Browsers leave out the port that the scheme implies.
-        return address.port() == 80 && is_ours(&format!("{host}:80"), Some(address));
+    // Browsers leave out the port that the scheme implies.
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.parse::<u16>().is_ok() => name,
+        _ => host,
     };
     let own = match address {
         SocketAddr::V4(address) => address.ip().to_string(),
@@ -177,7 +187,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[test]
-    fn only_names_of_this_machine_at_our_port_are_ours() {
+    fn only_names_of_this_machine_are_ours_at_any_port() {
         let four = "127.0.0.1:8123".parse().ok();
         let six = "[::1]:8123".parse().ok();
         let web = "127.0.0.1:80".parse().ok();
@@ -188,8 +198,20 @@ mod tests {
             ("[::1]:8123", six, true),
             ("127.0.0.1", web, true),
             ("localhost", web, true),
-            ("127.0.0.1", four, false),
-            ("127.0.0.1:80", four, false),
+            ("[::1]", six, true),
+            ("127.0.0.1", four, true),
+            ("127.0.0.1:80", four, true),
+            ("localhost:9000", four, true),
+            ("[::1]:9000", six, true),
+            ("127.0.0.1:8123", six, false),
+            ("127.0.0.2:8123", four, false),
+            ("[::1]:8123:80", six, false),
+            ("localhost:evil", four, false),
+            ("localhost:99999", four, false),
+            ("localhost:8123@evil.example", four, false),
+            ("evil.example:localhost", four, false),
+            ("evil.example", four, false),
+            ("evil.example:9000", four, false),
             ("evil.example:8123", four, false),
             ("localhost.evil.example:8123", four, false),
             ("127.0.0.1.evil.example:8123", four, false),
@@ -199,6 +221,27 @@ mod tests {
         ] {
             assert_eq!(is_ours(host, address), is_one, "{host}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_changed_query_makes_a_new_edition() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("wayline.toml", "[lake]\nurl = \"lake\"\n");
+        write("dashboard.toml", "[[tiles]]\nname = 'own'\ntitle = 'Own'\nkind = 'table'\nfile = 'own.sql'\n");
+        let workspace = Workspace::open(crate::config::Project::load(folder.path()).unwrap()).unwrap();
+        let mut before = edition(&workspace).await.unwrap();
+        assert_eq!(before, edition(&workspace).await.unwrap());
+        for text in ["select 1", "select 2"] {
+            write("own.sql", text);
+            let after = edition(&workspace).await.unwrap();
+            assert_ne!(before, after, "{text}");
+            before = after;
+        }
+        write("other.sql", "select 3");
+        assert_eq!(before, edition(&workspace).await.unwrap());
+        std::fs::remove_file(folder.path().join("own.sql")).unwrap();
+        assert_ne!(before, edition(&workspace).await.unwrap());
     }
 
     #[tokio::test]
@@ -213,9 +256,11 @@ mod tests {
         for (path, headers, status) in [
             ("/", format!("Host: localhost:{port}"), "200"),
             ("/document.json", format!("Host: 127.0.0.1:{port}"), "200"),
+            ("/document.json", "Host: localhost:9000".into(), "200"),
             ("/document.json", format!("Host: 127.0.0.1:{port}\r\nIf-None-Match: {tag}"), "304"),
             ("/document.json", format!("Host: 127.0.0.1:{port}\r\nIf-None-Match: \"x\""), "200"),
             ("/", format!("Host: evil.example:{port}"), "421"),
+            ("/", "Host: evil.example:9000".into(), "421"),
             ("/document.json", "Accept: */*".into(), "421"),
             ("/wayline.toml", format!("Host: localhost:{port}"), "404"),
         ] {

@@ -117,6 +117,11 @@ impl Tiles {
         tiles.extend(own);
         Ok(Self { title: file.title, tiles })
     }
+
+    /// The files that hold their queries, relative to the project.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.tiles.iter().filter_map(|tile| tile.file.as_deref())
+    }
 }
 
 fn built_in() -> Vec<Tile> {
