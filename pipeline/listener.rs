@@ -73,8 +73,11 @@ impl Answer {
     /// The answer as it is sent; one to HEAD tells of the body and leaves it out.
     fn bytes(&self, is_head: bool) -> Vec<u8> {
         let Self { status, content_type, headers, body } = self;
-        let mut head =
-            format!("HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n", body.len());
+        let mut head = format!("HTTP/1.1 {status}\r\n");
+        // That nothing is modified tells nothing of the body that the asker has (RFC 9110, section 15.4.5).
+        if !status.starts_with("304 ") {
+            head.push_str(&format!("Content-Type: {content_type}\r\nContent-Length: {}\r\n", body.len()));
+        }
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -241,6 +244,15 @@ mod tests {
         }
         let head = ask(listener.address, b"HEAD /found HTTP/1.1\r\n\r\n").await;
         assert!(head.starts_with("HTTP/1.1 200 OK") && head.ends_with("\r\n\r\n"), "{head}");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_modified_has_no_length() {
+        let same = |_: Request<'_>| Answer::plain("304 Not Modified", "");
+        let listener = Listener::start("127.0.0.1:0".parse().unwrap(), same).await.unwrap();
+        let answer = ask(listener.address, b"GET / HTTP/1.1\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 304 Not Modified\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+        assert!(!answer.contains("Content-"), "{answer}");
     }
 
     #[tokio::test]
