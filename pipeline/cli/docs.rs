@@ -10,7 +10,8 @@ use serde_json::json;
 use super::output::Output;
 use super::{Global, commands};
 use crate::dictionary::Dictionary;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
+use crate::replace::replace;
 use crate::run;
 
 #[derive(Debug, Args)]
@@ -51,7 +52,7 @@ pub async fn docs(args: DocsArgs, global: &Global) -> Result<ExitCode> {
         write!(Output::stdout(), "{text}")?;
         return Ok(ExitCode::SUCCESS);
     };
-    std::fs::write(&file, text).context(file.display())?;
+    replace(&file, text.as_bytes())?;
     if global.json {
         let tables = args.name.map_or(dictionary.tables.len(), |_| 1);
         writeln!(Output::stdout(), "{}", json!({"status": "done", "exit_code": 0, "file": file, "tables": tables}))?;

@@ -24,6 +24,23 @@ fn the_page_is_what_the_binary_writes() {
     update_or_compare("pipeline/docs/dictionary.md", &format!("{title}\n\n{note}\n\n{about}\n{rest}"));
 }
 
+/// Whoever reads the file meanwhile sees the old one or the new one.
+#[test]
+fn a_file_with_the_dictionary_is_replaced_in_one_step() {
+    use std::io::Read;
+    let house = House::new("", &[("paths.md", b"the old one")]);
+    let file = house.path().join("paths.md");
+    let mut reader = std::fs::File::open(&file).unwrap();
+    house.succeed(&["docs", "paths", "-o", file.to_str().unwrap()]);
+    let mut read = String::new();
+    reader.read_to_string(&mut read).unwrap();
+    assert_eq!(read, "the old one");
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("# paths\n"));
+    let missing = house.path().join("missing/paths.md");
+    let error = house.fail(2, &["docs", "-o", missing.to_str().unwrap()]);
+    assert!(error.contains("missing/paths.md"), "{error}");
+}
+
 #[test]
 fn one_table_is_told_in_words_and_as_json() {
     let house = House::new("", &[]);
