@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
+use std::sync::LazyLock;
+
+use regex::Regex;
 
 use super::words::folded;
 use crate::error::{Context, Error, Result};
@@ -141,8 +144,24 @@ pub fn tell_apart(groups: &mut [Group]) {
     }
 }
 
+/// The id that a writer of files gives each of them, whole or its beginning: its letters say nothing.
+static UUID: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new("[0-9a-f]{8}(-[0-9a-f]{4})+(-[0-9a-f]{12})?").expect("a pattern of ours is one"));
+
 /// A path cut where digits (or a hash) begin and end.
 fn words_of(path: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut end = 0;
+    for uuid in UUID.find_iter(path) {
+        words.extend(words_between(&path[end..uuid.start()]));
+        words.push(uuid.as_str().to_string());
+        end = uuid.end();
+    }
+    words.extend(words_between(&path[end..]));
+    words
+}
+
+fn words_between(path: &str) -> Vec<String> {
     let is_part = |c: char| c.is_ascii_alphanumeric();
     let mut words: Vec<String> = Vec::new();
     for c in path.chars() {
@@ -176,6 +195,9 @@ fn is_hash(word: &str) -> bool {
 }
 
 fn is_number(word: &str) -> bool {
+    if UUID.is_match(word) {
+        return true;
+    }
     (word.contains(|c: char| c.is_ascii_digit()) && word.chars().all(|c| c.is_ascii_hexdigit())) || is_hash(word)
 }
 
@@ -190,8 +212,8 @@ fn common(files: &[&String]) -> String {
             false => pattern.push('*'),
         }
     }
-    static REPEATED: std::sync::LazyLock<regex::Regex> =
-        std::sync::LazyLock::new(|| regex::Regex::new(r"\*([-_T.]?\*)+").expect("a pattern of ours is one"));
+    static REPEATED: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\*([-_T.]?\*)+").expect("a pattern of ours is one"));
     let has_wildcard = pattern.contains('*');
     match has_wildcard {
         // The year may stay equal in a sample and must not in the pattern: `2025-01-*` would end with the month.
@@ -202,9 +224,8 @@ fn common(files: &[&String]) -> String {
 
 /// Numbers beside a wildcard become wildcards.
 fn loosen(pattern: &str) -> String {
-    static BESIDE: std::sync::LazyLock<regex::Regex> = std::sync::LazyLock::new(|| {
-        regex::Regex::new(r"(\d+[-_T]?)+\*|\*([-_T]?\d+)+").expect("a pattern of ours is one")
-    });
+    static BESIDE: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"(\d+[-_T]?)+\*|\*([-_T]?\d+)+").expect("a pattern of ours is one"));
     BESIDE.replace_all(pattern, "*").into_owned()
 }
 
@@ -223,7 +244,7 @@ pub fn name_of(pattern: &str) -> String {
         if stem.contains('=') {
             continue;
         }
-        let words: Vec<String> = folded(stem)
+        let words: Vec<String> = folded(&UUID.replace_all(stem, ""))
             .split('_')
             .filter(|word| !word.is_empty() && !is_number(word) && !EMPTY_WORDS.contains(word))
             .map(|word| word.chars().filter(char::is_ascii_alphanumeric).collect::<String>())

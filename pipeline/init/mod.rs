@@ -275,11 +275,11 @@ async fn groups(workspace: &Workspace, options: &Options) -> Result<Vec<Group>> 
         }
     }
     let mut together = files::group(&literal);
-    for at in 0..together.len() {
-        let found = list(workspace, &together[at].pattern).await?;
-        let is_of_another = |path: &String| literal.contains(path) && !together[at].files.contains(path);
+    for group in &mut together {
+        let found = list(workspace, &group.pattern).await?;
+        let is_of_another = |path: &String| literal.contains(path) && !group.files.contains(path);
         if found.files.keys().any(is_of_another) {
-            together[at].pattern = together[at].pattern.replace('*', "[0-9a-f]*");
+            group.pattern = group.pattern.replace('*', "[0-9a-f]*");
         }
     }
     groups.extend(together);

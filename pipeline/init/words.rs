@@ -139,7 +139,7 @@ pub fn rank(column: &Column, names: Names) -> Option<usize> {
         return Some(place * 8 + depth.min(7));
     }
     let ends = |known: &&str| known.len() > 3 && joined.strip_suffix(known).is_some_and(|rest| rest.ends_with('_'));
-    names.iter().position(|known| ends(&known)).map(|place| 1_000 + place * 8 + depth.min(7))
+    names.iter().position(ends).map(|place| 1_000 + place * 8 + depth.min(7))
 }
 
 /// A name without the currency that it ends with: `betrag_eur` is `betrag`.
