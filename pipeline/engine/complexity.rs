@@ -18,8 +18,13 @@ pub fn check(sql: &str) -> Result<()> {
     // What nests at each depth of parentheses and of `case`.
     let mut depths = vec![Depth::default()];
     let mut joins = 0;
+    let mut last_word = Keyword::NoKeyword;
     for token in &tokens {
         let depth = current(&mut depths);
+        let before = last_word;
+        if let Token::Word(word) = token {
+            last_word = word.keyword;
+        }
         match token {
             Token::LParen => depths.push(Depth::default()),
             Token::RParen => _ = depths.pop(),
@@ -36,6 +41,8 @@ pub fn check(sql: &str) -> Result<()> {
                     depth.connectives += 1;
                     depth.operators = 0;
                 }
+                // `is distinct from`
+                Keyword::FROM if before == Keyword::DISTINCT => depth.operators += 1,
                 Keyword::FROM => *depth = Depth { is_from: true, ..Depth::default() },
                 Keyword::SELECT
                 | Keyword::WHERE

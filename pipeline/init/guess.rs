@@ -458,7 +458,8 @@ pub fn sql_of(path: &[String]) -> String {
 }
 
 /// Words that are names as they stand and something else before an operator.
-const RESERVED: [&str; 9] = ["timestamp", "time", "date", "type", "datetime", "interval", "user", "source", "order"];
+const RESERVED: [&str; 10] =
+    ["case", "timestamp", "time", "date", "type", "datetime", "interval", "user", "source", "order"];
 
 /// A number of things: `1 file`, `10,000 records`.
 pub fn counted(number: usize, what: &str) -> String {
