@@ -1,6 +1,5 @@
 //! The tables that clients see: a session over the newest state of the lake, beside the catalog of PostgreSQL.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::AsArray;
@@ -15,7 +14,7 @@ use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_pg_catalog::setup_pg_catalog;
 use tokio::sync::Mutex;
 
-use super::comments::{Commented, Comments, Description};
+use super::comments::{Commented, Comments, Description, Numbered, PG_CLASS};
 use crate::dictionary::{Column, Dictionary};
 use crate::engine;
 use crate::error::{Error, Result};
@@ -148,28 +147,31 @@ fn statements(opened: &Opened) -> Vec<String> {
 }
 
 /// Comments of tables and columns by the numbers that the catalog gave them.
-async fn comments(session: &SessionContext, dictionary: &Dictionary) -> Result<BTreeMap<(i32, i32), String>> {
+async fn comments(session: &SessionContext, dictionary: &Dictionary) -> Result<Numbered> {
     let sql = "select oid, relname from pg_catalog.pg_class";
-    let mut comments = BTreeMap::new();
+    let mut numbered = Numbered::default();
     for batch in session.sql(sql).await?.collect().await? {
         let numbers = batch.column(0).as_primitive::<Int32Type>();
         let names = arrow::compute::cast(batch.column(1), &DataType::Utf8)?;
         for (number, name) in numbers.iter().zip(names.as_string::<i32>()) {
             let Some(number) = number else { continue };
+            if name == Some(PG_CLASS) {
+                numbered.catalog = number;
+            }
             let Some(table) = dictionary.tables.iter().find(|table| Some(table.name.as_str()) == name) else {
                 continue;
             };
-            comments.insert((number, 0), table.description.clone());
+            numbered.comments.insert((number, 0), table.description.clone());
             let schema = session.table_provider(table.name.as_str()).await?.schema();
             for (position, field) in (1..).zip(schema.fields()) {
                 let column = table.columns.iter().find(|column| column.name == *field.name());
                 if let Some(comment) = column.map(Column::comment).filter(|comment| !comment.is_empty()) {
-                    comments.insert((number, position), comment);
+                    numbered.comments.insert((number, position), comment);
                 }
             }
         }
     }
-    Ok(comments)
+    Ok(numbered)
 }
 
 /// A function without arguments that always answers the same.

@@ -15,25 +15,34 @@ use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
 
-/// Number of the catalog of tables, to which comments belong.
-const PG_CLASS: i32 = 1259;
+/// The catalog of tables, to which comments belong.
+pub const PG_CLASS: &str = "pg_class";
 /// How the library marks a column that holds the number of a thing.
 const OID_MARK: (&str, &str) = ("pg.oid_alias", "oid");
 const DESCRIPTIONS: &str = "pg_description";
 
-/// Comments by the number of a table and of its column; 0 is the table itself.
+/// Comments, and the number of the catalog that they belong to.
 #[derive(Debug, Default, Clone)]
-pub struct Comments(Arc<RwLock<BTreeMap<(i32, i32), String>>>);
+pub struct Comments(Arc<RwLock<Numbered>>);
+
+/// Comments by the number of a table and of its column; 0 is the table itself.
+#[derive(Debug, Default)]
+pub struct Numbered {
+    /// Number of [`PG_CLASS`].
+    pub catalog: i32,
+    /// The comments.
+    pub comments: BTreeMap<(i32, i32), String>,
+}
 
 impl Comments {
     /// Puts others in place of all.
-    pub fn replace(&self, comments: BTreeMap<(i32, i32), String>) {
+    pub fn replace(&self, comments: Numbered) {
         *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = comments;
     }
 
     fn get(&self, table: i64, column: i64) -> Option<String> {
         let key = (i32::try_from(table).ok()?, i32::try_from(column).ok()?);
-        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(&key).cloned()
+        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).comments.get(&key).cloned()
     }
 
     /// `pg_description`.
@@ -48,10 +57,10 @@ impl Comments {
             Field::new("objsubid", DataType::Int32, false),
             Field::new("description", DataType::Utf8, false),
         ]));
-        let comments = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Numbered { catalog, comments } = &*self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let columns: Vec<ArrayRef> = vec![
             Arc::new(Int32Array::from_iter_values(comments.keys().map(|(table, _)| *table))),
-            Arc::new(Int32Array::from_iter_values(comments.keys().map(|_| PG_CLASS))),
+            Arc::new(Int32Array::from_iter_values(comments.keys().map(|_| *catalog))),
             Arc::new(Int32Array::from_iter_values(comments.keys().map(|(_, column)| *column))),
             Arc::new(StringArray::from_iter_values(comments.values())),
         ];

@@ -244,6 +244,10 @@ impl ExtendedQueryHandler for Handler {
         C::Error: std::fmt::Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
+        // A cursor knows its columns once it is declared.
+        if let PortalExecutionState::Suspended(rows) = &*portal.state().lock().await {
+            return Ok(DescribePortalResponse::new(rows.row_schema.as_ref().clone()));
+        }
         let statement = &portal.statement.statement;
         if let Some(fields) = columns_of_cursor(client.portal_store(), statement).await {
             return Ok(DescribePortalResponse::new(fields));
