@@ -101,12 +101,11 @@ impl Table {
         let mut entries = lake.store().list(Some(&log));
         let mut is_there = false;
         while let Some(entry) = entries.next().await {
+            // A store that does not answer says nothing about the table.
+            let entry = entry.context(folder)?;
             is_there = true;
             // The library reads an entry without bytes as one that does nothing: what was committed would be gone unseen.
-            if let Ok(entry) = entry
-                && entry.size == 0
-                && entry.location.extension() == Some("json")
-            {
+            if entry.size == 0 && entry.location.extension() == Some("json") {
                 let name = entry.location.filename().unwrap_or_default();
                 let error = Error::corrupt(format!("{folder}: the entry {name} of its log is empty"));
                 return Err(error.hint("restore it from a copy; wayline fsck says what else is damaged"));
