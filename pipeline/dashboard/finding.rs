@@ -116,7 +116,7 @@ fn grouped(number: f64) -> String {
     let digits = whole.trim_start_matches('-');
     let mut grouped = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             grouped.push(',');
         }
         grouped.push(digit);
