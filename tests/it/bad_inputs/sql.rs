@@ -88,7 +88,7 @@ fn statements_too_complex_are_refused_before_they_are_planned() {
         assert_eq!(output.status.code(), Some(2), "{name}: {}", &stderr[..stderr.len().min(300)]);
     }
     // What is just within the limit is answered, on the stack that there is.
-    let unions = vec!["select 1 as one"; 90].join(" union all ");
+    let unions = ["select 1 as one"; 90].join(" union all ");
     assert_eq!(house.sql(&format!("select count(*) from ({unions})")), ["90"]);
     let list: Vec<String> = (0..20_000).map(|at| format!("'a{at}'")).collect();
     house.write(
