@@ -51,8 +51,7 @@ fn json(path: &Path) -> Value {
 /// Value of a metric by its name and labels.
 fn metric(path: &Path, name: &str) -> Option<f64> {
     let text = std::fs::read_to_string(path).unwrap();
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
-    value
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }
 
 #[test]

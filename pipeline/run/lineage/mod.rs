@@ -68,7 +68,7 @@ pub(super) async fn tell(workspace: &Workspace, graph: &Graph, report: &Report) 
 
 async fn events(workspace: &Workspace, graph: &Graph, report: &Report, settings: &Settings) -> Result<Vec<Value>> {
     let columns = columns::of_models(workspace, graph).await;
-    Ok(Story { workspace, graph, report, settings, columns }.events().await?)
+    Story { workspace, graph, report, settings, columns }.events().await
 }
 
 /// The settings of `[lineage]` with those of the environment over them; `None` when nobody wants to know.

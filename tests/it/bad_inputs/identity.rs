@@ -150,8 +150,8 @@ fn spellings_of_one_identifier_are_one_and_broken_ones_are_nobodys() {
     assert_eq!(customers_of(&house, "device_id", "dots-%"), 1);
     assert_eq!(customers_of(&house, "email", "%"), 2, "dots tell mailboxes apart");
     assert_eq!(customers_of(&house, "device_id", "tel-%"), 1);
-    for at in 0..broken.len() {
-        assert_eq!(customers_of(&house, "device_id", &format!("broken{at}-%")), 2, "{}", broken[at]);
+    for (at, number) in broken.iter().enumerate() {
+        assert_eq!(customers_of(&house, "device_id", &format!("broken{at}-%")), 2, "{number}");
     }
     assert_eq!(customers_of(&house, "device_id", "id-%"), 1);
     assert_eq!(house.sql("select distinct value from identity_map where kind = 'user_id'"), ["123"]);

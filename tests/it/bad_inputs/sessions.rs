@@ -58,7 +58,7 @@ fn one_customer_with_very_many_events_is_counted_like_any_other() {
     decided("B131", "ACCEPT");
     let events = 100_000;
     let time = |at: usize| format!("{:02}:{:02}:{:02}.{:02}", at / 360_000, at / 6_000 % 60, at / 100 % 60, at % 100);
-    let event = |at: usize| if at % 2 == 0 { "a" } else { "b" };
+    let event = |at: usize| if at.is_multiple_of(2) { "a" } else { "b" };
     let mut lines: String = (0..events).map(|at| line("bot", &at.to_string(), &time(at), event(at))).collect();
     lines += &line("person", "p", "10:00:00", "view");
     let house = House::new(PROJECT, &[("in/1.jsonl", lines.as_bytes())]);
