@@ -43,20 +43,26 @@ pub async fn run(args: ReplayArgs, global: &Global) -> Result<ExitCode> {
     let ReplayArgs { reason, source, batch, dry_run: is_dry, .. } = args;
     let selection = Selection { reason, source, batch };
     let mut replayed = Replayed::default();
+    let mut ended = Ok(());
     if is_dry {
         replayed = dry_run(&workspace, &selection).await?;
     } else {
         let _lock = Lock::take(&workspace.project.folder, &workspace.lake)?;
         let mut shown = Shown::new(Messages(global.log_format));
         shown.stage("replay");
-        replay(&workspace, &selection, &mut replayed, &mut |done, total| shown.read(done, total)).await?;
+        ended = replay(&workspace, &selection, &mut replayed, &mut |done, total| shown.read(done, total)).await;
     }
     let mut out = Output::stdout();
-    match global.json {
-        true => writeln!(out, "{}", json!({"status": "done", "exit_code": 0, "dry_run": is_dry, "replay": replayed}))?,
-        false => print(&replayed, is_dry, &mut out)?,
+    match (&ended, global.json) {
+        (Ok(()), true) => {
+            writeln!(out, "{}", json!({"status": "done", "exit_code": 0, "dry_run": is_dry, "replay": replayed}))?;
+        }
+        // What was committed before an error is told too; the line of the error comes last.
+        (Err(_), _) if replayed.batches.is_empty() => {}
+        (Err(_), true) => writeln!(out, "{}", json!({"status": "stopped", "dry_run": is_dry, "replay": replayed}))?,
+        (_, false) => print(&replayed, is_dry, &mut out)?,
     }
-    Ok(ExitCode::SUCCESS)
+    ended.map(|()| ExitCode::SUCCESS)
 }
 
 /// A slip in a name would find nothing, and look as if nothing were to be done.

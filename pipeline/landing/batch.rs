@@ -75,6 +75,8 @@ pub struct RefusedAgain {
     pub reason: &'static str,
     /// What was found.
     pub detail: String,
+    /// Its bytes as they are kept; none if the whole file is refused.
+    pub record: Option<Bytes>,
 }
 
 /// A file to read, and what of it is wanted.
@@ -238,7 +240,13 @@ pub async fn stage_source(
                         let detail = cleaner.as_ref().map_or(detail.clone(), |cleaner| cleaner.clean_detail(&detail));
                         let file = (source.name.clone(), planned.path.clone());
                         if *wanted != Wanted::New {
-                            staged.refused_again.push(RefusedAgain { file, position: None, reason, detail });
+                            staged.refused_again.push(RefusedAgain {
+                                file,
+                                position: None,
+                                reason,
+                                detail,
+                                record: None,
+                            });
                             continue;
                         }
                         let counts = staged.counts_of(&source.name);
@@ -390,8 +398,10 @@ impl OpenFile {
         if let Wanted::Records(_) = wanted {
             let file = (planned.source.clone(), planned.path.clone());
             staged.landed_again.extend(self.positions.into_iter().map(|position| (file.clone(), position)));
-            let again =
-                |Letter { position, reason, detail, .. }| RefusedAgain { file: file.clone(), position, reason, detail };
+            let again = |Letter { position, reason, detail, record }| {
+                let record = Some(Bytes::from(record));
+                RefusedAgain { file: file.clone(), position, reason, detail, record }
+            };
             staged.refused_again.extend(self.refused.into_iter().map(again));
             return Ok(());
         }

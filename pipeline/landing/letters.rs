@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::Int64Type;
 use bytes::Bytes;
@@ -49,7 +49,7 @@ pub type Key = (i64, String, String);
 /// What is written of a dead letter that was taken up again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
-    /// This batch took it up, and it is an event or a duplicate of one.
+    /// This batch took it up, and it is an event or a duplicate of one; or it landed the file that was refused whole before.
     ReplayedIn(i64),
     /// It is refused for this now.
     Refused {
@@ -57,6 +57,8 @@ pub enum Fate {
         reason: &'static str,
         /// What was found.
         detail: String,
+        /// Its bytes as they are kept from now on; none where they stay as they are.
+        record: Option<Bytes>,
     },
 }
 
@@ -75,8 +77,8 @@ fn asked(replay: &Replay, taken_up: Option<i64>) -> Expr {
 /// Divides what a replay asks for into ranges of batches, each with about so many bytes of records at most, or one batch.
 pub async fn ranges(workspace: &Workspace, table: &Table, replay: &Replay, most: u64) -> Result<Vec<(i64, i64)>> {
     let mut bytes = std::collections::BTreeMap::new();
-    for rows in rows(workspace, table, table.files()?, Some(asked(replay, None))).await?.try_collect::<Vec<_>>().await?
-    {
+    let mut stream = rows(workspace, table, table.files()?, Some(asked(replay, None))).await?;
+    while let Some(rows) = stream.try_next().await? {
         let (batches, records) = (rows.column(0).as_primitive::<Int64Type>(), rows.column(5).as_binary::<i32>());
         for row in 0..rows.num_rows() {
             *bytes.entry(batches.value(row)).or_insert(0) += records.value(row).len() as u64;
@@ -170,6 +172,11 @@ fn with_fates(rows: &RecordBatch, fates: &HashMap<Key, Fate>) -> Result<Option<R
         Some(Fate::Refused { detail, .. }) => detail,
         _ => text(4).value(row),
     });
+    let kept = rows.column(5).as_binary::<i32>();
+    let records = found.iter().enumerate().map(|(row, fate)| match fate {
+        Some(Fate::Refused { record: Some(record), .. }) => record,
+        _ => kept.value(row),
+    });
     let replayed = found.iter().zip(before).map(|(fate, before)| match fate {
         Some(Fate::ReplayedIn(batch)) => Some(*batch),
         _ => before,
@@ -177,6 +184,7 @@ fn with_fates(rows: &RecordBatch, fates: &HashMap<Key, Fate>) -> Result<Option<R
     let mut columns = rows.columns().to_vec();
     columns[3] = std::sync::Arc::new(StringArray::from_iter_values(reasons)) as ArrayRef;
     columns[4] = std::sync::Arc::new(StringArray::from_iter_values(details));
+    columns[5] = std::sync::Arc::new(BinaryArray::from_iter_values(records));
     columns[6] = std::sync::Arc::new(replayed.collect::<Int64Array>());
     Ok(Some(RecordBatch::try_new(DEAD_LETTER_SCHEMA.clone(), columns)?))
 }

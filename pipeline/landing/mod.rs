@@ -281,7 +281,10 @@ async fn land_batch(
 
     let (mut staged, verdicts) = match (&manifest.replay, &letters_table) {
         (Some(_), Some(letters)) => replay::stage(workspace, sources, planned, letters, progress).await?,
-        _ => (stage(workspace, sources, manifest, progress).await?, Vec::new()),
+        (Some(_), None) => {
+            return Err(Error::corrupt(format!("batch {} takes dead letters up, and there are none", manifest.batch)));
+        }
+        (None, _) => (stage(workspace, sources, manifest, progress).await?, Vec::new()),
     };
     if let Some((file, reason, detail)) = staged.unsettled.first()
         && planned.is_half_committed

@@ -3,7 +3,7 @@
 //! A replay is a batch of its own, planned, written and committed as any other, whose records come from dead letters. Each
 //! becomes the event that it would have become when it came: with the id, the source and the time of receipt that it would
 //! have had then. Its dead letter stays and names the batch that took it up. What is refused again stays a dead letter,
-//! with its present reason.
+//! with its present reason. That of a file refused whole whose like was delivered and landed later names the batch of that.
 //!
 //! A record is read from the bytes of its letter, or from its file again where these are not all of it (a file refused
 //! whole, a line cut short, a row of Parquet) or not what came (identifiers that became pseudonyms), as long as the file is
@@ -12,6 +12,8 @@
 mod records;
 
 use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
 
 use super::batch::Staged;
 use super::events::DEAD_LETTERS;
@@ -25,6 +27,9 @@ use crate::delta::Table;
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::workspace::Workspace;
+
+/// Reason of a record of which only a part is kept.
+const LINE_TOO_LONG: &str = "line_too_long";
 
 /// Which dead letters to take up.
 #[derive(Debug, Clone, Default)]
@@ -44,7 +49,7 @@ pub struct Replayed {
     pub batches: Vec<i64>,
     /// Counts by source over these batches.
     pub sources: BTreeMap<String, Counts>,
-    /// Dead letters that became events, or duplicates of some, by the reason that they had.
+    /// Dead letters that became events, or duplicates of some, or whose file landed since, by the reason that they had.
     pub taken_up: BTreeMap<String, u64>,
     /// Dead letters that were refused again, by the reason that they have now.
     pub refused: BTreeMap<String, u64>,
@@ -66,7 +71,7 @@ impl Replayed {
         }
         for Verdict { letter, outcome } in verdicts {
             let count = match outcome {
-                Outcome::Landed => self.taken_up.entry(letter.reason.clone()),
+                Outcome::Landed | Outcome::LandedIn(_) => self.taken_up.entry(letter.reason.clone()),
                 Outcome::Refused { reason, .. } => self.refused.entry((*reason).to_string()),
                 Outcome::Left(why) => self.left.entry((*why).to_string()),
             };
@@ -86,9 +91,13 @@ pub(super) struct Verdict {
 enum Outcome {
     /// It is an event, or a duplicate of one; of a file refused whole: it was read.
     Landed,
+    /// Its file was refused whole, and this batch took what was delivered under its name later.
+    LandedIn(i64),
     Refused {
         reason: &'static str,
         detail: String,
+        /// Its bytes, where they were read anew.
+        record: Option<Bytes>,
     },
     /// It cannot be read again, for this.
     Left(&'static str),
@@ -98,11 +107,18 @@ enum Outcome {
 pub(super) fn fates(verdicts: &[Verdict], batch: i64) -> HashMap<Key, Fate> {
     let fate = |Verdict { letter, outcome }: &Verdict| match outcome {
         Outcome::Landed => Some(Fate::ReplayedIn(batch)),
-        Outcome::Refused { reason, detail } => {
+        Outcome::LandedIn(batch) => Some(Fate::ReplayedIn(*batch)),
+        Outcome::Refused { reason, detail, record } => {
             // Whether a file ended within the record cannot be told without the file.
             let is_cut = *reason == "json_syntax" && letter.reason == "json_truncated";
+            // Of a line too long a part is kept; here all of it is.
+            let is_whole = *reason == LINE_TOO_LONG && letter.reason != LINE_TOO_LONG;
             let is_same = *reason == letter.reason && *detail == letter.detail;
-            (!is_cut && !is_same).then(|| Fate::Refused { reason, detail: detail.clone() })
+            (!is_cut && !is_whole && !is_same).then(|| Fate::Refused {
+                reason,
+                detail: detail.clone(),
+                record: record.clone(),
+            })
         }
         Outcome::Left(_) => None,
     };

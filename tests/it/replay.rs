@@ -343,3 +343,143 @@ fn letters_of_many_batches_are_taken_up_in_batches_of_a_size_and_after_compactio
     assert_eq!(house.sql("select count(*), count(replayed_in) from dead_letters"), ["6,6"]);
     assert_sound(&house);
 }
+
+/// Longer than what is kept of a line too long.
+fn long_text() -> String {
+    "x".repeat(70_000)
+}
+
+/// A house whose records were too long, then refused for another reason under `between`, and whose mapping was mended
+/// then; and one that landed them at once.
+fn too_long_twice(path: &str, file: &str, between: &str) -> (House, House) {
+    let house = House::new(&project(SMALL, MENDED, ""), &[(path, file.as_bytes())]);
+    house.succeed(&["land"]);
+    assert_eq!(house.sql("select distinct reason, length(record) from dead_letters"), ["line_too_long,65536"]);
+    house.write("wayline.toml", between.as_bytes());
+    house.succeed(&["replay"]);
+    mend(&house);
+    let right = House::new(&project("", MENDED, ""), &[(path, file.as_bytes())]);
+    right.succeed(&["land"]);
+    (house, right)
+}
+
+#[test]
+fn a_line_that_was_too_long_is_kept_whole_when_it_is_refused_for_another_reason() {
+    let text = long_text();
+    let json = format!("{{\"id\":\"a\",\"ts\":\"2025-01-01T10:00:00Z\",\"type\":\"view\",\"text\":\"{text}\"}}\n");
+    let csv = format!("id,ts,type,event,value,customer,text\na,2025-01-01T10:00:00Z,view,,1,u1,{text}\n");
+    for (path, file) in [("in/1.jsonl", json), ("in/1.csv", csv)] {
+        for is_gone in [false, true] {
+            let (house, right) = too_long_twice(path, &file, &project("", "event", ""));
+            let kept = house.sql("select reason, length(record) > 70000, replayed_in from dead_letters");
+            assert_eq!(kept, ["missing_field,true,"], "{path}");
+            if is_gone {
+                std::fs::remove_file(house.path().join(path)).unwrap();
+            }
+            let out = house.succeed(&["replay"]);
+            assert!(out.contains("1 dead letters taken up"), "{out}");
+            assert_eq!(events(&house), events(&right));
+            assert_sound(&house);
+        }
+    }
+}
+
+#[test]
+fn a_part_of_a_line_does_not_pass_for_all_of_it_when_its_file_is_refused_whole() {
+    let csv = format!("id,ts,type,event,value,customer,text\na,2025-01-01T10:00:00Z,view,,1,u1,{}\n", long_text());
+    let between = project("", MENDED, "delimiter = \";\"");
+    let (house, right) = too_long_twice("in/1.csv", &csv, &between);
+    assert_eq!(house.sql("select reason, replayed_in from dead_letters"), ["line_too_long,"]);
+    // Without its file there is nothing to read it from.
+    let away = house.path().join("away");
+    std::fs::rename(house.path().join("in/1.csv"), &away).unwrap();
+    assert!(house.succeed(&["replay"]).contains("its file is gone"));
+    assert_eq!(house.sql("select count(*) from events"), ["0"]);
+    std::fs::rename(&away, house.path().join("in/1.csv")).unwrap();
+    house.succeed(&["replay"]);
+    assert_eq!(events(&house), events(&right));
+    assert_sound(&house);
+}
+
+#[test]
+fn a_lower_limit_takes_nothing_of_what_was_kept() {
+    let line = r#"{"id":"a","ts":"2025-01-01T10:00:00Z","type":"view","text":"TEXT"}"#.replace("TEXT", &long_text());
+    let house = House::new(&project("", "event", ""), &[("in/1.jsonl", line.as_bytes())]);
+    house.succeed(&["land"]);
+    house.write("wayline.toml", project(SMALL, MENDED, "").as_bytes());
+    assert!(house.succeed(&["replay"]).contains("line_too_long"));
+    std::fs::remove_file(house.path().join("in/1.jsonl")).unwrap();
+    mend(&house);
+    house.succeed(&["replay"]);
+    let right = House::new(&project("", MENDED, ""), &[("in/1.jsonl", line.as_bytes())]);
+    right.succeed(&["land"]);
+    assert_eq!(events(&house), events(&right));
+}
+
+#[test]
+fn what_was_committed_before_an_error_is_told() {
+    let small = |touchpoint| project("[landing]\nmax_batch_bytes = 60", touchpoint, "");
+    for is_json in [false, true] {
+        let house = House::new(&small("event"), &[]);
+        for number in 0..2 {
+            let line = format!("{{\"id\":\"{number}\",\"ts\":\"2025-01-01T10:00:00Z\",\"type\":\"view\"}}\n");
+            house.write(&format!("in/{number}.jsonl"), line.as_bytes());
+            house.succeed(&["land"]);
+        }
+        house.write("wayline.toml", small(MENDED).as_bytes());
+        // The second batch of the replay is planned by somebody else.
+        house.write("lake/landing/batches/000000000004.json", b"{}");
+        let output = house.wayline(if is_json { &["replay", "--json"] } else { &["replay"] });
+        let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert!(!output.status.success() && stderr.contains("batch 4 was planned by another run"), "{stderr}");
+        match is_json {
+            false => assert!(stdout.contains("batch 3: 1 events"), "{stdout}"),
+            true => {
+                let lines: Vec<serde_json::Value> =
+                    stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+                assert_eq!((&lines[0]["replay"]["batches"][0], &lines[1]["status"]), (&3.into(), &"error".into()));
+            }
+        }
+        std::fs::remove_file(house.path().join("lake/landing/batches/000000000004.json")).unwrap();
+        assert!(house.succeed(&["replay"]).contains("batch 4: 1 events"));
+        assert_sound(&house);
+    }
+}
+
+#[test]
+fn the_letter_of_a_file_that_was_delivered_again_is_settled_by_the_batch_that_took_it() {
+    let house = House::new(&project("", "event", ""), &[("in/1.parquet", b"<html>404</html>")]);
+    house.succeed(&["land"]);
+    // Something else lands between, and the file comes whole.
+    house.write("in/2.jsonl", b"{\"id\":\"z\",\"ts\":\"2025-01-01T10:00:00Z\",\"event\":\"view\"}\n");
+    house.succeed(&["land"]);
+    assert!(house.succeed(&["replay"]).contains("1 refused again"));
+    let columns: [(&str, ArrayRef); 3] = [
+        ("id", Arc::new(StringArray::from(vec!["a"]))),
+        ("ts", Arc::new(StringArray::from(vec!["2025-01-01T10:00:00Z"]))),
+        ("event", Arc::new(StringArray::from(vec!["view"]))),
+    ];
+    let project_of_three = project("", "event", "").replace("value       = \"value\"\n", "");
+    let project_of_three = project_of_three.replace("user_id = \"customer\"", "user_id = \"id\"");
+    house.write("wayline.toml", project_of_three.as_bytes());
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    house.write("in/1.parquet", &writer.into_inner().unwrap());
+    house.succeed(&["land"]);
+    assert_eq!(letters(&house), ["1,in/1.parquet,bad_magic,"]);
+    let before = counts(&house);
+    assert_eq!(before.len(), 3);
+    let dry = house.succeed(&["replay", "--dry-run"]);
+    assert!(dry.contains("1 dead letters would be taken up"), "{dry}");
+    for failpoint in ["land.ledger", "land.dlq.commit.after_put"] {
+        house.die_at(failpoint, &["replay"]);
+    }
+    house.succeed(&["replay"]);
+    assert_eq!(letters(&house), ["1,in/1.parquet,bad_magic,3"]);
+    let after = counts(&house);
+    assert_eq!(after[..3], before, "{after:?}");
+    assert_eq!(house.sql("select event_id, batch from events order by 1"), ["a,3", "z,2"]);
+    assert_sound(&house);
+    assert!(house.succeed(&["replay"]).contains("no dead letter is to be taken up"));
+}

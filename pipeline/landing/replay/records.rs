@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Outcome, Verdict};
+use super::{LINE_TOO_LONG, Outcome, Verdict};
 use crate::config::Source;
 use crate::delta::Table;
 use crate::error::{Kind, Result};
@@ -14,6 +14,7 @@ use crate::landing::ledger::{Entry, Manifest, PlannedFile, Replay, TakenFile};
 use crate::landing::letters::{self, Letter};
 use crate::landing::mapping::{Mapping, Occurrences};
 use crate::landing::plan::Listed;
+use crate::landing::time::Refusal;
 use crate::sources::{Format, Written, read_again};
 use crate::workspace::Workspace;
 
@@ -29,11 +30,20 @@ struct Group {
     letters: Vec<(Option<u64>, Letter)>,
     /// Whether the file is there and what it was.
     is_there: bool,
+    /// The batch that took what was delivered later under the name of a file that was refused whole.
+    landed_in: Option<i64>,
+}
+
+/// The first batch after `batch` that landed a file of this name.
+fn landed_later(entries: &[Entry], batch: i64, source: &str, path: &str) -> Option<i64> {
+    let is_it = |taken: &TakenFile| taken.sha256.is_some() && taken.file.source == source && taken.file.path == path;
+    let later = entries.iter().filter(|entry| entry.batch > batch);
+    later.filter(|entry| entry.files.iter().any(is_it)).map(|entry| entry.batch).min()
 }
 
 /// Divides letters by their files, and looks whether these are still there.
-async fn groups(sources: &Listings, letters: Vec<Letter>, entries: &[Entry]) -> Result<Vec<Group>> {
-    let entries: HashMap<i64, &Entry> = entries.iter().map(|entry| (entry.batch, entry)).collect();
+async fn groups(sources: &Listings, letters: Vec<Letter>, all: &[Entry]) -> Result<Vec<Group>> {
+    let entries: HashMap<i64, &Entry> = all.iter().map(|entry| (entry.batch, entry)).collect();
     let mut files: HashMap<(i64, &str, &str), &TakenFile> = HashMap::new();
     for batch in letters.iter().map(|letter| letter.batch).collect::<BTreeSet<_>>() {
         let taken = entries.get(&batch).into_iter().flat_map(|entry| &entry.files);
@@ -59,13 +69,18 @@ async fn groups(sources: &Listings, letters: Vec<Letter>, entries: &[Entry]) -> 
             planned_at: entries.get(&letter.batch).map_or(0, |entry| entry.planned_at),
             letters: Vec::new(),
             is_there: false,
+            landed_in: None,
         });
+        let is_of_file = position.is_none() && taken.is_some_and(|taken| taken.sha256.is_none());
+        if is_of_file && group.landed_in.is_none() {
+            group.landed_in = landed_later(all, letter.batch, &letter.source, &letter.origin);
+        }
         group.letters.push((position, letter));
     }
     let mut found: Vec<Group> = found.into_values().collect();
     for group in &mut found {
         group.letters.sort_by_key(|(position, _)| *position);
-        if let (Some(source), Some(taken)) = (group.source, &group.taken) {
+        if let (Some(source), Some(taken), None) = (group.source, &group.taken, group.landed_in) {
             let (_, listing) = &sources[source];
             group.is_there = listing.still_holds(&taken.file, taken.sha256.as_deref()).await?;
         }
@@ -93,7 +108,7 @@ impl Group {
 
     /// Whether the bytes that are kept are the record.
     fn has_bytes(position: Option<u64>, letter: &Letter) -> bool {
-        position.is_some() && letter.reason != "line_too_long" && !letter.record.is_empty()
+        position.is_some() && letter.reason != LINE_TOO_LONG && !letter.record.is_empty()
     }
 
     /// Whether it is read from its file: where bytes do not serve, or are not what came.
@@ -153,6 +168,11 @@ impl Plan {
         let mut verdicts = Vec::new();
         let mut of_source: BTreeMap<usize, Vec<Group>> = BTreeMap::new();
         for group in self.groups {
+            if let Some(batch) = group.landed_in {
+                let landed = |(_, letter)| Verdict { letter, outcome: Outcome::LandedIn(batch) };
+                verdicts.extend(group.letters.into_iter().map(landed));
+                continue;
+            }
             match group.source {
                 Some(source) => of_source.entry(source).or_default().push(group),
                 None => verdicts.extend(leave(group.letters, "the source is no longer configured")),
@@ -215,7 +235,13 @@ async fn from_files(
         for (position, letter) in group.letters {
             let again = refused.get(&(&file, None)).or_else(|| refused.get(&(&file, position)));
             let outcome = match (again, position) {
-                (Some(again), _) => Outcome::Refused { reason: again.reason, detail: again.detail.clone() },
+                // By another reason its bytes would pass for all of it.
+                (Some(RefusedAgain { record: None, .. }), Some(_)) if !Group::has_bytes(position, &letter) => {
+                    Outcome::Left("its file is refused whole now")
+                }
+                (Some(RefusedAgain { reason, detail, record, .. }), _) => {
+                    Outcome::Refused { reason, detail: detail.clone(), record: record.clone() }
+                }
                 _ if unsettled.contains(file.1.as_str()) => Outcome::Left("its file is gone or another"),
                 (None, None) => Outcome::Landed,
                 (None, Some(position)) if landed.contains(&(file.clone(), position)) => Outcome::Landed,
@@ -257,13 +283,14 @@ fn from_bytes(
         let at = |position: u64| usize::try_from(position - 1).expect("a number of a record");
         for rejected in &decoded.rejected {
             let (Some(position), reason) = (rejected.position, rejected.reason) else { continue };
-            outcomes[at(position)] = Outcome::Refused { reason, detail: rejected.detail.clone() };
+            outcomes[at(position)] = Outcome::Refused { reason, detail: rejected.detail.clone(), record: None };
         }
         let positions: Vec<usize> = (0..decoded.batch.num_rows()).map(|row| at(decoded.position(row))).collect();
         let plan = match mapping.plan(&decoded.batch.schema()) {
             Ok(plan) => plan,
             Err(error) if error.kind() == Kind::Invalid => {
-                let refused = Outcome::Refused { reason: "schema_conflict", detail: error.to_string() };
+                let (reason, detail) = ("schema_conflict", error.to_string());
+                let refused = Outcome::Refused { reason, detail, record: None };
                 positions.iter().for_each(|position| outcomes[*position] = refused.clone());
                 continue;
             }
@@ -272,7 +299,8 @@ fn from_bytes(
         let mut mapped = map(mapping, &plan, decoded, of.batch, planned_at)?.mapped;
         let refused: BTreeSet<usize> = mapped.refused.iter().map(|(row, _)| *row).collect();
         for (row, refusal) in std::mem::take(&mut mapped.refused) {
-            outcomes[positions[row]] = Outcome::Refused { reason: refusal.reason, detail: refusal.detail };
+            let Refusal { reason, detail } = refusal;
+            outcomes[positions[row]] = Outcome::Refused { reason, detail, record: None };
         }
         let mut events: Vec<usize> = (0..positions.len()).filter(|row| !refused.contains(row)).collect();
         match cleaner {
