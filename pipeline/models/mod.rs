@@ -181,7 +181,9 @@ fn built_from(
     fingerprints: &BTreeMap<String, String>,
     backfills: &BTreeMap<String, String>,
 ) -> BuiltFrom {
-    BuiltFrom::now(&model.definition(), &model.reads, fingerprints).with_backfill(backfills.get(&model.name))
+    // A view keeps no rows that could be of a backfill, also where it was a table before.
+    let backfill = backfills.get(&model.name).filter(|_| model.header.build.is_table());
+    BuiltFrom::now(&model.definition(), &model.reads, fingerprints).with_backfill(backfill)
 }
 
 /// Fingerprint that every table would have if all models were up to date, given those of the others and the last

@@ -18,7 +18,7 @@ use crate::derived::changes::Changes;
 use crate::derived::window::Window;
 use crate::derived::{Derived, keys};
 use crate::engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::models;
 use crate::models::graph::{Graph, Model};
 use crate::models::header::Build;
@@ -57,6 +57,14 @@ impl Backfill {
             }
             None => graph.models.iter().map(|model| model.name.clone()).collect(),
         };
+        if let Some(selector) = &options.select
+            && !selected.is_empty()
+            && !graph.models.iter().any(|model| selected.contains(&model.name) && model.header.build.is_table())
+        {
+            let names: Vec<String> = selected.iter().map(|name| format!("{name}+")).collect();
+            return Err(Error::invalid(format!("`{selector}` picks views alone, which keep no rows to make anew"))
+                .hint(format!("select the tables that read them: -s \"{}\"", names.join(" "))));
+        }
         let Window { since, until } = window;
         let events = format!("select event_id from events where {} limit 1", occurred_between(since, until - 1));
         let mut is_due = engine::query(&workspace.ctx, &events).await?.count().await? > 0;

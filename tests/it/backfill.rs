@@ -317,3 +317,32 @@ fn a_window_without_events_is_nothing_to_do_and_an_empty_one_a_mistake() {
     house.fail(2, &["backfill", "--since", "2025-01-02"]);
     house.fail(2, &[&SECOND_DAY[..], &["-s", "no_such_model"]].concat());
 }
+
+#[test]
+fn a_selection_of_views_alone_is_a_mistake() {
+    let house = house();
+    for more in [&[][..], &["--dry-run"]] {
+        let stderr = house.fail(2, &[&SECOND_DAY[..], &["-s", "stg_events"], more].concat());
+        assert!(stderr.contains("`stg_events` picks views alone"), "{stderr}");
+        assert!(stderr.contains("hint: select the tables that read them: -s \"stg_events+\""), "{stderr}");
+    }
+    house.succeed(&[&SECOND_DAY[..], &["-s", "stg_events+", "--dry-run"]].concat());
+}
+
+#[test]
+fn checks_go_on_when_a_model_that_was_made_anew_becomes_a_view() {
+    let house = house();
+    let model =
+        |build: &str| format!("-- build: {build}\nselect customer_id, count(*) as sessions from sessions group by 1");
+    house.write("queries/mine.sql", model("full").as_bytes());
+    house.write(
+        "queries/checks/mine_counts_all.sql",
+        b"select customer_id from sessions where customer_id not in (select customer_id from mine)",
+    );
+    house.succeed(&["run"]);
+    house.succeed(&SECOND_DAY);
+    house.write("queries/mine.sql", model("view").as_bytes());
+    house.succeed(&["run"]);
+    let checked = report(&house, &["check"]);
+    assert_eq!(checked["skipped"], serde_json::json!([]), "{checked}");
+}
