@@ -197,7 +197,9 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
     job.results.extend(results);
     // What tells of runs is another after each.
     restatements.retain(|restated| !of_runs.contains(&restated.mart));
-    job.restatements = restatements::with_events(workspace, restatements).await?;
+    // They are told also when their events cannot be counted.
+    job.restatements = restatements;
+    restatements::with_events(workspace, &mut job.restatements).await?;
     job.spent("publish", begun);
 
     // What readers wait for is there; what is left makes the next runs cheaper.

@@ -58,9 +58,9 @@ pub fn rows(reports: &[Report]) -> Result<RecordBatch, ArrowError> {
 }
 
 /// Counts the events of the batches that each restatement names, and how late the latest of them was received.
-pub async fn with_events(workspace: &Workspace, mut restatements: Vec<Restatement>) -> Result<Vec<Restatement>> {
+pub async fn with_events(workspace: &Workspace, restatements: &mut [Restatement]) -> Result<()> {
     let mut known: BTreeMap<i64, BTreeMap<NaiveDate, (i64, Option<i64>)>> = BTreeMap::new();
-    for restated in &mut restatements {
+    for restated in restatements {
         let Some(first) = restated.first_batch else { continue };
         if let Entry::Vacant(unknown) = known.entry(first) {
             unknown.insert(events_since(workspace, first).await?);
@@ -75,7 +75,7 @@ pub async fn with_events(workspace: &Workspace, mut restatements: Vec<Restatemen
         restated.events = Some(events.unsigned_abs());
         restated.max_lateness_seconds = lateness;
     }
-    Ok(restatements)
+    Ok(())
 }
 
 /// Events of this batch and of later ones by the day on which they occurred: how many, and how many seconds went by until
