@@ -137,11 +137,15 @@ impl Handler {
 
 /// A function by which drivers ask for keys and indices, of which there are none.
 const KEYS_OF: &str = "_pg_expandarray";
-/// What psql asks that the engine has no words for, and what it would be answered.
-const REWRITTEN: [(&str, &str); 1] = [(
-    "pg_catalog.array_to_string(c.reloptions || array(select 'toast.' || x from pg_catalog.unnest(tc.reloptions) x), ', ')",
-    "''",
-)];
+/// What psql and JDBC ask that the engine has no words for, or looks up elsewhere, and what it would be answered.
+const REWRITTEN: [(&str, &str); 2] = [
+    (
+        "pg_catalog.array_to_string(c.reloptions || array(select 'toast.' || x from pg_catalog.unnest(tc.reloptions) x), ', ')",
+        "''",
+    ),
+    // A bare name is looked up among the tables of the user alone.
+    ("'pg_class'::regclass", "'pg_catalog.pg_class'::regclass"),
+];
 
 /// A statement that gives the columns of another and no rows.
 fn without_rows(sent: &str) -> PgWireResult<Statement> {
