@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use serde_json::Value;
 
@@ -179,40 +180,44 @@ fn lineage_goes_from_files_to_marts_column_by_column() {
     assert!(failed["shop"][1]["run"]["facets"]["errorMessage"]["message"].as_str().unwrap().contains("nobody_buys"));
 }
 
-/// Answers posts with a status until it is dropped; returns what came, head and body.
-fn receiver(status: &'static str, requests: usize) -> (String, std::thread::JoinHandle<Vec<(String, String)>>) {
+/// Answers posts with a status; gives what came, head and body. A client may keep several connections, so each is served
+/// by itself.
+fn receiver(status: &'static str) -> (String, Receiver<(String, String)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let task = std::thread::spawn(move || {
-        let mut taken = Vec::new();
-        while taken.len() < requests {
-            let (stream, _) = listener.accept().unwrap();
-            let mut reader = BufReader::new(stream);
-            // A connection serves one post after the other.
-            while taken.len() < requests {
-                let (mut head, mut line) = (String::new(), String::new());
-                while reader.read_line(&mut line).unwrap() > 2 {
-                    head.push_str(&std::mem::take(&mut line).to_lowercase());
-                }
-                if head.is_empty() {
-                    break;
-                }
-                let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
-                let mut body = vec![0; length.trim().parse().unwrap()];
-                reader.read_exact(&mut body).unwrap();
-                taken.push((head, String::from_utf8(body).unwrap()));
-                write!(reader.get_mut(), "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").unwrap();
-            }
+    let (taken, posts) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let taken = taken.clone();
+            std::thread::spawn(move || answer(BufReader::new(stream.unwrap()), status, &taken));
         }
-        taken
     });
-    (url, task)
+    (url, posts)
+}
+
+fn answer(mut reader: BufReader<TcpStream>, status: &str, taken: &Sender<(String, String)>) {
+    loop {
+        let (mut head, mut line) = (String::new(), String::new());
+        while reader.read_line(&mut line).is_ok_and(|length| length > 2) {
+            head.push_str(&std::mem::take(&mut line).to_lowercase());
+        }
+        // The client has gone.
+        let Some(length) = head.lines().find_map(|line| line.strip_prefix("content-length: ")) else { return };
+        let mut body = vec![0; length.trim().parse().unwrap()];
+        reader.read_exact(&mut body).unwrap();
+        // Before the answer, after which the client may be gone.
+        taken.send((head, String::from_utf8(body).unwrap())).unwrap();
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+        if reader.get_mut().write_all(answer.as_bytes()).is_err() {
+            return;
+        }
+    }
 }
 
 #[test]
 fn lineage_is_posted_with_the_run_of_the_scheduler_as_parent() {
     let house = house();
-    let (url, task) = receiver("201 Created", 4);
+    let (url, posts) = receiver("201 Created");
     let parent = "0190c6a4-7b3e-7c57-b4b1-1d3f5f0c9a10";
     let output = house
         .command(&["land"])
@@ -223,7 +228,8 @@ fn lineage_is_posted_with_the_run_of_the_scheduler_as_parent() {
         .output()
         .unwrap();
     assert!(output.status.success());
-    let taken = task.join().unwrap();
+    let taken: Vec<_> = posts.try_iter().collect();
+    assert_eq!(taken.len(), 4, "the run and its landing begin and end");
     for (head, body) in &taken {
         assert!(head.starts_with("post /api/v1/lineage http/1.1"), "{head}");
         assert!(head.contains("authorization: bearer a-secret"), "{head}");
@@ -237,7 +243,7 @@ fn lineage_is_posted_with_the_run_of_the_scheduler_as_parent() {
 
 #[test]
 fn a_receiver_that_refuses_or_is_away_fails_no_run() {
-    let (url, task) = receiver("503 Service Unavailable", 1);
+    let (url, posts) = receiver("503 Service Unavailable");
     for (url, is_disabled) in [(url.as_str(), false), ("http://127.0.0.1:9", false), ("http://127.0.0.1:9", true)] {
         let house = house();
         let mut command = house.command(&["land"]);
@@ -248,7 +254,7 @@ fn a_receiver_that_refuses_or_is_away_fails_no_run() {
         assert_eq!(stderr.contains("could not tell of lineage"), !is_disabled, "{stderr}");
         assert!(!stderr.contains(url), "an address may hold a secret");
     }
-    task.join().unwrap();
+    assert_eq!(posts.try_iter().count(), 1, "the first that is refused is the last");
 }
 
 /// A starter's text with our folders in place of those that it names.
