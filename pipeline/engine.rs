@@ -3,6 +3,7 @@
 mod bounded;
 mod complexity;
 mod diagnosis;
+mod late_table;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 
 pub use self::bounded::register as bound_functions;
 pub use self::diagnosis::{diagnose, locate};
+pub use self::late_table::{LateRows, LateTable};
 use crate::config;
 use crate::error::Result;
 use crate::functions;

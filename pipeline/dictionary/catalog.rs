@@ -5,13 +5,9 @@ use std::sync::{Arc, LazyLock};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::datasource::{MemTable, TableType};
-use datafusion::error::DataFusionError;
-use datafusion::logical_expr::Expr;
-use datafusion::physical_plan::ExecutionPlan;
 
 use super::{Column, Dictionary, Table};
+use crate::engine::{LateRows, LateTable};
 use crate::error::Result;
 use crate::landing::events::timestamp;
 use crate::marts::Catalog;
@@ -41,28 +37,33 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
 /// Registers the table, unless a model of the project has its name. It is made when a query asks for it.
 pub fn register(workspace: &Workspace, graph: &Graph) -> Result<()> {
     if graph.model(CATALOG).is_none() {
-        let table = CatalogTable { workspace: workspace.clone(), graph: graph.clone() };
+        let rows = CatalogRows { workspace: workspace.clone(), graph: graph.clone() };
         workspace.ctx.deregister_table(CATALOG)?;
-        workspace.ctx.register_table(CATALOG, Arc::new(table))?;
+        workspace.ctx.register_table(CATALOG, Arc::new(LateTable(rows)))?;
     }
     Ok(())
 }
 
-struct CatalogTable {
+struct CatalogRows {
     workspace: Workspace,
     graph: Graph,
 }
 
-impl std::fmt::Debug for CatalogTable {
+impl std::fmt::Debug for CatalogRows {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("CatalogTable")
+        f.write_str("CatalogRows")
     }
 }
 
 /// A column with its table and its place in it, from 1.
 type Row<'a> = (&'a Table, usize, &'a Column);
 
-impl CatalogTable {
+#[async_trait]
+impl LateRows for CatalogRows {
+    fn schema(&self) -> SchemaRef {
+        SCHEMA.clone()
+    }
+
     async fn rows(&self) -> Result<RecordBatch> {
         let dictionary = Dictionary::of(&self.workspace, &self.graph).await?;
         let published = Catalog::load(&self.workspace.lake).await?;
@@ -98,27 +99,5 @@ impl CatalogTable {
             Arc::new(as_of.with_timezone("UTC")),
         ];
         Ok(RecordBatch::try_new(SCHEMA.clone(), columns)?)
-    }
-}
-
-#[async_trait]
-impl TableProvider for CatalogTable {
-    fn schema(&self) -> SchemaRef {
-        SCHEMA.clone()
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-        let rows = self.rows().await.map_err(|error| DataFusionError::External(Box::new(error)))?;
-        MemTable::try_new(SCHEMA.clone(), vec![vec![rows]])?.scan(state, projection, filters, limit).await
     }
 }

@@ -18,6 +18,7 @@ use super::told_by_reports::ToldByReports;
 use crate::delta::Table;
 use crate::derived::changes::Changes;
 use crate::dictionary::catalog;
+use crate::engine::LateTable;
 use crate::error::Result;
 use crate::identity::stage as identity;
 use crate::landing::events::{DEAD_LETTER_SCHEMA, DEAD_LETTERS, EVENT_SCHEMA, EVENTS};
@@ -58,7 +59,7 @@ pub async fn register_tables(workspace: &Workspace, changes: &Changes, as_of: Op
     register_batch(workspace, "batches", batches::rows(&entries)?)?;
     register_run_results(workspace, None)?;
     let (lake, schema) = (workspace.lake.clone(), RESTATEMENTS_SCHEMA.clone());
-    register(workspace, RESTATEMENTS, Arc::new(ToldByReports::new(lake, None, schema, restatements::rows)))?;
+    register(workspace, RESTATEMENTS, Arc::new(LateTable(ToldByReports::new(lake, None, schema, restatements::rows))))?;
     let mut fingerprints = settings::register(&workspace.ctx, &workspace.project.config, as_of)?;
     // The logical time moves on with the events; what reads it is not another model for that.
     let settings = fingerprints.keys().filter(|name| *name != "as_of").cloned().collect();
@@ -125,7 +126,7 @@ fn register_batch(workspace: &Workspace, name: &str, batch: RecordBatch) -> Resu
 /// Registers `run_results`, with the run at hand if its row is wanted.
 pub(super) fn register_run_results(workspace: &Workspace, current: Option<Report>) -> Result<()> {
     let (lake, schema) = (workspace.lake.clone(), RUN_RESULTS_SCHEMA.clone());
-    register(workspace, RUN_RESULTS, Arc::new(ToldByReports::new(lake, current, schema, run_results::rows)))
+    register(workspace, RUN_RESULTS, Arc::new(LateTable(ToldByReports::new(lake, current, schema, run_results::rows))))
 }
 
 fn register(workspace: &Workspace, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {

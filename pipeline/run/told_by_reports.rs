@@ -1,19 +1,13 @@
 //! Tables of what run reports tell. Reports are read when a query asks for them, so that a run that needs none of them
 //! costs nothing for those before it.
 
-use std::sync::Arc;
-
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::datasource::{MemTable, TableType};
-use datafusion::error::DataFusionError;
-use datafusion::logical_expr::Expr;
-use datafusion::physical_plan::ExecutionPlan;
 
 use super::report::{RUNS, Report};
+use crate::engine::LateRows;
 use crate::error::Result;
 use crate::lake::Lake;
 
@@ -36,9 +30,16 @@ impl ToldByReports {
     ) -> Self {
         Self { lake, current, schema, rows }
     }
+}
+
+#[async_trait]
+impl LateRows for ToldByReports {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
 
     /// All rows, by run id. A report that cannot be read is passed over with a warning.
-    async fn read(&self) -> Result<RecordBatch> {
+    async fn rows(&self) -> Result<RecordBatch> {
         let mut reports = Vec::new();
         for object in self.lake.list(RUNS).await? {
             let Some(path) = self.lake.relative(&object.location) else { continue };
@@ -50,27 +51,5 @@ impl ToldByReports {
         }
         reports.extend(self.current.clone());
         Ok((self.rows)(&reports)?)
-    }
-}
-
-#[async_trait]
-impl TableProvider for ToldByReports {
-    fn schema(&self) -> SchemaRef {
-        self.schema.clone()
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-        let rows = self.read().await.map_err(|error| DataFusionError::External(Box::new(error)))?;
-        MemTable::try_new(self.schema.clone(), vec![vec![rows]])?.scan(state, projection, filters, limit).await
     }
 }
