@@ -9,26 +9,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use serde_json::Value;
 
+use crate::exactly_once::PROJECT;
 use crate::house::House;
 use crate::python::python;
-
-const PROJECT: &str = r#"
-[[sources]]
-name = "web"
-path = "landing-zone/*.jsonl"
-[sources.event]
-event_id    = "id"
-occurred_at = "ts"
-touchpoint  = "event"
-channel     = "'web'"
-identifiers = { user_id = "customer" }
-[journeys]
-goal = ["purchase"]
-[[funnels]]
-name = "shop"
-steps = ["view", "purchase"]
-window = "7d"
-"#;
 
 const EVENTS: &[u8] = br#"{"id":"a","ts":"2025-01-01T10:00:00Z","event":"view","customer":"u1"}
 {"id":"b","ts":"2025-01-01T10:05:00Z","event":"purchase","customer":"u1"}
