@@ -80,9 +80,7 @@ pub async fn attempt(workspace: &Workspace, options: Options, progress: &mut dyn
         let saved = keep(workspace, &report).await;
         // The error that ended the run says more than one of writing that down.
         outcome = outcome.and(saved);
-        if let Ok(graph) = load_graph(workspace) {
-            lineage::tell(workspace, &graph, &report).await;
-        }
+        lineage::tell(workspace, &report).await;
     }
     (report, outcome)
 }

@@ -50,12 +50,13 @@ impl Story<'_> {
     pub async fn events(&self) -> Result<Vec<Value>> {
         let whole = self.whole();
         let mut events = vec![self.event(&whole, "START", &whole.started_at)];
+        let catalog = Catalog::load(&self.workspace.lake).await?;
         let mut parts = Vec::new();
         parts.extend(self.landing()?);
         for line in &self.report.results {
             match line.unique_id.split_once(".wayline.") {
                 Some(("model", name)) if line.status != Status::Skipped => parts.extend(self.model(line, name)?),
-                Some(("mart", name)) => parts.push(self.mart(line, name).await?),
+                Some(("mart", name)) => parts.push(self.mart(line, name, &catalog)?),
                 _ => {}
             }
         }
@@ -197,8 +198,7 @@ impl Story<'_> {
         }))
     }
 
-    async fn mart(&self, line: &NodeResult, name: &str) -> Result<Told> {
-        let catalog = Catalog::load(&self.workspace.lake).await?;
+    fn mart(&self, line: &NodeResult, name: &str, catalog: &Catalog) -> Result<Told> {
         let mut outputs = Vec::new();
         if let Some(mart) = catalog.marts.get(name) {
             // A mart by day is its folder.

@@ -23,9 +23,9 @@ use serde_json::Value;
 
 use self::events::Story;
 use super::report::Report;
+use super::tables::load_graph;
 use crate::config::environment;
 use crate::error::{Error, Result};
-use crate::models::graph::Graph;
 use crate::workspace::Workspace;
 
 /// Where events go and what is said in all of them.
@@ -51,10 +51,10 @@ struct Parent {
 }
 
 /// Tells of a run that has ended, if anybody wants to know.
-pub(super) async fn tell(workspace: &Workspace, graph: &Graph, report: &Report) {
+pub(super) async fn tell(workspace: &Workspace, report: &Report) {
     let Some(settings) = settings(workspace, environment()) else { return };
     let warn = |error: Error| tracing::warn!(%error, "could not tell of lineage");
-    let events = match events(workspace, graph, report, &settings).await {
+    let events = match events(workspace, report, &settings).await {
         Ok(events) => events,
         Err(error) => return warn(error),
     };
@@ -66,7 +66,8 @@ pub(super) async fn tell(workspace: &Workspace, graph: &Graph, report: &Report) 
     }
 }
 
-async fn events(workspace: &Workspace, graph: &Graph, report: &Report, settings: &Settings) -> Result<Vec<Value>> {
+async fn events(workspace: &Workspace, report: &Report, settings: &Settings) -> Result<Vec<Value>> {
+    let graph = &load_graph(workspace)?;
     let columns = columns::of_models(workspace, graph).await;
     Story { workspace, graph, report, settings, columns }.events().await
 }
