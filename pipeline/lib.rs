@@ -17,6 +17,8 @@ pub mod failpoint;
 pub mod config;
 // The lake: one root on any object store.
 pub mod lake;
+// Parquet pages decoded to what functions over journeys want.
+pub mod pages;
 // Delta tables: snapshots, exactly-once commits, scans.
 pub mod delta;
 // Identifiers: normal forms, pseudonyms, values that identify nobody.

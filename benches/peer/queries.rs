@@ -72,9 +72,7 @@ pub fn run(
 
 /// A session with our functions over a layout, with the rules of the product's own.
 pub fn session(layout: Layout, data: &Path, threads: usize) -> Result<SessionContext> {
-    // A row of the journeys layout holds a customer's events: as many events in a batch as of the other layouts.
-    let rows = if layout == Layout::Journeys { 1024 } else { 8192 };
-    let config = SessionConfig::new().with_target_partitions(threads).with_batch_size(rows);
+    let config = SessionConfig::new().with_target_partitions(threads);
     let state = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features()

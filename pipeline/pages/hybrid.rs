@@ -1,0 +1,258 @@
+//! Whole numbers of few bits, as runs of one number and numbers packed side by side: Parquet's levels and the keys of its
+//! dictionaries.
+//!
+//! Layout: <https://parquet.apache.org/docs/file-format/data-pages/encodings/#RLE>.
+
+use bytes::Bytes;
+use parquet::errors::{ParquetError, Result};
+
+use super::bits::{self, varint};
+
+/// Numbers that are read from the first to the last.
+#[derive(Debug)]
+pub struct Hybrid {
+    bytes: Bytes,
+    /// Where the next run begins.
+    at: usize,
+    /// Bits of a number.
+    width: usize,
+    run: Run,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Run {
+    /// One number, so often.
+    Same { number: u32, left: usize },
+    /// Numbers side by side, of which the next begins at `bit`.
+    Packed { bit: usize, left: usize },
+}
+
+impl Run {
+    fn left(self) -> usize {
+        match self {
+            Self::Same { left, .. } | Self::Packed { left, .. } => left,
+        }
+    }
+}
+
+impl Hybrid {
+    /// Numbers of `width` bits each, at most 32.
+    pub fn new(bytes: Bytes, width: usize) -> Result<Self> {
+        if width > 32 {
+            return Err(ParquetError::General(format!("numbers of {width} bits, expected at most 32")));
+        }
+        Ok(Self { bytes, at: 0, width, run: Run::Same { number: 0, left: 0 } })
+    }
+
+    /// Appends the next `count` numbers, each as `convert` has it.
+    pub fn take<T: Copy + Default>(
+        &mut self,
+        count: usize,
+        numbers: &mut Vec<T>,
+        convert: impl Fn(u32) -> T,
+    ) -> Result<()> {
+        let mut wanted = count;
+        while wanted > 0 {
+            if self.run.left() == 0 {
+                self.run = self.next_run()?;
+            }
+            let now = self.run.left().min(wanted);
+            match &mut self.run {
+                Run::Same { number, left } => {
+                    numbers.resize(numbers.len() + now, convert(*number));
+                    *left -= now;
+                }
+                Run::Packed { bit, left } => {
+                    let first = numbers.len();
+                    numbers.resize(first + now, T::default());
+                    unpack(&self.bytes, *bit, self.width, &mut numbers[first..], &convert);
+                    *bit += now * self.width;
+                    *left -= now;
+                }
+            }
+            wanted -= now;
+        }
+        Ok(())
+    }
+
+    /// The number that the next `count` all are, taken; `None` where their run does not say so.
+    pub fn take_same(&mut self, count: usize) -> Result<Option<u32>> {
+        if self.run.left() == 0 && count > 0 {
+            self.run = self.next_run()?;
+        }
+        match &mut self.run {
+            Run::Same { number, left } if *left >= count => {
+                *left -= count;
+                Ok(Some(*number))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Takes the next `count` numbers and appends the places of those that are 0, counted from `first` on.
+    pub fn take_zeros(&mut self, count: usize, first: usize, zeros: &mut Vec<usize>) -> Result<()> {
+        let mut place = first;
+        let end = first + count;
+        while place < end {
+            if self.run.left() == 0 {
+                self.run = self.next_run()?;
+            }
+            let now = self.run.left().min(end - place);
+            match &mut self.run {
+                Run::Same { number, left } => {
+                    if *number == 0 {
+                        zeros.extend(place..place + now);
+                    }
+                    *left -= now;
+                }
+                Run::Packed { bit, left } if self.width == 1 => {
+                    for begun in (0..now).step_by(64) {
+                        let width = (now - begun).min(64);
+                        let mut word = !bits::read(&self.bytes, *bit + begun, width) & bits::mask(width);
+                        while word != 0 {
+                            zeros.push(place + begun + word.trailing_zeros() as usize);
+                            word &= word - 1;
+                        }
+                    }
+                    *bit += now;
+                    *left -= now;
+                }
+                Run::Packed { bit, left } => {
+                    let is_zero = |number: &usize| bits::read(&self.bytes, *bit + number * self.width, self.width) == 0;
+                    zeros.extend((0..now).filter(is_zero).map(|number| place + number));
+                    *bit += now * self.width;
+                    *left -= now;
+                }
+            }
+            place += now;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn next_run(&mut self) -> Result<Run> {
+        let header = match self.bytes.get(self.at) {
+            Some(byte) if *byte < 0x80 => {
+                self.at += 1;
+                u64::from(*byte)
+            }
+            _ => varint(&self.bytes, &mut self.at)?,
+        };
+        let count = usize::try_from(header >> 1).map_err(|_| bits::cut_short())?;
+        if header & 1 == 0 {
+            let end = self.at + self.width.div_ceil(8);
+            if end > self.bytes.len() {
+                return Err(bits::cut_short());
+            }
+            let number = bits::read(&self.bytes, self.at * 8, (end - self.at) * 8) as u32;
+            self.at = end;
+            return Ok(Run::Same { number, left: count });
+        }
+        // Groups of eight, the last of which may be cut where its numbers end.
+        let bytes = count.checked_mul(self.width).ok_or_else(bits::cut_short)?;
+        let stored = bytes.min(self.bytes.len() - self.at);
+        let bit = self.at * 8;
+        self.at += stored;
+        let left = if self.width == 0 { count * 8 } else { stored * 8 / self.width };
+        if left == 0 && count > 0 {
+            return Err(bits::cut_short());
+        }
+        Ok(Run::Packed { bit, left })
+    }
+}
+
+/// The numbers of `width` bits from `bit` on. All of them lie in `bytes`.
+fn unpack<T>(bytes: &[u8], bit: usize, width: usize, numbers: &mut [T], convert: &impl Fn(u32) -> T) {
+    let one = |number: usize| convert(bits::read(bytes, bit + number * width, width) as u32);
+    // Up to the next whole byte, then eight at a time out of one word.
+    let before = (0..8).find(|number| (bit + number * width) % 8 == 0).unwrap_or(0).min(numbers.len());
+    for (number, slot) in numbers[..before].iter_mut().enumerate() {
+        *slot = one(number);
+    }
+    let mut done = before;
+    if width <= 8 && (bit + before * width).is_multiple_of(8) {
+        let mask = (1_u64 << width) - 1;
+        let mut at = (bit + before * width) / 8;
+        for eight in numbers[before..].chunks_exact_mut(8) {
+            let Some(word) = bytes.get(at..at + 8) else { break };
+            let word = u64::from_le_bytes(word.try_into().expect("eight bytes"));
+            for (place, slot) in eight.iter_mut().enumerate() {
+                *slot = convert((word >> (place * width) & mask) as u32);
+            }
+            at += width;
+            done += 8;
+        }
+    }
+    for (number, slot) in numbers.iter_mut().enumerate().skip(done) {
+        *slot = one(number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Runs as they are stored: (number, how often) one after another, and packed groups.
+    fn stored(width: usize, runs: &[(bool, Vec<u32>)]) -> (Bytes, Vec<u32>) {
+        let (mut bytes, mut numbers) = (vec![], vec![]);
+        for (is_same, run) in runs {
+            if *is_same {
+                bytes.extend(super::super::bits::testing::varint((run.len() as u64) << 1));
+                bytes.extend(&run[0].to_le_bytes()[..width.div_ceil(8)]);
+                numbers.extend(std::iter::repeat_n(run[0], run.len()));
+            } else {
+                let groups = run.len() / 8;
+                bytes.extend(super::super::bits::testing::varint((groups as u64) << 1 | 1));
+                let wide: Vec<u64> = run[..groups * 8].iter().map(|number| u64::from(*number)).collect();
+                bytes.extend(super::super::bits::testing::packed(&wide, width));
+                numbers.extend(&run[..groups * 8]);
+            }
+        }
+        (bytes.into(), numbers)
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_come_back_whatever_is_asked_at_a_time(
+            width in 0_usize..=32,
+            runs in proptest::collection::vec((any::<bool>(), proptest::collection::vec(any::<u32>(), 8..80)), 1..6),
+            steps in proptest::collection::vec(1_usize..50, 1..8),
+        ) {
+            let mask = ((1_u64 << width) - 1) as u32;
+            let runs: Vec<(bool, Vec<u32>)> =
+                runs.into_iter().map(|(same, run)| (same, run.iter().map(|number| number & mask).collect())).collect();
+            let (bytes, expected) = stored(width, &runs);
+            let mut hybrid = Hybrid::new(bytes.clone(), width).unwrap();
+            let mut zeros_of = Hybrid::new(bytes, width).unwrap();
+            let (mut numbers, mut zeros): (Vec<u32>, _) = (vec![], vec![]);
+            for step in steps.iter().cycle() {
+                let step = (*step).min(expected.len() - numbers.len());
+                if step == 0 {
+                    break;
+                }
+                match hybrid.take_same(step).unwrap() {
+                    Some(number) => numbers.extend(std::iter::repeat_n(number, step)),
+                    None => hybrid.take(step, &mut numbers, |number| number).unwrap(),
+                }
+                zeros_of.take_zeros(step, numbers.len() - step, &mut zeros).unwrap();
+            }
+            prop_assert_eq!(zeros, (0..numbers.len()).filter(|place| numbers[*place] == 0).collect::<Vec<_>>());
+            prop_assert_eq!(numbers, expected);
+            // There is nothing behind the last.
+            prop_assert!(hybrid.take(1, &mut vec![0_u32], |number| number).is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_cut_short_is_an_error() {
+        let mut hybrid = Hybrid::new(Bytes::from_static(&[0x80]), 3).unwrap();
+        assert!(hybrid.take(1, &mut vec![0_u32], |number| number).is_err());
+        let mut without_number = Hybrid::new(Bytes::from_static(&[4]), 3).unwrap();
+        assert!(without_number.take(1, &mut vec![0_u32], |number| number).is_err());
+        let mut packed = Hybrid::new(Bytes::from_static(&[3, 0xff, 0xff]), 3).unwrap();
+        assert!(packed.take(8, &mut vec![0_u32], |number| number).is_err());
+        assert!(Hybrid::new(Bytes::new(), 33).is_err());
+    }
+}
