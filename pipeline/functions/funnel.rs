@@ -41,6 +41,7 @@ use datafusion::logical_expr::{
 };
 
 use self::journeys::for_each_journey;
+pub(super) use self::steps::{Matcher, Steps};
 use super::arguments::{coerce_texts, coerce_times, item_field, list_type};
 use super::elements::{Rows, record_fields, records_type};
 use super::moments::coerce_span;

@@ -18,6 +18,7 @@ mod content_number;
 mod count;
 mod documentation;
 mod elements;
+mod first_at;
 mod funnel;
 mod gap_starts;
 mod goal_touches;
@@ -74,6 +75,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         Arc::new(content_number::ContentNumber::default().into()),
         Arc::new(count::CountDistinct::default().into()),
         Arc::new(count::CountSwitches::default().into()),
+        Arc::new(first_at::FirstAt::default().into()),
         Arc::new(funnel::JourneyFunnel::furthest().into()),
         Arc::new(funnel::JourneyFunnel::attempts().into()),
         Arc::new(funnel::JourneyFunnel::positions().into()),

@@ -13,7 +13,7 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::bits;
 use super::fetched::Fetched;
-use super::hybrid::Hybrid;
+use super::hybrid::{Hybrid, zeros};
 use super::shape::Shape;
 use super::values::{Decoder, Dictionary, Kind, Values};
 
@@ -33,25 +33,24 @@ pub struct Column {
 
 /// A page under way.
 struct OpenPage {
-    /// Levels that are not decoded yet.
-    left: usize,
-    /// `None`: no value is repeated.
-    repetitions: Option<Hybrid>,
+    /// Levels, one per value, null and empty list.
+    count: usize,
+    /// Places of the levels that begin a list, of which those up to `next_start` are taken.
+    starts: Vec<u32>,
+    next_start: usize,
     /// `None`: all values are there.
     definitions: Option<Hybrid>,
     values: Decoder,
 }
 
-/// Decoded levels, of which those up to `at` are taken.
+/// Levels of the page, by place: those up to `at` are taken, those up to `end` are decoded.
 #[derive(Default)]
 struct Levels {
     at: usize,
-    count: usize,
-    /// Places of the levels that begin a row, of which those up to `next_start` are taken.
-    starts: Vec<usize>,
-    next_start: usize,
-    /// Empty where all values are there.
+    end: usize,
+    /// Of the decoded ones from `first` on; empty where all values are there.
     definitions: Vec<u8>,
+    first: usize,
 }
 
 /// Rows of a column as they are read.
@@ -81,13 +80,10 @@ impl Column {
             is_valid: vec![],
             values: Values::with_capacity(self.kind, elements),
         };
-        loop {
-            if self.levels.at == self.levels.count && !self.next_levels()? {
-                break;
-            }
-            let end = self.levels.end_of(count - rows.count, self.shape.is_list);
+        while self.has_levels()? {
+            let end = self.end_of(count - rows.count);
             self.take_levels(end, &mut rows)?;
-            if end < self.levels.count {
+            if end < self.levels.end {
                 break;
             }
         }
@@ -104,13 +100,13 @@ impl Column {
         let first = rows.values.len();
         if levels.definitions.is_empty() {
             let count = end - levels.at;
+            offset(first + count)?;
             if self.shape.is_list {
-                let starts = &levels.starts[levels.next_start..];
-                let starts = &starts[..starts.partition_point(|start| *start < end)];
-                offset(first + count)?;
-                rows.offsets.extend(starts.iter().map(|start| (first + start - levels.at) as i32));
+                let starts = &page.starts[page.next_start..];
+                let starts = &starts[..starts.partition_point(|start| (*start as usize) < end)];
+                rows.offsets.extend(starts.iter().map(|start| (first + *start as usize - levels.at) as i32));
                 rows.count += starts.len();
-                levels.next_start += starts.len();
+                page.next_start += starts.len();
                 if !rows.is_list.is_empty() {
                     rows.is_list.resize(rows.count, true);
                 }
@@ -124,19 +120,12 @@ impl Column {
         } else {
             rows.is_valid.resize(first, true);
             for level in levels.at..end {
-                let definition = levels.definitions[level];
+                let definition = levels.definitions[level - levels.first];
                 if !self.shape.is_list {
                     rows.count += 1;
-                } else if levels.starts.get(levels.next_start) == Some(&level) {
-                    rows.offsets.push(offset(rows.is_valid.len())?);
-                    if rows.is_list.is_empty() && self.shape.is_null_list(definition) {
-                        rows.is_list.resize(rows.count, true);
-                        rows.is_list.push(false);
-                    } else if !rows.is_list.is_empty() {
-                        rows.is_list.push(!self.shape.is_null_list(definition));
-                    }
-                    rows.count += 1;
-                    levels.next_start += 1;
+                } else if page.starts.get(page.next_start).is_some_and(|start| *start as usize == level) {
+                    rows.start(self.shape.is_null_list(definition))?;
+                    page.next_start += 1;
                 }
                 if self.shape.is_element(definition) {
                     rows.is_valid.push(self.shape.is_value(definition));
@@ -153,24 +142,35 @@ impl Column {
         Ok(())
     }
 
-    /// Decodes the next levels; false where there are none.
-    fn next_levels(&mut self) -> Result<bool> {
-        while self.page.as_ref().is_none_or(|page| page.left == 0) {
-            match self.next_page()? {
-                Some(page) => self.page = Some(page),
-                None => return Ok(false),
+    /// Where the levels of the next `rows` rows end, or the decoded ones do.
+    fn end_of(&self, rows: usize) -> usize {
+        let end = match (self.shape.is_list, &self.page) {
+            (true, Some(page)) => page.starts.get(page.next_start + rows).map(|start| *start as usize),
+            _ => Some(self.levels.at + rows),
+        };
+        end.map_or(self.levels.end, |end| end.min(self.levels.end))
+    }
+
+    /// Sees to it that there are decoded levels; false behind the last.
+    fn has_levels(&mut self) -> Result<bool> {
+        while self.page.as_ref().is_none_or(|page| self.levels.at == page.count) {
+            self.page = self.next_page()?;
+            self.levels = Levels { definitions: std::mem::take(&mut self.levels.definitions), ..Levels::default() };
+            if self.page.is_none() {
+                return Ok(false);
             }
         }
-        let Some(page) = &mut self.page else { return Ok(false) };
-        let count = page.left.min(LEVELS);
-        page.left -= count;
-        self.levels.decode(count, page, &self.shape)?;
+        if let Some(page) = &mut self.page
+            && self.levels.at == self.levels.end
+        {
+            self.levels.decode(page, self.shape.max_definition)?;
+        }
         Ok(true)
     }
 
     fn next_page(&mut self) -> Result<Option<OpenPage>> {
         while let Some(page) = self.pages.get_next_page()? {
-            let (left, encoding, repetitions, definitions, values) = match page {
+            let (count, encoding, repetitions, definitions, values) = match page {
                 Page::DictionaryPage { buf, num_values, .. } => {
                     self.dictionary = Some(Dictionary::decode(self.kind, &buf, num_values as usize)?);
                     continue;
@@ -195,8 +195,9 @@ impl Column {
                 }
             };
             return Ok(Some(OpenPage {
-                left: left as usize,
-                repetitions: if self.shape.is_list { Some(Hybrid::new(repetitions, 1)?) } else { None },
+                count: count as usize,
+                starts: if self.shape.is_list { zeros(&repetitions, count as usize)? } else { vec![] },
+                next_start: 0,
                 definitions: match self.shape.max_definition {
                     0 => None,
                     largest => Some(Hybrid::new(definitions, (8 - largest.leading_zeros()) as usize)?),
@@ -224,30 +225,34 @@ impl Column {
 }
 
 impl Levels {
-    /// Decodes the next `count` levels of a page.
-    fn decode(&mut self, count: usize, page: &mut OpenPage, shape: &Shape) -> Result<()> {
-        (self.at, self.count, self.next_start) = (0, count, 0);
+    /// Decodes the levels of a page that come next.
+    fn decode(&mut self, page: &mut OpenPage, max_definition: u8) -> Result<()> {
+        let count = (page.count - self.end).min(LEVELS);
+        self.first = self.end;
+        self.end += count;
         self.definitions.clear();
-        if let Some(definitions) = &mut page.definitions {
-            match definitions.take_same(count)? {
-                Some(definition) if definition == u32::from(shape.max_definition) => {}
-                Some(definition) => self.definitions.resize(count, definition as u8),
-                None => definitions.take(count, &mut self.definitions, |definition| definition as u8)?,
-            }
-        }
-        if let Some(repetitions) = &mut page.repetitions {
-            self.starts.clear();
-            repetitions.take_zeros(count, 0, &mut self.starts)?;
+        let Some(definitions) = &mut page.definitions else { return Ok(()) };
+        match definitions.take_same(count)? {
+            Some(definition) if definition == u32::from(max_definition) => {}
+            Some(definition) => self.definitions.resize(count, definition as u8),
+            None => definitions.take(count, &mut self.definitions, |definition| definition as u8)?,
         }
         Ok(())
     }
+}
 
-    /// Where the levels of the next `rows` rows end, or the decoded ones do.
-    fn end_of(&self, rows: usize, is_list: bool) -> usize {
-        match is_list {
-            true => self.starts.get(self.next_start + rows).map_or(self.count, |start| *start),
-            false => self.count.min(self.at + rows),
+impl Rows {
+    /// Begins the next row of lists.
+    fn start(&mut self, is_null: bool) -> Result<()> {
+        self.offsets.push(offset(self.is_valid.len())?);
+        if is_null {
+            self.is_list.resize(self.count, true);
         }
+        if is_null || !self.is_list.is_empty() {
+            self.is_list.push(!is_null);
+        }
+        self.count += 1;
+        Ok(())
     }
 }
 

@@ -45,7 +45,7 @@ impl Hybrid {
     }
 
     /// Appends the next `count` numbers, each as `convert` has it.
-    pub fn take<T: Copy + Default>(
+    pub fn take<T: Copy>(
         &mut self,
         count: usize,
         numbers: &mut Vec<T>,
@@ -63,9 +63,7 @@ impl Hybrid {
                     *left -= now;
                 }
                 Run::Packed { bit, left } => {
-                    let first = numbers.len();
-                    numbers.resize(first + now, T::default());
-                    unpack(&self.bytes, *bit, self.width, &mut numbers[first..], &convert);
+                    unpack(&self.bytes, *bit, self.width, now, numbers, &convert);
                     *bit += now * self.width;
                     *left -= now;
                 }
@@ -87,46 +85,6 @@ impl Hybrid {
             }
             _ => Ok(None),
         }
-    }
-
-    /// Takes the next `count` numbers and appends the places of those that are 0, counted from `first` on.
-    pub fn take_zeros(&mut self, count: usize, first: usize, zeros: &mut Vec<usize>) -> Result<()> {
-        let mut place = first;
-        let end = first + count;
-        while place < end {
-            if self.run.left() == 0 {
-                self.run = self.next_run()?;
-            }
-            let now = self.run.left().min(end - place);
-            match &mut self.run {
-                Run::Same { number, left } => {
-                    if *number == 0 {
-                        zeros.extend(place..place + now);
-                    }
-                    *left -= now;
-                }
-                Run::Packed { bit, left } if self.width == 1 => {
-                    for begun in (0..now).step_by(64) {
-                        let width = (now - begun).min(64);
-                        let mut word = !bits::read(&self.bytes, *bit + begun, width) & bits::mask(width);
-                        while word != 0 {
-                            zeros.push(place + begun + word.trailing_zeros() as usize);
-                            word &= word - 1;
-                        }
-                    }
-                    *bit += now;
-                    *left -= now;
-                }
-                Run::Packed { bit, left } => {
-                    let is_zero = |number: &usize| bits::read(&self.bytes, *bit + number * self.width, self.width) == 0;
-                    zeros.extend((0..now).filter(is_zero).map(|number| place + number));
-                    *bit += now * self.width;
-                    *left -= now;
-                }
-            }
-            place += now;
-        }
-        Ok(())
     }
 
     #[inline]
@@ -161,30 +119,78 @@ impl Hybrid {
     }
 }
 
-/// The numbers of `width` bits from `bit` on. All of them lie in `bytes`.
-fn unpack<T>(bytes: &[u8], bit: usize, width: usize, numbers: &mut [T], convert: &impl Fn(u32) -> T) {
-    let one = |number: usize| convert(bits::read(bytes, bit + number * width, width) as u32);
-    // Up to the next whole byte, then eight at a time out of one word.
-    let before = (0..8).find(|number| (bit + number * width) % 8 == 0).unwrap_or(0).min(numbers.len());
-    for (number, slot) in numbers[..before].iter_mut().enumerate() {
-        *slot = one(number);
-    }
-    let mut done = before;
-    if width <= 8 && (bit + before * width).is_multiple_of(8) {
-        let mask = (1_u64 << width) - 1;
-        let mut at = (bit + before * width) / 8;
-        for eight in numbers[before..].chunks_exact_mut(8) {
-            let Some(word) = bytes.get(at..at + 8) else { break };
-            let word = u64::from_le_bytes(word.try_into().expect("eight bytes"));
-            for (place, slot) in eight.iter_mut().enumerate() {
-                *slot = convert((word >> (place * width) & mask) as u32);
+/// The places of those of `count` numbers of one bit that are 0.
+pub fn zeros(bytes: &[u8], count: usize) -> Result<Vec<u32>> {
+    let mut zeros = vec![];
+    let (mut at, mut place) = (0, 0);
+    // Runs are short, as a rule: of the elements of one list.
+    while place < count {
+        let header = match bytes.get(at) {
+            Some(byte) if *byte < 0x80 => {
+                at += 1;
+                usize::from(*byte)
             }
-            at += width;
-            done += 8;
+            _ => usize::try_from(varint(bytes, &mut at)?).map_err(|_| bits::cut_short())?,
+        };
+        let length = header >> 1;
+        if header & 1 == 0 {
+            let number = *bytes.get(at).ok_or_else(bits::cut_short)?;
+            at += 1;
+            let end = place.saturating_add(length);
+            if number == 0 {
+                zeros.extend(place as u32..end.min(count) as u32);
+            }
+            place = end;
+        } else {
+            let groups = bytes.get(at..at.saturating_add(length)).ok_or_else(bits::cut_short)?;
+            at += length;
+            for group in groups {
+                let mut zero_bits = !group;
+                while zero_bits != 0 {
+                    zeros.push(place as u32 + zero_bits.trailing_zeros());
+                    zero_bits &= zero_bits - 1;
+                }
+                place += 8;
+            }
+        }
+        if length == 0 {
+            return Err(bits::cut_short());
         }
     }
-    for (number, slot) in numbers.iter_mut().enumerate().skip(done) {
-        *slot = one(number);
+    // The last group may have more bits than there are numbers.
+    zeros.truncate(zeros.partition_point(|zero| (*zero as usize) < count));
+    Ok(zeros)
+}
+
+/// Appends `count` numbers of `width` bits from `bit` on, all of which lie in `bytes`.
+fn unpack<T>(
+    bytes: &[u8],
+    mut bit: usize,
+    width: usize,
+    count: usize,
+    numbers: &mut Vec<T>,
+    convert: &impl Fn(u32) -> T,
+) {
+    numbers.reserve(count);
+    let mut left = count;
+    // Up to a whole byte, then eight at a time out of one word, then the rest.
+    while left > 0 {
+        if bit.is_multiple_of(8) && width <= 8 {
+            let mask = (1_u64 << width) - 1;
+            let words = (bit / 8..).step_by(width.max(1)).map_while(|at| bytes.get(at..at + 8)).take(left / 8);
+            for word in words {
+                let word = u64::from_le_bytes(word.try_into().expect("eight bytes"));
+                numbers.extend((0..8).map(|place| convert((word >> (place * width) & mask) as u32)));
+                left -= 8;
+                bit += 8 * width;
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        numbers.push(convert(bits::read(bytes, bit, width) as u32));
+        bit += width;
+        left -= 1;
     }
 }
 
@@ -224,9 +230,8 @@ mod tests {
             let runs: Vec<(bool, Vec<u32>)> =
                 runs.into_iter().map(|(same, run)| (same, run.iter().map(|number| number & mask).collect())).collect();
             let (bytes, expected) = stored(width, &runs);
-            let mut hybrid = Hybrid::new(bytes.clone(), width).unwrap();
-            let mut zeros_of = Hybrid::new(bytes, width).unwrap();
-            let (mut numbers, mut zeros): (Vec<u32>, _) = (vec![], vec![]);
+            let mut hybrid = Hybrid::new(bytes, width).unwrap();
+            let mut numbers: Vec<u32> = vec![];
             for step in steps.iter().cycle() {
                 let step = (*step).min(expected.len() - numbers.len());
                 if step == 0 {
@@ -236,12 +241,24 @@ mod tests {
                     Some(number) => numbers.extend(std::iter::repeat_n(number, step)),
                     None => hybrid.take(step, &mut numbers, |number| number).unwrap(),
                 }
-                zeros_of.take_zeros(step, numbers.len() - step, &mut zeros).unwrap();
             }
-            prop_assert_eq!(zeros, (0..numbers.len()).filter(|place| numbers[*place] == 0).collect::<Vec<_>>());
             prop_assert_eq!(numbers, expected);
             // There is nothing behind the last.
             prop_assert!(hybrid.take(1, &mut vec![0_u32], |number| number).is_err());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn zeros_are_found_in_runs_and_groups(
+            runs in proptest::collection::vec((any::<bool>(), proptest::collection::vec(0_u32..2, 8..300)), 1..6),
+            cut in 0_usize..8,
+        ) {
+            let (bytes, mut numbers) = stored(1, &runs);
+            numbers.truncate(numbers.len() - cut);
+            let expected: Vec<u32> = (0..).zip(&numbers).filter(|(_, number)| **number == 0).map(|(place, _)| place).collect();
+            prop_assert_eq!(zeros(&bytes, numbers.len()).unwrap(), expected);
+            prop_assert!(zeros(&bytes, numbers.len() + 8).is_err());
         }
     }
 

@@ -80,9 +80,7 @@ impl Steps {
                 self.next_part(wanted + self.left)?;
             }
             let now = self.left_in_part.min(wanted);
-            let first = numbers.len();
-            numbers.resize(first + now, 0);
-            self.unpack(&mut numbers[first..]);
+            self.unpack(now, numbers);
             self.left_in_part -= now;
             wanted -= now;
         }
@@ -113,12 +111,12 @@ impl Steps {
         Ok(())
     }
 
-    fn unpack(&mut self, numbers: &mut [i64]) {
-        let (mut last, mut bit, width) = (self.last, self.bit, self.width);
-        let mask = bits::mask(width);
+    fn unpack(&mut self, count: usize, numbers: &mut Vec<i64>) {
         // One load holds the bits of a step up to this width, wherever in a byte it begins.
         const ONE_LOAD: usize = 57;
-        for number in numbers {
+        let (mut last, mut bit, width) = (self.last, self.bit, self.width);
+        let mask = bits::mask(width);
+        numbers.extend((0..count).map(|_| {
             let step = match self.bytes.get(bit / 8..bit / 8 + 8) {
                 Some(word) if width <= ONE_LOAD => {
                     (u64::from_le_bytes(word.try_into().expect("eight bytes")) >> (bit % 8)) & mask
@@ -126,9 +124,9 @@ impl Steps {
                 _ => bits::read(&self.bytes, bit, width),
             };
             last = last.wrapping_add(self.smallest_step).wrapping_add(step as i64);
-            *number = last;
             bit += width;
-        }
+            last
+        }));
         (self.last, self.bit) = (last, bit);
     }
 }

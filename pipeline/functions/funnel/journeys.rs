@@ -206,6 +206,8 @@ enum Way {
 struct Marks {
     /// Bit `c`: it is excluded in column `c`. [`AMONG`]: it takes part.
     matcher: Option<Matcher>,
+    /// By touchpoint: whether a touch of it can matter.
+    can_matter: Vec<bool>,
     /// Whether every touch takes part.
     all_take_part: bool,
     /// Whether touches that take part are kept even if they serve no step.
@@ -218,6 +220,12 @@ impl Funnel {
             Way::Plain(chains) => {
                 let moments = columns.moments;
                 let has_nulls = moments.null_count() > 0;
+                if let (Some(steps), false) = (self.matcher.on_any_channel(), has_nulls) {
+                    let touches = columns.touchpoints(places).iter().map(|touchpoint| steps[*touchpoint as usize]);
+                    let times = &moments.values()[places.at.clone()];
+                    chains.pass(self.step_count, window, touches, |number| times[number as usize]);
+                    return chains.write(outcome);
+                }
                 let touches = columns.touchpoints(places).iter().enumerate().map(|(number, touchpoint)| {
                     let steps = self.matcher.matched(*touchpoint, || columns.channel(places, number));
                     if has_nulls && columns.time(places, number).is_none() { 0 } else { steps }
@@ -242,6 +250,9 @@ impl Funnel {
 fn gather(matcher: &Matcher, marks: &Marks, columns: &Columns<'_>, places: &Places, touches: &mut Touches) {
     touches.clear();
     for (number, touchpoint) in columns.touchpoints(places).iter().enumerate() {
+        if !marks.can_matter[*touchpoint as usize] {
+            continue;
+        }
         let channel = || columns.channel(places, number);
         let matched = matcher.matched(*touchpoint, channel);
         let marked = marks.matcher.as_ref().map_or(0, |marks| marks.matched(*touchpoint, channel));
@@ -301,7 +312,7 @@ impl Funnels<'_> {
             Way::Plain(Box::new(Chains::new(self.keeps_steps)))
         } else {
             let terms = Terms::new(self.options, &steps, None)?;
-            let marks = self.marks(&terms)?;
+            let marks = self.marks(&terms, &matcher)?;
             match self.options.rule {
                 Some(rule) => {
                     let preset = Preset::new(rule, terms.step_count, self.keeps_steps);
@@ -313,7 +324,7 @@ impl Funnels<'_> {
         Ok(Funnel { step_count: steps.count(), matcher, way })
     }
 
-    fn marks(&self, terms: &Terms) -> Result<Marks, String> {
+    fn marks(&self, terms: &Terms, steps: &Matcher) -> Result<Marks, String> {
         let columns = terms.columns.iter().map(String::as_str).enumerate().map(|(column, text)| (text, 1 << column));
         let among = terms.among.iter().map(|text| (text.as_str(), AMONG));
         let mut marked = columns.chain(among).peekable();
@@ -321,9 +332,15 @@ impl Funnels<'_> {
             None => None,
             Some(_) => Some(Matcher::new(&Steps::marks(marked)?, self.touchpoints, self.channels)),
         };
+        let all_take_part = terms.sees_others && !terms.has_among;
+        let can_matter = |touchpoint| {
+            let is_marked = matcher.as_ref().is_some_and(|marks: &Matcher| marks.can_match(touchpoint));
+            all_take_part || is_marked || steps.can_match(touchpoint)
+        };
         Ok(Marks {
+            can_matter: (0..self.touchpoints.len()).map(can_matter).collect(),
             matcher,
-            all_take_part: terms.sees_others && !terms.has_among,
+            all_take_part,
             keeps_others: terms.sees_others && self.options.rule.is_some(),
         })
     }

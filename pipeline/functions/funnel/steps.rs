@@ -10,7 +10,7 @@ use super::chain::MOST_STEPS;
 
 /// The steps of one funnel.
 #[derive(Debug)]
-pub(super) struct Steps<'a> {
+pub(in crate::functions) struct Steps<'a> {
     count: usize,
     /// The steps that any touch matches.
     any: u32,
@@ -20,7 +20,7 @@ pub(super) struct Steps<'a> {
 
 impl<'a> Steps<'a> {
     /// Reads the steps in their order. The error says what is wrong with which step.
-    pub(super) fn parse(texts: impl IntoIterator<Item = Option<&'a str>>) -> Result<Self, String> {
+    pub(in crate::functions) fn parse(texts: impl IntoIterator<Item = Option<&'a str>>) -> Result<Self, String> {
         let mut steps = Self::none();
         for text in texts {
             if steps.count == MOST_STEPS {
@@ -81,7 +81,7 @@ impl<'a> Steps<'a> {
 
 /// The steps that touches match, by the numbers that stand for touchpoints and channels.
 #[derive(Debug)]
-pub(super) struct Matcher {
+pub(in crate::functions) struct Matcher {
     /// What each touchpoint matches on any channel.
     on_any_channel: Vec<u32>,
     /// Where what a touchpoint matches on each channel begins in `on_channel`; [`NO_CHANNEL`] if it asks for none.
@@ -94,7 +94,7 @@ const NO_CHANNEL: u32 = u32::MAX;
 
 impl Matcher {
     /// Works out once what each touchpoint and channel of a batch matches. The number of a name is its index.
-    pub(super) fn new(steps: &Steps<'_>, touchpoints: &[Option<&str>], channels: &[Option<&str>]) -> Self {
+    pub(in crate::functions) fn new(steps: &Steps<'_>, touchpoints: &[Option<&str>], channels: &[Option<&str>]) -> Self {
         let mut on_any_channel = vec![steps.any; touchpoints.len()];
         let mut channels_of = vec![NO_CHANNEL; touchpoints.len()];
         let mut on_channel = vec![];
@@ -123,9 +123,19 @@ impl Matcher {
         Self { on_any_channel, channels_of, on_channel }
     }
 
+    /// What each touchpoint matches, by its number, if no channel matters.
+    pub(super) fn on_any_channel(&self) -> Option<&[u32]> {
+        self.channels_of.is_empty().then_some(self.on_any_channel.as_slice())
+    }
+
+    /// Whether a touch of this touchpoint can match anything.
+    pub(super) fn can_match(&self, touchpoint: usize) -> bool {
+        self.on_any_channel[touchpoint] != 0 || self.channels_of.get(touchpoint).is_some_and(|at| *at != NO_CHANNEL)
+    }
+
     /// The steps that a touch matches: bit `i` is step `i + 1`. Its channel is read only if it matters.
     #[inline]
-    pub(super) fn matched(&self, touchpoint: u32, channel: impl FnOnce() -> u32) -> u32 {
+    pub(in crate::functions) fn matched(&self, touchpoint: u32, channel: impl FnOnce() -> u32) -> u32 {
         let steps = self.on_any_channel[touchpoint as usize];
         match self.channels_of.get(touchpoint as usize) {
             None | Some(&NO_CHANNEL) => steps,

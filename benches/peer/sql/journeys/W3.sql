@@ -5,17 +5,11 @@ with
 customers as (
 
     select
-        channels[
-            journey_funnel_positions(
-                times,
-                touchpoints,
-                channels,
-                [
-                    'ad_click|email_click|sms_click|push_open|landing_page'
-                ],
-                interval '7 days'
-            )[1]
-        ] as channel,
+        first_at(
+            channels,
+            touchpoints,
+            'ad_click|email_click|sms_click|push_open|landing_page'
+        ) as channel,
         journey_funnel(
             times,
             touchpoints,
@@ -37,7 +31,6 @@ levels as (
 
     select channel, furthest_step, count(*) as customers
     from customers
-    where furthest_step >= 1
     group by channel, furthest_step
 
 ),
@@ -60,3 +53,4 @@ select
 from levels
 cross join steps
 group by levels.channel, steps.step
+having max(levels.furthest_step) >= 1

@@ -5,15 +5,11 @@ with
 customers as (
 
     select
-        channels[
-            journey_funnel_positions(
-                times,
-                touchpoints,
-                channels,
-                ['product_view'],
-                interval '7 days'
-            )[1]
-        ] as channel,
+        first_at(
+            channels,
+            touchpoints,
+            'product_view'
+        ) as channel,
         journey_funnel(
             times,
             touchpoints,
@@ -38,7 +34,6 @@ levels as (
 
     select channel, furthest_step, count(*) as customers
     from customers
-    where furthest_step >= 1
     group by channel, furthest_step
 
 ),
@@ -61,3 +56,4 @@ select
 from levels
 cross join steps
 group by levels.channel, steps.step
+having max(levels.furthest_step) >= 1
