@@ -11,7 +11,7 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, DFSchema, DataFusionError, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, FileSource, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -25,6 +25,7 @@ use super::BATCH;
 use super::parts::Part;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
+use crate::pages::PageSource;
 
 /// A fixed set of Parquet files with partition values, scanned without any declared order.
 pub struct Snapshot {
@@ -47,7 +48,7 @@ impl Snapshot {
     /// values the parts tell.
     pub fn new(lake: &Lake, folder: &str, schema: &Schema, partition_by: &[String], parts: Vec<Part>) -> Result<Self> {
         let is_partition = |field: &&FieldRef| partition_by.iter().any(|name| name == field.name());
-        let file_fields: Vec<FieldRef> = schema.fields().iter().filter(|f| !is_partition(f)).map(as_view).collect();
+        let file_fields: Vec<FieldRef> = schema.fields().iter().filter(|f| !is_partition(f)).map(as_read).collect();
         let partition_fields: Vec<FieldRef> = partition_by
             .iter()
             .filter_map(|name| schema.fields().iter().find(|field| field.name() == name).cloned())
@@ -127,12 +128,21 @@ fn partition_value(text: Option<&String>, data_type: &DataType) -> Result<Scalar
     }
 }
 
-/// Text columns are read as views, which copy no bytes.
-fn as_view(field: &FieldRef) -> FieldRef {
-    match field.data_type() {
-        DataType::Utf8 => Arc::new(Field::new(field.name(), DataType::Utf8View, field.is_nullable())),
-        _ => field.clone(),
-    }
+/// Lists of few texts, by the names that the contracts give them.
+const OF_FEW_TEXTS: [&str; 3] = ["channels", "stages", "touchpoints"];
+
+/// Text columns are read as views, which copy no bytes, and lists of few texts as keys of a dictionary, by which our
+/// functions walk them.
+fn as_read(field: &FieldRef) -> FieldRef {
+    let data_type = match field.data_type() {
+        DataType::Utf8 => DataType::Utf8View,
+        DataType::List(item) if *item.data_type() == DataType::Utf8 && OF_FEW_TEXTS.contains(&field.name().as_str()) => {
+            let keys = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+            DataType::List(Arc::new(Field::new(item.name(), keys, item.is_nullable())))
+        }
+        _ => return field.clone(),
+    };
+    Arc::new(Field::new(field.name(), data_type, field.is_nullable()))
 }
 
 #[async_trait]
@@ -172,16 +182,20 @@ impl TableProvider for Snapshot {
             let schema = datafusion::physical_plan::project_schema(&self.schema(), projection)?;
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
-        let mut source = ParquetSource::new(self.table_schema.clone());
         let schema = DFSchema::try_from(self.schema())?;
         let predicate = datafusion::logical_expr::utils::conjunction(filters.iter().cloned())
             .map(|filter| state.create_physical_expr(filter, &schema))
             .transpose()?;
-        if let Some(predicate) = predicate {
-            source = source.with_predicate(predicate);
-        }
+        let projected = datafusion::physical_plan::project_schema(&self.schema(), projection)?;
+        let has_lists = projected.fields().iter().any(|field| matches!(field.data_type(), DataType::List(_)));
+        let source: Arc<dyn FileSource> = match predicate {
+            // Pages are decoded here where that pays and nothing can be left out.
+            None if has_lists => Arc::new(PageSource::new(self.table_schema.clone())),
+            None => Arc::new(ParquetSource::new(self.table_schema.clone())),
+            Some(predicate) => Arc::new(ParquetSource::new(self.table_schema.clone()).with_predicate(predicate)),
+        };
         let groups = FileGroup::new(files).split_files(state.config().target_partitions());
-        let config = FileScanConfigBuilder::new(self.store_url.clone(), Arc::new(source))
+        let config = FileScanConfigBuilder::new(self.store_url.clone(), source)
             .with_file_groups(groups)
             .with_statistics(self.statistics().unwrap_or_else(|| Statistics::new_unknown(&self.schema())))
             .with_projection_indices(projection.cloned())?
