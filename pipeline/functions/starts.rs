@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, BooleanArray, BooleanBufferBuilder, ListArray, TimestampMicrosecondArray};
-use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer};
+use datafusion::arrow::array::{Array, BooleanArray, ListArray, TimestampMicrosecondArray};
+use datafusion::arrow::buffer::{BooleanBuffer, MutableBuffer, NullBuffer};
 use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::util::bit_util::set_bit;
 use datafusion::common::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 
@@ -58,10 +59,40 @@ struct Ends {
 }
 
 impl Ends {
-    fn ends_run(&self, row: usize, index: usize) -> bool {
-        let position = self.lists.span(row).start + index;
-        self.flags.is_valid(position) && self.flags.value(position)
+    /// Sets the flag of each element that comes after one that ends its run.
+    fn set_starts(&self, times: &Lists, flags: &mut [u8]) {
+        let is_end = |position: usize| self.flags.is_valid(position) && self.flags.value(position);
+        let length = times.values.len();
+        if self.lists.offsets == times.offsets {
+            // The element after the last of a row is the first of the next, which starts a run anyway.
+            let ends = self.flags.values().set_indices().filter(|position| is_end(*position) && position + 1 < length);
+            return ends.for_each(|position| set_bit(flags, position + 1));
+        }
+        for row in (0..times.len()).filter(|row| !times.is_null(*row) && !self.lists.is_null(*row)) {
+            let ends = self.lists.span(row).zip(times.span(row).skip(1)).filter(|(position, _)| is_end(*position));
+            ends.for_each(|(_, start)| set_bit(flags, start));
+        }
     }
+}
+
+/// A bit for each element: whether it comes more than its row's timeout after the one before it. That of the first element
+/// of a row means nothing, nor do those of a row without a timeout.
+///
+/// A timeout for all is compared over the rows' borders: that is a loop without a branch.
+fn gaps(lists: &Lists, times: &[i64], timeouts: &Spans) -> MutableBuffer {
+    let gap = |position: usize| times[position].saturating_sub(times[position - 1]);
+    if let Some(timeout) = timeouts.constant() {
+        return MutableBuffer::collect_bool(times.len(), |position| position > 0 && gap(position) > timeout);
+    }
+    let mut flags = MutableBuffer::new_null(times.len());
+    for row in 0..lists.len() {
+        let Some(timeout) = timeouts.get(row) else {
+            continue;
+        };
+        let starts = lists.span(row).skip(1).filter(|position| gap(*position) > timeout);
+        starts.for_each(|position| set_bit(flags.as_slice_mut(), position));
+    }
+    flags
 }
 
 impl Starts {
@@ -95,27 +126,21 @@ impl Starts {
             }
         };
 
-        let mut flags = BooleanBufferBuilder::new(times.len());
-        let mut is_known = BooleanBufferBuilder::new(rows);
-        for row in 0..rows {
-            let span = lists.span(row);
-            let is_null = lists.is_null(row) || ends.as_ref().is_some_and(|ends| ends.lists.is_null(row));
-            let Some(timeout) = timeouts.get(row).filter(|_| !is_null) else {
-                flags.append_n(span.len(), false);
-                is_known.append(false);
-                continue;
-            };
-            let row_times = &times.values()[span];
-            for (index, &time) in row_times.iter().enumerate() {
-                let is_start = index == 0
-                    || time.saturating_sub(row_times[index - 1]) > timeout
-                    || ends.as_ref().is_some_and(|ends| ends.ends_run(row, index - 1));
-                flags.append(is_start);
-            }
-            is_known.append(true);
+        let is_null = |row: usize| {
+            lists.is_null(row)
+                || timeouts.get(row).is_none()
+                || ends.as_ref().is_some_and(|ends| ends.lists.is_null(row))
+        };
+        let nulls = Some(NullBuffer::from_iter((0..rows).map(|row| !is_null(row))));
+        let mut flags = gaps(&lists, times.values(), &timeouts);
+        for row in (0..rows).filter(|row| !lists.span(*row).is_empty()) {
+            set_bit(flags.as_slice_mut(), lists.span(row).start);
         }
-        let nulls = Some(NullBuffer::new(is_known.finish())).filter(|nulls| nulls.null_count() > 0);
-        Ok(Self { lists, times, flags: flags.finish(), nulls })
+        if let Some(ends) = ends {
+            ends.set_starts(&lists, flags.as_slice_mut());
+        }
+        let flags = BooleanBuffer::new(flags.into(), 0, times.len());
+        Ok(Self { lists, times, flags, nulls: nulls.filter(|nulls| nulls.null_count() > 0) })
     }
 
     /// The flags as lists parallel to the times.

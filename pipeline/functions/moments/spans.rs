@@ -120,6 +120,11 @@ impl Spans {
         Ok(Self { microseconds, is_constant })
     }
 
+    /// The span that all rows have, in microseconds; `None` when rows may differ, or have none.
+    pub(crate) fn constant(&self) -> Option<i64> {
+        if self.is_constant { self.get(0) } else { None }
+    }
+
     /// The span of a row in microseconds.
     pub(crate) fn get(&self, row: usize) -> Option<i64> {
         let row = if self.is_constant { 0 } else { row };
