@@ -14,7 +14,7 @@ use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, WindowFunctionDe
 use datafusion::optimizer::AnalyzerRule;
 
 use super::call::{Call, Parameterised, refuse_distinct};
-use super::{markov, sequence, sequence_next_node, shapley, timeline, window_funnel};
+use super::{markov, path_flow, sequence, sequence_next_node, shapley, timeline, top_paths, window_funnel};
 
 /// Makes a session refuse wrong calls while planning.
 pub(super) fn register(ctx: &SessionContext) {
@@ -25,13 +25,15 @@ pub(super) fn register(ctx: &SessionContext) {
 type Check = fn(&AggregateUDF, bool, &[Expr], &DFSchema) -> Result<()>;
 
 /// Every aggregate with parameters.
-const CHECKS: [Check; 7] = [
+const CHECKS: [Check; 9] = [
     check::<markov::MarkovRemoval>,
+    check::<path_flow::PathFlow>,
     check::<sequence::Sequence>,
     check::<sequence_next_node::SequenceNextNode>,
     check::<shapley::Shapley>,
     check::<timeline::Path>,
     check::<timeline::Timeline>,
+    check::<top_paths::TopPaths>,
     check::<window_funnel::WindowFunnel>,
 ];
 
@@ -109,7 +111,7 @@ mod tests {
     }
 
     /// Wrong calls of every aggregate with parameters: its arguments, and what the error says.
-    const WRONG: [(&str, &str, &str); 27] = [
+    const WRONG: [(&str, &str, &str); 33] = [
         ("window_funnel", "10, 'fixed', second, a", "unknown mode 'fixed'; expected strict_deduplication"),
         ("window_funnel", "10, 'allow_reentry', second, a", "add it"),
         (
@@ -143,6 +145,12 @@ mod tests {
         ("markov_removal", "second, path, 1, 1", "expected the order to be a constant, got"),
         ("shapley", "'fair', path, 1, 1", "expected game to be 'conversions' or 'rate', got fair"),
         ("shapley", "page, path, 1, 1", "expected the game to be a constant, got"),
+        ("top_paths", "0, path, 8", "expected the count to be a whole number from 1, got 0"),
+        ("top_paths", "5, path, second", "expected the limit to be a constant, got"),
+        ("top_paths", "5, path, 8, page", "expected goals to be booleans or lists of booleans, got"),
+        ("path_flow", "path, [ts], 0", "expected the limit to be a whole number from 1, got 0"),
+        ("path_flow", "path, [ts], second", "expected the limit to be a constant, got"),
+        ("path_flow", "path, path, 8", "expected a list of timestamps"),
         ("retention", "a", "expected 2 to 32 conditions, got 1"),
         ("timeline", "ts, page, named_struct('times', 1)", "the name times is taken twice"),
     ];
@@ -170,7 +178,7 @@ mod tests {
     }
 
     /// A right call of every aggregate, and what it says of `distinct`; nothing where it changes nothing.
-    const RIGHT: [(&str, &str, Option<&str>); 12] = [
+    const RIGHT: [(&str, &str, Option<&str>); 14] = [
         ("arg_min", "page, ts", None),
         ("window_funnel", "10, second, a", Some("select distinct rows in a subquery")),
         ("window_funnel_events", "10, second, a", Some("select distinct rows in a subquery")),
@@ -182,6 +190,8 @@ mod tests {
         ("shapley", "'rate', path, 1, 1", Some("each row counts; select distinct rows in a subquery")),
         ("path", "ts, page", Some("path_collapse makes equal neighbours one")),
         ("timeline", "ts, page, named_struct('pages', page)", Some("select distinct rows in a subquery")),
+        ("top_paths", "5, path, 8, a", Some("each journey counts; select distinct rows in a subquery")),
+        ("path_flow", "path, [ts], 8, a", Some("each journey counts; select distinct rows in a subquery")),
         ("retention", "a, second = 1", None),
     ];
 
@@ -232,6 +242,7 @@ mod tests {
             ("varchar", "sequence_match($1, second, a)", "'(?1)'", "'(?2)'", "the pattern has no condition 2"),
             ("varchar", "sequence_next_node($1, 'head', ts, page, a)", "'forward'", "'up'", "expected direction"),
             ("bigint", "markov_removal($1, path, 1, 1)", "4", "5", "from 1 to 4, got 5"),
+            ("bigint", "top_paths($1, path, 8)", "4", "0", "a whole number from 1, got 0"),
             ("varchar", "shapley($1, path, 1, 1)", "'rate'", "'fair'", "expected game to be"),
         ] {
             let prepare = format!("prepare asked({types}) as select {call} from {ROWS}");

@@ -23,6 +23,7 @@ mod funnel;
 mod gap_starts;
 mod goal_touches;
 mod grouped_rows;
+mod journey_paths;
 mod journey_starts;
 mod list_any;
 mod list_sum;
@@ -32,12 +33,14 @@ mod occurrences;
 mod path;
 mod path_counts;
 mod path_edges;
+mod path_flow;
 mod path_slice;
 mod path_tables;
 mod retention;
 #[cfg(test)]
 mod row_aggregates;
 mod row_patterns;
+mod run_end;
 mod run_ids;
 mod run_starts;
 mod sequence;
@@ -51,7 +54,9 @@ mod split;
 mod starts;
 mod statistics;
 mod switches;
+mod symbols;
 mod timeline;
+mod top_paths;
 mod window_funnel;
 
 use std::sync::Arc;
@@ -88,6 +93,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         Arc::new(path::PathText::default().into()),
         Arc::new(path_edges::PathEdges::default().into()),
         Arc::new(path_slice::PathSlice::default().into()),
+        Arc::new(run_end::RunEnd::default().into()),
         Arc::new(run_ids::RunIds::default().into()),
         Arc::new(run_starts::RunStarts::default().into()),
         Arc::new(split::SplitAt::default().into()),
@@ -104,6 +110,7 @@ pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     vec![
         Arc::new(arg_min::ArgMin::default().into()),
         Arc::new(markov::MarkovRemoval::default().into()),
+        Arc::new(path_flow::PathFlow::default().into()),
         Arc::new(retention::Retention::default().into()),
         Arc::new(sequence::Sequence::count().into()),
         Arc::new(sequence::Sequence::events().into()),
@@ -112,6 +119,7 @@ pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
         Arc::new(shapley::Shapley::default().into()),
         Arc::new(timeline::Path::default().into()),
         Arc::new(timeline::Timeline::default().into()),
+        Arc::new(top_paths::TopPaths::default().into()),
         Arc::new(window_funnel::WindowFunnel::events().into()),
         Arc::new(window_funnel::WindowFunnel::level().into()),
     ]
@@ -185,6 +193,7 @@ mod tests {
             "arg_min(page, at)",
             "markov_removal(1, [page], 1, 1)",
             "path(at, page)",
+            "path_flow([page], [to_timestamp(at)], 8)",
             "retention(at = 1, at = 2, at = 3)",
             "sequence_count('(?1)', at, true)",
             "sequence_match('(?1)', at, true)",
@@ -192,6 +201,7 @@ mod tests {
             "sequence_next_node('forward', 'head', at, page, true)",
             "shapley('rate', [page], 1, 1)",
             "timeline(to_timestamp(at), page, named_struct('pages', page))",
+            "top_paths(9, [page], 8)",
             "window_funnel(9, at, true)",
             "window_funnel_events(9, at, true)",
         ];

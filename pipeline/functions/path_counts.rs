@@ -130,8 +130,9 @@ pub(in crate::functions) fn accumulator_of<M: Model>(model: M, args: &Accumulato
 pub(in crate::functions) mod testing {
     use proptest::prelude::*;
 
+    use super::super::symbols::Symbols;
     use super::entries::Ranks;
-    use super::tally::{Symbols, Tally};
+    use super::tally::Tally;
     use super::{Counts, Entries, Keys};
 
     /// How journeys went, and how many of them: channels, conversions, nulls, value.

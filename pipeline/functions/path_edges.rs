@@ -19,6 +19,13 @@ use super::elements::{
 };
 use super::path::{Limits, coerce_limit};
 
+/// Where paths come from.
+pub(super) const START: &str = "(start)";
+/// Where a path leads that ends.
+pub(super) const EXIT: &str = "(exit)";
+/// Where a path leads that goes on behind the limit.
+pub(super) const REST: &str = "(rest)";
+
 /// The fields of an edge.
 fn edge_fields() -> Fields {
     record_fields([
@@ -72,7 +79,7 @@ impl ScalarUDFImpl for PathEdges {
         let mut names = Names::new();
         let numbers = names.numbers(self.name(), &touchpoints.values)?;
         let moments = to_times(self.name(), &times.values)?;
-        let ends = Ends { start: names.number("(start)"), exit: names.number("(exit)"), rest: names.number("(rest)") };
+        let ends = Ends { start: names.number(START), exit: names.number(EXIT), rest: names.number(REST) };
         // A path of n runs has n - 1 changes and n + 1 edges.
         let changes = numbers.windows(2).filter(|pair| pair[0] != pair[1]).count();
         let mut edges = Edges::with_capacity(ends, changes + 2 * touchpoints.len());

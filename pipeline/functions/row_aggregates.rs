@@ -21,8 +21,8 @@ use super::{aggregate_functions, register_all, window_funnel};
 const GROUPS: i64 = 4;
 const CONDITIONS: usize = 32;
 
-/// Any rows in any splits are asked of these in `path_counts/accumulate/tests.rs` and `timeline/accumulate.rs`.
-const ELSEWHERE: [&str; 3] = ["markov_removal", "shapley", "timeline"];
+/// Any rows in any splits are asked of these in the tests of their accumulators.
+const ELSEWHERE: [&str; 5] = ["markov_removal", "path_flow", "shapley", "timeline", "top_paths"];
 
 #[derive(Debug, Clone)]
 struct Event {

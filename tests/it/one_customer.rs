@@ -183,6 +183,7 @@ fn queries_over_lists() -> Vec<String> {
         "cardinality(channel_switches(pages, times))",
         "cardinality(run_starts(times, interval '1 second'))",
         "cardinality(gap_starts(times, interval '1 second'))",
+        "run_end(gap_starts(times, interval '1 second'), 5)",
         "count_distinct(pages)",
         "count_switches(pages)",
         "cardinality(attribution_weights('u_shaped', pages))",
@@ -199,6 +200,10 @@ fn queries_over_lists() -> Vec<String> {
         "cardinality(split_at(timeline, gap_starts(times, interval '0 seconds')))",
         "list_any(goals)",
         "list_sum(ids)",
+        "cardinality(path_flow(channels, times, 20))",
+        "cardinality(path_flow(pages, times, 1000000000, goals, goals))",
+        "cardinality(top_paths(9, channels, 8))",
+        "cardinality(top_paths(9, pages, 1000000000, goals, goals))",
         "cardinality(markov_removal(2, channels, 1, 1))",
         "cardinality(shapley('rate', channels, 1, 1))",
     ]

@@ -18,8 +18,9 @@ use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use super::super::arguments::{Lists, TextColumn, element_type, item_field};
 use super::super::elements::{Names, record_fields};
 use super::super::single_group::FirstGroup;
+use super::super::symbols::{END, START, Symbols};
 use super::entries::{Entries, Ranks};
-use super::tally::{Counts, END, START, Symbols, Tally};
+use super::tally::{Counts, Tally};
 use super::{Model, result_type};
 
 /// The word of the first channel of a state.

@@ -1,7 +1,8 @@
 //! The counts of one group in an order that depends on the names of its channels alone.
 
+use super::super::symbols::{END, START, Symbols};
 use super::Keys;
-use super::tally::{Counts, END, Overflow, START, Symbols, Tally};
+use super::tally::{Counts, Overflow, Tally};
 
 /// The rank of the place before the first touch; channels have the ranks from 1.
 pub(in crate::functions) const RANK_OF_START: u32 = 0;

@@ -1,6 +1,7 @@
 //! The keys of a path: what a model counts of it.
 
-use super::tally::{Counts, END, Overflow, START, Tally};
+use super::super::symbols::{END, START};
+use super::tally::{Counts, Overflow, Tally};
 
 /// What a model counts of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,6 +8,8 @@ use std::ops::Range;
 use datafusion::common::{DataFusionError, exec_datafusion_err};
 use hashbrown::HashTable;
 
+use super::super::symbols::{END, START, Symbols};
+
 /// The largest number of 38 digits, as many as a decimal holds.
 const LARGEST_VALUE: u128 = 10u128.pow(38) - 1;
 
@@ -189,72 +191,6 @@ impl Tally {
     }
 }
 
-/// Channels as numbers. The numbers mean nothing: they follow the order of arrival.
-#[derive(Debug, Default)]
-pub(in crate::functions) struct Symbols {
-    index: HashTable<u32>,
-    bytes: String,
-    ends: Vec<usize>,
-}
-
-/// Before the first touch.
-pub(in crate::functions) const START: u32 = 0;
-/// Behind the last touch.
-pub(in crate::functions) const END: u32 = 1;
-/// A touch whose channel is null.
-pub(in crate::functions) const UNKNOWN: u32 = 2;
-/// The first number of a channel with a name.
-const NAMED: u32 = 3;
-
-impl Symbols {
-    fn text_of<'a>(bytes: &'a str, ends: &[usize], position: usize) -> &'a str {
-        let start = if position == 0 { 0 } else { ends[position - 1] };
-        &bytes[start..ends[position]]
-    }
-
-    /// The number of a channel, a new one if it is new.
-    pub(in crate::functions) fn number(&mut self, text: Option<&str>) -> u32 {
-        let Some(text) = text else {
-            return UNKNOWN;
-        };
-        let Self { index, bytes, ends } = self;
-        let hash_text = |text: &str| {
-            use std::hash::BuildHasher;
-            foldhash::quality::FixedState::default().hash_one(text)
-        };
-        let found = index.find(hash_text(text), |position| Self::text_of(bytes, ends, *position as usize) == text);
-        if let Some(position) = found {
-            return NAMED + position;
-        }
-        let position = ends.len() as u32;
-        bytes.push_str(text);
-        ends.push(bytes.len());
-        let hash_of = |position: &u32| hash_text(Self::text_of(bytes, ends, *position as usize));
-        index.insert_unique(hash_of(&position), position, hash_of);
-        NAMED + position
-    }
-
-    /// The channel of a number; `None` for the unknown one.
-    pub(in crate::functions) fn text(&self, number: u32) -> Option<&str> {
-        Some(Self::text_of(&self.bytes, &self.ends, number.checked_sub(NAMED)? as usize))
-    }
-
-    /// The number of channels that have a name.
-    pub(in crate::functions) fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// One more than the largest number.
-    pub(in crate::functions) fn end(&self) -> u32 {
-        NAMED + self.ends.len() as u32
-    }
-
-    /// Bytes held.
-    pub(in crate::functions) fn size(&self) -> usize {
-        self.index.allocation_size() + self.bytes.capacity() + self.ends.capacity() * size_of::<usize>()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -308,15 +244,5 @@ mod tests {
         assert_eq!(tally.add(0, &[1], Counts { value: -1, ..Counts::default() }), Ok(()));
         assert_eq!(Counts::sum([counts(1), counts(2)].into_iter()), Ok(counts(3)));
         assert_eq!(Counts::sum([most, counts(1)].into_iter()), Err(Overflow));
-    }
-
-    #[test]
-    fn channels_have_numbers_and_back() {
-        let mut symbols = Symbols::default();
-        let texts = [Some("web"), None, Some(""), Some("a store in the north"), Some("web")];
-        let numbers = texts.map(|text| symbols.number(text));
-        assert_eq!(numbers[0], numbers[4]);
-        assert_eq!(numbers.map(|number| symbols.text(number)), texts);
-        assert!(numbers.iter().all(|number| *number > END && *number < symbols.end()));
     }
 }

@@ -2,67 +2,26 @@
 
 with
 
-sessions as (
+most_taken as (
 
     select
         unnest(
-            split_at(
-                named_struct(
-                    'touchpoints', touchpoints,
-                    'is_goals', is_goals
-                ),
+            top_paths(
+                100,
+                touchpoints,
+                8,
+                is_goals,
                 gap_starts(times, interval '30 minutes')
             )
-        ) as session
+        ) as taken
     from journeys
-
-),
-
-paths as (
-
-    select
-        path_text(session['touchpoints'], 8) as path,
-        list_any(session['is_goals']) as is_converted
-    from sessions
-
-),
-
-counted as (
-
-    select
-        path,
-        count(*) as sessions,
-        count(*) filter (where is_converted) as converted
-    from paths
-    group by path
-
-),
-
--- A path of eight and a longer one that begins with it are one here.
-cut as (
-
-    select
-        replace(replace(path, ' > …', ''), ' > ', '>') as path,
-        sum(sessions) as sessions,
-        sum(converted) as converted
-    from counted
-    group by 1
-
-),
-
-most_taken as (
-
-    select path, sessions, converted
-    from cut
-    order by sessions desc, path
-    limit 100
 
 )
 
 select
-    path,
-    sessions,
-    converted,
-    cast(converted as double) / sessions as conversion_rate,
-    row_number() over (order by sessions desc, path) as rank
+    array_to_string(taken['path'], '>') as path,
+    taken['journeys'] as sessions,
+    taken['converted'] as converted,
+    cast(taken['converted'] as double) / taken['journeys'] as conversion_rate,
+    taken['rank'] as rank
 from most_taken

@@ -2,27 +2,19 @@
 
 with
 
-sessions as (
-
-    select
-        unnest(
-            split_at(
-                named_struct('touchpoints', touchpoints, 'times', times),
-                gap_starts(times, interval '30 minutes')
-            )
-        ) as session
-    from journeys
-
-),
-
 edges as (
 
     select
         unnest(
-            path_edges(session['touchpoints'], session['times'], 9)
+            path_flow(
+                touchpoints,
+                times,
+                9,
+                null,
+                gap_starts(times, interval '30 minutes')
+            )
         ) as edge
-    from sessions
-    where cardinality(session['times']) > 1
+    from journeys
 
 )
 
@@ -30,8 +22,7 @@ select
     edge['position'] as step,
     edge['from_touchpoint'] as from_tp,
     edge['to_touchpoint'] as to_tp,
-    count(*) as n,
-    median(edge['seconds']) * 1e6 as median_gap_us
+    edge['journeys'] as n,
+    edge['median_seconds'] * 1e6 as median_gap_us
 from edges
 where edge['position'] between 1 and 8 and edge['to_touchpoint'] <> '(exit)'
-group by 1, 2, 3

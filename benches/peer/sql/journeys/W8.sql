@@ -27,28 +27,13 @@ funnels as (
 stopped as (
 
     select
-        times,
         touchpoints,
         cardinality(positions) as step,
-        positions[-1] as stop
+        positions[-1] as stop,
+        run_end(gap_starts(times, interval '30 minutes'), positions[-1])
+            as session_end
     from funnels
     where cardinality(positions) between 1 and 4
-
-),
-
--- A session ends before the first start behind the stop.
-placed as (
-
-    select
-        step,
-        stop,
-        touchpoints,
-        cast(array_position(
-            array_append(gap_starts(times, interval '30 minutes'), true),
-            true,
-            stop + 1
-        ) as bigint) - 1 as session_end
-    from stopped
 
 ),
 
@@ -61,19 +46,30 @@ outcomes as (
             else '(exit)'
         end as next_touchpoint,
         touchpoints[session_end] as last_touchpoint
-    from placed
+    from stopped
 
 ),
 
+-- Counted together, so that journeys are read once.
 counted as (
 
-    select step, 'next' as kind, next_touchpoint as touchpoint, count(*) as customers
+    select step, next_touchpoint, last_touchpoint, count(*) as customers
     from outcomes
-    group by step, next_touchpoint
-    union all
-    select step, 'last' as kind, last_touchpoint as touchpoint, count(*) as customers
-    from outcomes
-    group by step, last_touchpoint
+    group by step, next_touchpoint, last_touchpoint
+
+),
+
+by_kind as (
+
+    select
+        step,
+        kind,
+        case kind when 'next' then next_touchpoint else last_touchpoint end
+            as touchpoint,
+        sum(customers) as customers
+    from counted
+    cross join (values ('next'), ('last')) as kinds(kind)
+    group by 1, 2, 3
 
 ),
 
@@ -85,7 +81,7 @@ ranked as (
             partition by step, kind
             order by customers desc, touchpoint
         ) as rank
-    from counted
+    from by_kind
 
 )
 

@@ -1,0 +1,321 @@
+//! The accumulator of `top_paths`.
+//!
+//! State of a group: the touchpoints that it has (`touchpoints`), its paths one after another as places in that list
+//! (`places`), and for each path how many touchpoints it has and what is counted of it (`paths`).
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, StringArray, UInt32Array, UInt64Array,
+};
+use datafusion::arrow::datatypes::{DataType, Fields, UInt32Type, UInt64Type};
+use datafusion::common::Result;
+use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
+
+use super::super::arguments::{Lists, TextColumn, item_field, list_type};
+use super::super::elements::{Names, Rows, record_fields};
+use super::super::journey_paths::JourneyPaths;
+use super::super::single_group::FirstGroup;
+use super::super::symbols::{OwnNumbers, Symbols};
+use super::tally::{Counts, Entry, Tally};
+use super::{NAME, Parameters};
+
+/// The fields of a path in a state.
+pub(super) fn state_fields() -> Fields {
+    record_fields([
+        ("length", DataType::UInt32),
+        ("journeys", DataType::UInt64),
+        ("longer", DataType::UInt64),
+        ("converted", DataType::UInt64),
+    ])
+}
+
+/// The fields of a path in a result.
+pub(super) fn result_fields() -> Fields {
+    record_fields([
+        ("rank", DataType::Int64),
+        ("path", list_type(DataType::Utf8View)),
+        ("journeys", DataType::Int64),
+        ("longer", DataType::Int64),
+        ("converted", DataType::Int64),
+    ])
+}
+
+/// The paths of many groups.
+#[derive(Debug)]
+pub(super) struct TopPathsAccumulator {
+    parameters: Parameters,
+    groups: usize,
+    symbols: Symbols,
+    tally: Tally,
+}
+
+impl TopPathsAccumulator {
+    /// Without paths.
+    pub(super) fn new(parameters: Parameters) -> Self {
+        Self { parameters, groups: 0, symbols: Symbols::default(), tally: Tally::default() }
+    }
+
+    fn count_rows(
+        &mut self,
+        arguments: &[ArrayRef],
+        group_indices: impl Iterator<Item = usize>,
+        filter: Option<&BooleanArray>,
+    ) -> Result<()> {
+        let limit = self.parameters.limit;
+        let touchpoints = Lists::of_array(NAME, &arguments[1])?;
+        let mut journeys = JourneyPaths::new(NAME, &touchpoints, arguments.get(3), arguments.get(4))?;
+        let mut names = Names::new();
+        let numbers = names.numbers(NAME, &touchpoints.values)?;
+        let symbols: Vec<u32> = names.texts().iter().map(|text| self.symbols.number(*text)).collect();
+        for (row, group) in group_indices.enumerate() {
+            if !filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row)) {
+                continue;
+            }
+            let numbers_of_row = &numbers[touchpoints.span(row)];
+            journeys.of_row(row, &numbers, |path| {
+                let shown = path.nodes.iter().take(limit).map(|node| symbols[numbers_of_row[*node as usize] as usize]);
+                let counts = Counts {
+                    journeys: 1,
+                    longer: u64::from(path.nodes.len() > limit),
+                    converted: u64::from(path.is_converted),
+                };
+                self.tally.add(group as u32, shown, counts);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn merge_states(&mut self, states: &[ArrayRef], group_indices: impl Iterator<Item = usize>) -> Result<()> {
+        let touchpoints = Lists::of_array(NAME, &states[0])?;
+        let places = Lists::of_array(NAME, &states[1])?;
+        let paths = Lists::of_array(NAME, &states[2])?;
+        let texts = TextColumn::of_array(NAME, &touchpoints.values)?;
+        let place_values = places.values.as_primitive::<UInt32Type>().values();
+        let columns = paths.values.as_struct().columns();
+        let lengths = columns[0].as_primitive::<UInt32Type>().values();
+        let [journeys, longer, converted] =
+            [1, 2, 3].map(|column: usize| columns[column].as_primitive::<UInt64Type>().values());
+        let mut symbols = Vec::new();
+        for (row, group) in group_indices.enumerate() {
+            let (Some(touchpoints), Some(places), Some(paths)) =
+                (touchpoints.range(row), places.range(row), paths.range(row))
+            else {
+                continue;
+            };
+            symbols.clear();
+            symbols.extend(touchpoints.map(|position| self.symbols.number(texts.get(position))));
+            let mut rest = &place_values[places];
+            for path in paths {
+                let (places, others) = rest.split_at(lengths[path] as usize);
+                rest = others;
+                let numbers = places.iter().map(|place| symbols[*place as usize]);
+                let counts = Counts { journeys: journeys[path], longer: longer[path], converted: converted[path] };
+                self.tally.add(group as u32, numbers, counts);
+            }
+        }
+        Ok(())
+    }
+
+    fn emitted(&self, emit_to: EmitTo) -> usize {
+        match emit_to {
+            EmitTo::All => self.groups,
+            EmitTo::First(groups) => groups,
+        }
+    }
+
+    /// Forgets the first `groups` groups, and touchpoints that no other group has; the others move down by as many.
+    fn forget(&mut self, groups: usize) {
+        self.groups -= groups;
+        let (symbols, tally) = (std::mem::take(&mut self.symbols), std::mem::take(&mut self.tally));
+        let mut numbers = Vec::new();
+        for entry in tally.behind(groups) {
+            numbers.clear();
+            tally.path(entry, &mut numbers);
+            numbers.iter_mut().for_each(|number| *number = self.symbols.number(symbols.text(*number)));
+            self.tally.add(entry.group - groups as u32, numbers.iter().copied(), entry.counts);
+        }
+    }
+
+    /// The state of the first `groups` groups.
+    fn states(&self, groups: usize) -> Result<Vec<ArrayRef>> {
+        let (entries, ends) = self.tally.by_group(groups);
+        let mut own = OwnNumbers::of(&self.symbols);
+        let (mut texts, mut places): (Vec<Option<&str>>, Vec<u32>) = (Vec::new(), Vec::new());
+        let mut lengths: Vec<u32> = Vec::with_capacity(entries.len());
+        let (mut text_rows, mut place_rows, mut path_rows) =
+            (Rows::with_capacity(groups), Rows::with_capacity(groups), Rows::with_capacity(groups));
+        let mut start = 0;
+        for end in ends {
+            for entry in &entries[start..end] {
+                let first = places.len();
+                self.tally.path(entry, &mut places);
+                places[first..].iter_mut().for_each(|place| *place = own.number(*place));
+                lengths.push((places.len() - first) as u32);
+            }
+            texts.extend(own.end_group().map(|symbol| self.symbols.text(symbol)));
+            text_rows.end(NAME, texts.len())?;
+            place_rows.end(NAME, places.len())?;
+            path_rows.end(NAME, end)?;
+            start = end;
+        }
+        let counts = |count: fn(&Counts) -> u64| -> ArrayRef {
+            Arc::new(UInt64Array::from_iter_values(entries.iter().map(|entry| count(&entry.counts))))
+        };
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(UInt32Array::from(lengths)),
+            counts(|counts| counts.journeys),
+            counts(|counts| counts.longer),
+            counts(|counts| counts.converted),
+        ];
+        Ok(vec![
+            text_rows.finish(item_field(DataType::Utf8), Arc::new(StringArray::from(texts)))?,
+            place_rows.finish(item_field(DataType::UInt32), Arc::new(UInt32Array::from(places)))?,
+            path_rows.finish_records(state_fields(), columns)?,
+        ])
+    }
+
+    /// The result of the first `groups` groups.
+    fn results(&self, groups: usize) -> Result<ArrayRef> {
+        let (entries, ends) = self.tally.by_group(groups);
+        let by_rank = self.symbols.by_text();
+        let mut rank_of = vec![0; self.symbols.end() as usize];
+        by_rank.iter().zip(0..).for_each(|(symbol, rank)| rank_of[*symbol as usize] = rank);
+        let mut names = Names::new();
+        let name_of: Vec<u32> = by_rank
+            .iter()
+            .map(|symbol| self.symbols.text(*symbol).map_or(Names::NULL, |text| names.number(text)))
+            .collect();
+
+        let mut top = Top::default();
+        let mut shown: Vec<u32> = Vec::new();
+        let (mut ranks, mut counts): (Vec<i64>, Vec<Counts>) = (Vec::new(), Vec::new());
+        let (mut rows, mut path_rows) = (Rows::with_capacity(groups), Rows::with_capacity(entries.len()));
+        let mut start = 0;
+        for end in ends {
+            top.choose(&self.tally, &entries[start..end], self.parameters.count, &rank_of);
+            for (place, path) in top.chosen.iter().enumerate() {
+                shown.extend(top.ranks[path.start..path.end].iter().map(|rank| name_of[*rank as usize]));
+                path_rows.end(NAME, shown.len())?;
+                ranks.push(place as i64 + 1);
+                counts.push(path.counts);
+            }
+            rows.end(NAME, counts.len())?;
+            start = end;
+        }
+        let whole = |count: fn(&Counts) -> u64| -> ArrayRef {
+            Arc::new(Int64Array::from_iter_values(counts.iter().map(|counts| count(counts) as i64)))
+        };
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from(ranks)),
+            path_rows.finish(item_field(DataType::Utf8View), names.array(shown)?)?,
+            whole(|counts| counts.journeys),
+            whole(|counts| counts.longer),
+            whole(|counts| counts.converted),
+        ];
+        rows.finish_records(result_fields(), columns)
+    }
+}
+
+/// The paths of a group that are taken most.
+#[derive(Default)]
+struct Top {
+    chosen: Vec<Chosen>,
+    /// The paths of all of them, as the ranks of their touchpoints.
+    ranks: Vec<u32>,
+    numbers: Vec<u32>,
+    journeys: Vec<u64>,
+}
+
+struct Chosen {
+    counts: Counts,
+    start: usize,
+    end: usize,
+}
+
+impl Top {
+    /// Chooses `count` paths, the most taken first, of those taken as often the ones with the smallest touchpoints.
+    fn choose(&mut self, tally: &Tally, entries: &[Entry], count: usize, rank_of: &[u32]) {
+        self.journeys.clear();
+        self.journeys.extend(entries.iter().map(|entry| entry.counts.journeys));
+        // Paths that are taken less than the last one to show need no look at their touchpoints.
+        let least = match entries.len() > count {
+            true => *self.journeys.select_nth_unstable_by_key(count - 1, |journeys| Reverse(*journeys)).1,
+            false => 0,
+        };
+        self.chosen.clear();
+        self.ranks.clear();
+        for entry in entries.iter().filter(|entry| entry.counts.journeys >= least) {
+            self.numbers.clear();
+            tally.path(entry, &mut self.numbers);
+            let start = self.ranks.len();
+            self.ranks.extend(self.numbers.iter().map(|number| rank_of[*number as usize]));
+            self.chosen.push(Chosen { counts: entry.counts, start, end: self.ranks.len() });
+        }
+        let ranks = &self.ranks;
+        self.chosen.sort_unstable_by(|left, right| {
+            let by_journeys = right.counts.journeys.cmp(&left.counts.journeys);
+            by_journeys.then_with(|| ranks[left.start..left.end].cmp(&ranks[right.start..right.end]))
+        });
+        self.chosen.truncate(count);
+    }
+}
+
+impl GroupsAccumulator for TopPathsAccumulator {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        group_indices: &[usize],
+        opt_filter: Option<&BooleanArray>,
+        total_num_groups: usize,
+    ) -> Result<()> {
+        self.groups = self.groups.max(total_num_groups);
+        self.count_rows(values, group_indices.iter().copied(), opt_filter)
+    }
+
+    fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
+        self.groups = self.groups.max(total_num_groups);
+        self.merge_states(values, group_indices.iter().copied())
+    }
+
+    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
+        let groups = self.emitted(emit_to);
+        let results = self.results(groups)?;
+        self.forget(groups);
+        Ok(results)
+    }
+
+    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
+        let groups = self.emitted(emit_to);
+        let states = self.states(groups)?;
+        self.forget(groups);
+        Ok(states)
+    }
+
+    /// Each row becomes the state of a group of its own.
+    fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
+        let rows = values[0].len();
+        let mut each = Self::new(self.parameters);
+        each.count_rows(values, 0..rows, opt_filter)?;
+        each.states(rows)
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>() + self.symbols.size() + self.tally.size()
+    }
+}
+
+impl FirstGroup for TopPathsAccumulator {
+    fn begin(&mut self) {
+        self.groups = self.groups.max(1);
+    }
+
+    fn peek(&mut self) -> Result<ArrayRef> {
+        self.results(1)
+    }
+}
+
+#[cfg(test)]
+mod tests;
