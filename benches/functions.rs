@@ -133,13 +133,62 @@ const SCALARS: &[(&str, &str)] = &[
     ("path_edges", "path_edges(touchpoints, times, 8)"),
     ("path_slice", "path_slice(touchpoints, 'product_view', 'purchase')"),
     ("channel_switches", "channel_switches(channels, times)"),
+    ("gap_starts", "gap_starts(times, interval '30 minutes')"),
+    ("run_end", "run_end(gap_starts(times, interval '30 minutes'), 1)"),
     ("goal_touches", "goal_touches(named_struct('times', times, 'channels', channels), is_goals, interval '30 days')"),
     ("attribution_weights_u_shaped", "attribution_weights('u_shaped', channels)"),
     ("attribution_weights_time_decay", "attribution_weights('time_decay', channels, times)"),
 ];
 
-/// Queries of their own.
+/// Queries of their own. What an aggregate over whole lists counts, its `_by_row` counts of a row per session, edge or touch.
 const QUERIES: &[(&str, &str)] = &[
+    (
+        "top_paths",
+        "select top_paths(100, touchpoints, 8, is_goals, gap_starts(times, interval '30 minutes')) from journeys",
+    ),
+    (
+        "top_paths_by_row",
+        "select path, count(*) as sessions, count(*) filter (where is_converted) from (\
+         select path_text(session['touchpoints'], 8) as path, list_any(session['is_goals']) as is_converted from (\
+         select unnest(split_at(named_struct('touchpoints', touchpoints, 'is_goals', is_goals), \
+         gap_starts(times, interval '30 minutes'))) as session from journeys)) group by path order by sessions desc, path limit 100",
+    ),
+    (
+        "path_flow",
+        "select path_flow(touchpoints, times, 8, is_goals, gap_starts(times, interval '30 minutes')) from journeys",
+    ),
+    (
+        "path_flow_by_row",
+        "select edge['position'], edge['from_touchpoint'], edge['to_touchpoint'], count(*), median(edge['seconds']) from (\
+         select unnest(path_edges(session['touchpoints'], session['times'], 8)) as edge from (\
+         select unnest(split_at(named_struct('touchpoints', touchpoints, 'times', times), \
+         gap_starts(times, interval '30 minutes'))) as session from journeys)) group by 1, 2, 3",
+    ),
+    (
+        "attribution_credits",
+        "select attribution_credits(['linear', 'time_decay'], channels, times, is_goals, interval '30 days') from journeys",
+    ),
+    (
+        "attribution_credits_by_row",
+        "select channel, sum(linear), sum(time_decay) from (select unnest(channels) as channel, \
+         unnest(attribution_weights('linear', channels)) as linear, \
+         unnest(attribution_weights('time_decay', channels, times)) as time_decay from (\
+         select conversion['touches']['channels'] as channels, conversion['touches']['times'] as times from (\
+         select unnest(goal_touches(named_struct('times', times, 'channels', channels), is_goals, interval '30 days')) \
+         as conversion from journeys))) group by channel",
+    ),
+    (
+        "markov_cut",
+        "select count(*) from markov_attribution((select channels, is_goals, \
+         journey_starts(times, is_goals, interval '10000 days') from journeys), 1)",
+    ),
+    (
+        "markov_cut_by_row",
+        "select count(*) from markov_attribution((select case when list_any(journey['is_goals']) \
+         then array_pop_back(journey['channels']) else journey['channels'] end, list_any(journey['is_goals']), \
+         not list_any(journey['is_goals']) from (select unnest(split_at(named_struct('channels', channels, 'is_goals', \
+         is_goals), journey_starts(times, is_goals, interval '10000 days'))) as journey from journeys)), 1)",
+    ),
     (
         "sessionize",
         "select max(session) from (select sessionize(occurred_at, interval '30 minutes') \

@@ -14,7 +14,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
-use self::weights::{Attribution, Model, Touch};
+pub(super) use self::weights::{Attribution, Model, Touch};
 use super::arguments::{
     Lists, Texts, coerce_list, coerce_text, coerce_texts, element_type, item_field, list_type, time_type,
 };
@@ -22,7 +22,8 @@ use super::documentation::{Example, Manual, Section, Unlike};
 use super::elements::{Names, Rows};
 use super::moments::{Spans, coerce_moment, coerce_span_between, is_moment, to_moments};
 
-const DEFAULT_HALF_LIFE: i64 = 7 * 86_400_000_000;
+/// The half-life of a call that names none.
+pub(super) const DEFAULT_HALF_LIFE: i64 = 7 * 86_400_000_000;
 
 /// The function `attribution_weights`.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -143,7 +144,7 @@ impl ScalarUDFImpl for AttributionWeights {
         }
         if let Some(half_life) = constant(positions.half_life) {
             let half_lives = Spans::of_argument(self.name(), &ColumnarValue::Scalar(half_life.clone()))?;
-            half_lives.get(0).map(checked_half_life).transpose()?;
+            half_lives.get(0).map(|half_life| checked_half_life(self.name(), half_life)).transpose()?;
         }
         Ok(Arc::new(Field::new(self.name(), list_type(DataType::Float64), true)))
     }
@@ -266,9 +267,10 @@ impl ScalarUDFImpl for AttributionWeights {
     }
 }
 
-fn checked_half_life(half_life: i64) -> Result<f64> {
+/// A half-life, unless it is 0.
+pub(super) fn checked_half_life(function: &str, half_life: i64) -> Result<f64> {
     match half_life {
-        0 => exec_err!("attribution_weights: expected a half_life above 0"),
+        0 => exec_err!("{function}: expected a half_life above 0"),
         half_life => Ok(half_life as f64),
     }
 }
@@ -361,7 +363,7 @@ impl Call {
             None => DEFAULT_HALF_LIFE as f64,
             Some(half_lives) => match half_lives.get(row) {
                 None => return Ok(None),
-                Some(half_life) => checked_half_life(half_life)?,
+                Some(half_life) => checked_half_life("attribution_weights", half_life)?,
             },
         };
         Ok(Some(Conversion { model, half_life, times, look_back }))

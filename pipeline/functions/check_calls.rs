@@ -14,7 +14,9 @@ use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, WindowFunctionDe
 use datafusion::optimizer::AnalyzerRule;
 
 use super::call::{Call, Parameterised, refuse_distinct};
-use super::{markov, path_flow, sequence, sequence_next_node, shapley, timeline, top_paths, window_funnel};
+use super::{
+    attribution_credits, markov, path_flow, sequence, sequence_next_node, shapley, timeline, top_paths, window_funnel,
+};
 
 /// Makes a session refuse wrong calls while planning.
 pub(super) fn register(ctx: &SessionContext) {
@@ -25,7 +27,8 @@ pub(super) fn register(ctx: &SessionContext) {
 type Check = fn(&AggregateUDF, bool, &[Expr], &DFSchema) -> Result<()>;
 
 /// Every aggregate with parameters.
-const CHECKS: [Check; 9] = [
+const CHECKS: [Check; 10] = [
+    check::<attribution_credits::AttributionCredits>,
     check::<markov::MarkovRemoval>,
     check::<path_flow::PathFlow>,
     check::<sequence::Sequence>,
@@ -111,7 +114,7 @@ mod tests {
     }
 
     /// Wrong calls of every aggregate with parameters: its arguments, and what the error says.
-    const WRONG: [(&str, &str, &str); 33] = [
+    const WRONG: [(&str, &str, &str); 42] = [
         ("window_funnel", "10, 'fixed', second, a", "unknown mode 'fixed'; expected strict_deduplication"),
         ("window_funnel", "10, 'allow_reentry', second, a", "add it"),
         (
@@ -151,6 +154,23 @@ mod tests {
         ("path_flow", "path, [ts], 0", "expected the limit to be a whole number from 1, got 0"),
         ("path_flow", "path, [ts], second", "expected the limit to be a constant, got"),
         ("path_flow", "path, path, 8", "expected a list of timestamps"),
+        ("attribution_credits", "'fair', path, [ts], [a], '1 day'", "expected a model (first, last, linear"),
+        ("attribution_credits", "['last', 'last'], path, [ts], [a], '1 day'", "the model last is asked for twice"),
+        ("attribution_credits", "page, path, [ts], [a], '1 day'", "expected the models to be a constant, got"),
+        ("attribution_credits", "second, path, [ts], [a], '1 day'", "expected text, got Int64"),
+        ("attribution_credits", "'last', path, [ts], [a], interval '1 month'", "months has no fixed length"),
+        ("attribution_credits", "'last', path, [ts], [a], second", "expected the look_back to be a constant, got"),
+        ("attribution_credits", "'last', path, [ts], [a], '1 day', [1.5::double]", "expected value to be decimal or"),
+        (
+            "attribution_credits",
+            "'time_decay', path, [ts], [a], '1 day', [1], interval '0 days'",
+            "expected a half_life above 0",
+        ),
+        (
+            "attribution_credits",
+            "'time_decay', path, [second], [a], 1",
+            "time_decay over whole-number times needs a half_life in their unit",
+        ),
         ("retention", "a", "expected 2 to 32 conditions, got 1"),
         ("timeline", "ts, page, named_struct('times', 1)", "the name times is taken twice"),
     ];
@@ -178,7 +198,7 @@ mod tests {
     }
 
     /// A right call of every aggregate, and what it says of `distinct`; nothing where it changes nothing.
-    const RIGHT: [(&str, &str, Option<&str>); 14] = [
+    const RIGHT: [(&str, &str, Option<&str>); 15] = [
         ("arg_min", "page, ts", None),
         ("window_funnel", "10, second, a", Some("select distinct rows in a subquery")),
         ("window_funnel_events", "10, second, a", Some("select distinct rows in a subquery")),
@@ -192,6 +212,11 @@ mod tests {
         ("timeline", "ts, page, named_struct('pages', page)", Some("select distinct rows in a subquery")),
         ("top_paths", "5, path, 8, a", Some("each journey counts; select distinct rows in a subquery")),
         ("path_flow", "path, [ts], 8, a", Some("each journey counts; select distinct rows in a subquery")),
+        (
+            "attribution_credits",
+            "'last', path, [ts], [a], interval '1 day'",
+            Some("each customer counts; select distinct rows in a subquery"),
+        ),
         ("retention", "a, second = 1", None),
     ];
 
@@ -243,6 +268,7 @@ mod tests {
             ("varchar", "sequence_next_node($1, 'head', ts, page, a)", "'forward'", "'up'", "expected direction"),
             ("bigint", "markov_removal($1, path, 1, 1)", "4", "5", "from 1 to 4, got 5"),
             ("bigint", "top_paths($1, path, 8)", "4", "0", "a whole number from 1, got 0"),
+            ("varchar", "attribution_credits($1, path, [ts], [a], '1 day')", "'last'", "'fair'", "expected a model"),
             ("varchar", "shapley($1, path, 1, 1)", "'rate'", "'fair'", "expected game to be"),
         ] {
             let prepare = format!("prepare asked({types}) as select {call} from {ROWS}");

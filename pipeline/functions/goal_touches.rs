@@ -16,7 +16,8 @@ use datafusion::logical_expr::{
     ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
-use self::cuts::{Cuts, TooMany};
+pub(super) use self::cuts::Cuts;
+use self::cuts::TooMany;
 use super::arguments::{Lists, coerce_booleans, element_type, expect_count, item_field, list_type, to_booleans};
 use super::documentation::{Example, Manual, Section};
 use super::elements::Rows;

@@ -24,7 +24,9 @@ use self::solve::removal_effects;
 use super::arguments::empty_list;
 use super::call::{Call, Parameterised};
 use super::documentation::{Example, Manual, Section, Unlike, WINDOWS};
-use super::path_counts::{Credit, Entries, Keys, Model, accumulator_of, coerce_arguments, result_type, state_fields};
+use super::path_counts::{
+    CUT, Credit, Entries, Keys, Model, accumulator_of, coerce_arguments, result_type, state_fields,
+};
 use super::single_group::{MovingFrame, SingleGroup};
 
 /// The chain of an order.
@@ -88,7 +90,10 @@ impl Model for Markov {
 /// The contract, which `markov_attribution` shares.
 pub(super) const MANUAL: Manual = Manual {
     section: Section::Attribution,
-    syntax: &["markov_removal(order, path, conversions, nulls[, value])"],
+    syntax: &[
+        "markov_removal(order, path, conversions, nulls[, value])",
+        "markov_removal(order, touches, goals, starts[, values])",
+    ],
     summary: "Returns the exact Markov removal effect of each channel of a group of paths, and its share of the \
               conversions.",
     details: "",
@@ -102,6 +107,10 @@ pub(super) const MANUAL: Manual = Manual {
         ("conversions", "Whole number or boolean: how many journeys took this path and converted."),
         ("nulls", "Whole number or boolean: how many took it and did not convert."),
         ("value", "Decimal or whole number: the value of the conversions of this row; may be left out."),
+        CUT[0],
+        CUT[1],
+        CUT[2],
+        CUT[3],
     ],
     example: Example {
         query: "
@@ -129,7 +138,7 @@ pub(super) const MANUAL: Manual = Manual {
         WINDOWS,
     ],
     nulls: "a row without path is skipped, a null count or value is 0, and a row whose counts are both 0 is skipped; \
-            a null in a path is a channel of its own, whose record has a null `channel` and comes last. Without \
+            so is one whose touches, goals or starts are null, and a null goal or start counts as false; a null in a path is a channel of its own, whose record has a null `channel` and comes last. Without \
             `value` the values are null; so are removal effects where nothing converts, and credits where no channel \
             has a removal effect.",
     order: "none: rows may come in any order and from any partitions, and the same rows give the same bits. Within a \
@@ -138,7 +147,7 @@ pub(super) const MANUAL: Manual = Manual {
     memory: "per group and distinct run of `order + 1` touches some 100 bytes, whatever the number of rows. For the \
              result of a group, one after another: as much once more, and 160 bytes per state or, with up to 3 900 \
              states, at most 125 MB.",
-    errors: "another order, a count or value of another type, a `distinct` call, at planning; a negative count; sums \
+    errors: "another order, a count or value of another type, a `distinct` call, at planning; lists of different lengths; a negative count; sums \
              of more than 64 bits (of value: 38 digits); a chain that needs more than its budget, which is up to a \
              minute. 120 000 states and 50 channels with walks of 8 touches take 5 seconds, 2 000 states of as many \
              channels 13; 7 000 states, 20 channels and walks of 2 000 touches are too much together.",

@@ -8,6 +8,7 @@
 mod arg_min;
 mod arguments;
 mod attribution;
+mod attribution_credits;
 mod call;
 mod cells;
 mod changes;
@@ -109,6 +110,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
 pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     vec![
         Arc::new(arg_min::ArgMin::default().into()),
+        Arc::new(attribution_credits::AttributionCredits::default().into()),
         Arc::new(markov::MarkovRemoval::default().into()),
         Arc::new(path_flow::PathFlow::default().into()),
         Arc::new(retention::Retention::default().into()),
@@ -191,6 +193,7 @@ mod tests {
     async fn a_subquery_without_rows_answers_as_a_group_without_rows_does() {
         let calls = [
             "arg_min(page, at)",
+            "attribution_credits('first', [page], [at], [true], 9)",
             "markov_removal(1, [page], 1, 1)",
             "path(at, page)",
             "path_flow([page], [to_timestamp(at)], 8)",

@@ -1,10 +1,12 @@
 //! Aggregates over whole paths: `markov_removal` and `shapley`.
 //!
-//! Both take `(parameter, path, conversions, nulls [, value])` and return one record per channel of the group. What
+//! Both take `(parameter, path, conversions, nulls [, value])`, or the touches of customers with the goals and starts
+//! that cut journeys out of them ([`cut`]), and return one record per channel of the group. What
 //! they keep is a [`tally::Tally`] of whole numbers by [`Keys`]; only the result is computed from all of it, in the order of
 //! the channels' names. So the answer is the same to the last bit for any order of rows and any split into partitions.
 
 mod accumulate;
+mod cut;
 mod entries;
 mod keys;
 mod tally;
@@ -21,7 +23,7 @@ pub(in crate::functions) use self::accumulate::PathCounts;
 pub(in crate::functions) use self::entries::{Entries, RANK_OF_END};
 pub(in crate::functions) use self::keys::Keys;
 pub(in crate::functions) use self::tally::{Counts, Overflow};
-use super::arguments::{coerce_texts, list_type};
+use super::arguments::{coerce_booleans, coerce_texts, element_type, list_type};
 use super::elements::{record_fields, records_type};
 
 /// What a model says of a channel; its numbers are unknown where there is nothing to share by.
@@ -55,11 +57,26 @@ pub(in crate::functions) trait Model: Debug + Clone + Send + Sync + 'static {
     fn credits(&self, entries: &Entries) -> Result<Vec<Credit>>;
 }
 
+/// What both functions take in place of paths and their counts, for manuals.
+pub(in crate::functions) const CUT: [(&str, &str); 4] = [
+    (
+        "touches",
+        "List of text, in order: the channels of a customer. Each run that `starts` cuts out is a journey; its path are \
+         the touches that are no goals.",
+    ),
+    ("goals", "List of booleans, parallel to the touches: a journey with a goal is a conversion."),
+    ("starts", "List of booleans, parallel to them, as `journey_starts` gives it."),
+    ("values", "List of decimals or whole numbers, parallel to them: the value of each goal; may be left out."),
+];
+
 /// The types of the arguments as the accumulators take them: parameter, list of text, whole numbers, decimal.
 pub(in crate::functions) fn coerce_arguments<M: Model>(types: &[DataType]) -> Result<Vec<DataType>> {
     let name = M::NAME;
     if !(4..=5).contains(&types.len()) {
         return plan_err!("{name}: expected 4 or 5 arguments, got {}", types.len());
+    }
+    if element_type(&types[2]).is_some() {
+        return coerce_lists::<M>(types);
     }
     let mut coerced = vec![
         M::parameter_type(&types[0])?,
@@ -73,6 +90,22 @@ pub(in crate::functions) fn coerce_arguments<M: Model>(types: &[DataType]) -> Re
     Ok(coerced)
 }
 
+/// The same of a call over the touches of customers: parameter, then lists of text, booleans, booleans and decimals.
+fn coerce_lists<M: Model>(types: &[DataType]) -> Result<Vec<DataType>> {
+    let mut coerced = vec![
+        M::parameter_type(&types[0])?,
+        coerce_texts(M::NAME, &types[1])?,
+        coerce_booleans(M::NAME, &types[2])?,
+        coerce_booleans(M::NAME, &types[3])?,
+    ];
+    match types.get(4).map(|values| (values, element_type(values))) {
+        None => {}
+        Some((_, Some(value))) => coerced.push(list_type(coerce_value(M::NAME, value)?)),
+        Some((values, None)) => return plan_err!("{}: expected a list of values, got {values}", M::NAME),
+    }
+    Ok(coerced)
+}
+
 fn coerce_count(function: &str, what: &str, data_type: &DataType) -> Result<DataType> {
     if data_type.is_integer() || data_type.is_null() || *data_type == DataType::Boolean {
         return Ok(DataType::Int64);
@@ -80,7 +113,8 @@ fn coerce_count(function: &str, what: &str, data_type: &DataType) -> Result<Data
     plan_err!("{function}: expected {what} to be whole numbers or booleans, got {data_type}; cast it to bigint")
 }
 
-fn coerce_value(function: &str, data_type: &DataType) -> Result<DataType> {
+/// Coerces the type of values whose sums do not depend on their order.
+pub(in crate::functions) fn coerce_value(function: &str, data_type: &DataType) -> Result<DataType> {
     match data_type {
         DataType::Decimal32(_, scale) | DataType::Decimal64(_, scale) | DataType::Decimal128(_, scale) => {
             Ok(DataType::Decimal128(38, *scale))
@@ -117,7 +151,8 @@ pub(in crate::functions) fn state_fields(args: &StateFieldsArgs) -> Vec<FieldRef
 
 /// An empty accumulator of a model for a call.
 pub(in crate::functions) fn accumulator_of<M: Model>(model: M, args: &AccumulatorArgs) -> Result<PathCounts<M>> {
-    let scale = match args.expr_fields.get(4).map(|field| field.data_type()) {
+    let value = args.expr_fields.get(4).map(|field| field.data_type());
+    let scale = match value.map(|value| element_type(value).unwrap_or(value)) {
         Some(DataType::Decimal128(_, scale)) => Some(*scale),
         Some(other) => return plan_err!("{}: expected value to be decimal, got {other}", M::NAME),
         None => None,

@@ -22,8 +22,11 @@ use super::markov::{self, MarkovRemoval};
 use super::shapley::{self, Shapley};
 
 /// The first argument of either function, for SQL users.
-const QUERY: (&str, &str) =
-    ("query", "A query in parentheses; its columns are, in order, path, conversions, nulls and perhaps value.");
+const QUERY: (&str, &str) = (
+    "query",
+    "A query in parentheses; its columns are, in order, path, conversions, nulls and perhaps \
+     value; or touches, goals, starts and perhaps values.",
+);
 
 /// A function over a table of paths, called in `from`.
 #[derive(Debug)]

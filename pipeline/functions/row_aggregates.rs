@@ -22,7 +22,7 @@ const GROUPS: i64 = 4;
 const CONDITIONS: usize = 32;
 
 /// Any rows in any splits are asked of these in the tests of their accumulators.
-const ELSEWHERE: [&str; 5] = ["markov_removal", "path_flow", "shapley", "timeline", "top_paths"];
+const ELSEWHERE: [&str; 6] = ["attribution_credits", "markov_removal", "path_flow", "shapley", "timeline", "top_paths"];
 
 #[derive(Debug, Clone)]
 struct Event {

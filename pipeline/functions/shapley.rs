@@ -21,7 +21,9 @@ use self::game::MOST_CHANNELS;
 use super::arguments::{empty_list, is_text};
 use super::call::{Call, Parameterised};
 use super::documentation::{Example, Manual, Section, Unlike, WINDOWS};
-use super::path_counts::{Credit, Entries, Keys, Model, accumulator_of, coerce_arguments, result_type, state_fields};
+use super::path_counts::{
+    CUT, Credit, Entries, Keys, Model, accumulator_of, coerce_arguments, result_type, state_fields,
+};
 use super::single_group::{MovingFrame, SingleGroup};
 
 /// What a coalition is worth.
@@ -80,7 +82,7 @@ impl Model for Game {
 /// The contract, which `shapley_attribution` shares.
 pub(super) const MANUAL: Manual = Manual {
     section: Section::Attribution,
-    syntax: &["shapley(game, path, conversions, nulls[, value])"],
+    syntax: &["shapley(game, path, conversions, nulls[, value])", "shapley(game, touches, goals, starts[, values])"],
     summary: "Returns the Shapley value of each channel of a group of paths, and what it is credited with.",
     details: "",
     arguments: &[
@@ -89,6 +91,10 @@ pub(super) const MANUAL: Manual = Manual {
         ("conversions", "Whole number or boolean: how many journeys took this path and converted."),
         ("nulls", "Whole number or boolean: how many took it and did not convert."),
         ("value", "Decimal or whole number: the value of the conversions of this row; may be left out."),
+        CUT[0],
+        CUT[1],
+        CUT[2],
+        CUT[3],
     ],
     example: Example {
         query: "
@@ -120,13 +126,13 @@ pub(super) const MANUAL: Manual = Manual {
         WINDOWS,
     ],
     nulls: "a row without path is skipped, a null count or value is 0, and a row whose counts are both 0 is skipped; \
-            a null in a path is a channel of its own, whose record has a null `channel` and comes last. Without \
+            so is one whose touches, goals or starts are null, and a null goal or start counts as false; a null in a path is a channel of its own, whose record has a null `channel` and comes last. Without \
             `value` the values are null.",
     order: "none: rows may come in any order and from any partitions, and the same rows give the same bits.",
     ties: "",
     memory: "per group and distinct set of channels some 60 bytes, and 4 for each of its channels; for the result of \
              the game of rates, 40 bytes for each of 2^n coalitions of n channels.",
-    errors: "another game, a count or value of another type, a `distinct` call, at planning; a negative count; sums \
+    errors: "another game, a count or value of another type, a `distinct` call, at planning; lists of different lengths; a negative count; sums \
              of more than 64 bits (of value: 38 digits); more than 20 channels in the game of rates, which asks for \
              every coalition.",
     source: "Shapley, A value for n-person games, 1953; the game of conversions decomposes into unanimity games.",

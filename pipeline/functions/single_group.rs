@@ -176,7 +176,7 @@ mod tests {
                         n % 5 <> 0 as c, ['web', 'store', 'chat'][n % 3 + 1] as page from (select value as n from range(12)))";
 
     /// A call of every aggregate, shown as one value.
-    const CALLS: [&str; 14] = [
+    const CALLS: [&str; 15] = [
         "arg_min(page, second)",
         "window_funnel(4, second, a, b, c)",
         "window_funnel_events(4, 'strict_order', second, a, b, c)",
@@ -190,6 +190,7 @@ mod tests {
         "markov_removal(1, [page, page], n, 1)",
         "shapley('conversions', [page], n, 1)",
         "top_paths(2, [page, page], 8, c)",
+        "attribution_credits(['last', 'linear'], [page, 'goal'], [second, n], [false, true], 5, [n, n])",
         "path_flow([page, 'exit'], [to_timestamp_seconds(second), to_timestamp_seconds(n)], 8, c)",
     ];
 

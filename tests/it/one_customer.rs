@@ -200,6 +200,7 @@ fn queries_over_lists() -> Vec<String> {
         "cardinality(split_at(timeline, gap_starts(times, interval '0 seconds')))",
         "list_any(goals)",
         "list_sum(ids)",
+        "cardinality(attribution_credits(['linear', 'time_decay'], channels, times, goals, interval '1 millisecond'))",
         "cardinality(path_flow(channels, times, 20))",
         "cardinality(path_flow(pages, times, 1000000000, goals, goals))",
         "cardinality(top_paths(9, channels, 8))",

@@ -2,7 +2,7 @@
 
 /// A model of attribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Model {
+pub(in crate::functions) enum Model {
     First,
     Last,
     Linear,
@@ -28,7 +28,7 @@ const MODELS: [(&str, Model); 9] = [
 
 impl Model {
     /// Reads a name; says what was expected when there is no such model.
-    pub(super) fn parse(name: &str) -> Result<Self, String> {
+    pub(in crate::functions) fn parse(name: &str) -> Result<Self, String> {
         match MODELS.iter().find(|(known, _)| *known == name) {
             Some((_, model)) => Ok(*model),
             None => {
@@ -55,7 +55,7 @@ const INVERSE_J_SHAPED: Shares = Shares { first: 0.6, between: 0.2, last: 0.2, o
 
 /// A touch that counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Touch {
+pub(in crate::functions) struct Touch {
     /// Where it stands in its journey, from 0.
     pub position: usize,
     /// What it was, by number.
@@ -66,7 +66,7 @@ pub(super) struct Touch {
 
 /// Shares out conversions, one after another.
 #[derive(Debug, Default)]
-pub(super) struct Attribution {
+pub(in crate::functions) struct Attribution {
     touches: Vec<Touch>,
     /// The last conversion for which each name was seen.
     seen: Vec<u32>,
@@ -75,18 +75,18 @@ pub(super) struct Attribution {
 
 impl Attribution {
     /// Begins the next conversion, without touches.
-    pub(super) fn begin(&mut self) {
+    pub(in crate::functions) fn begin(&mut self) {
         self.touches.clear();
     }
 
     /// Adds the next touch that counts.
     #[inline]
-    pub(super) fn touch(&mut self, touch: Touch) {
+    pub(in crate::functions) fn touch(&mut self, touch: Touch) {
         self.touches.push(touch);
     }
 
     /// Writes the weights of the touches, each at its position. A half-life is above 0, in the unit of the times.
-    pub(super) fn share(&mut self, model: Model, half_life: f64, weights: &mut [f64]) {
+    pub(in crate::functions) fn share(&mut self, model: Model, half_life: f64, weights: &mut [f64]) {
         let (Some(first), Some(last)) = (self.touches.first(), self.touches.last()) else {
             return;
         };

@@ -6,7 +6,7 @@
 
 /// Goals and touches of a batch, by the positions of their flags among those of the batch.
 #[derive(Default)]
-pub(super) struct Cuts {
+pub(in crate::functions) struct Cuts {
     pub goals: Vec<u32>,
     pub touches: Vec<u32>,
     /// Where the touches of each goal end.
@@ -32,11 +32,18 @@ impl Candidate {
 
 /// More touches than a list can hold.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooMany;
+pub(in crate::functions) struct TooMany;
 
 impl Cuts {
+    /// Forgets the goals and touches so far.
+    pub(in crate::functions) fn clear(&mut self) {
+        self.goals.clear();
+        self.touches.clear();
+        self.touch_ends.clear();
+    }
+
     /// Adds the goals of a row, whose first flag is at `first`, and their touches.
-    pub(super) fn add_row(
+    pub(in crate::functions) fn add_row(
         &mut self,
         first: usize,
         times: impl Iterator<Item = Option<i64>> + Clone,

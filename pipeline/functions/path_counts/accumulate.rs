@@ -19,6 +19,7 @@ use super::super::arguments::{Lists, TextColumn, element_type, item_field};
 use super::super::elements::{Names, record_fields};
 use super::super::single_group::FirstGroup;
 use super::super::symbols::{END, START, Symbols};
+use super::cut::CutJourneys;
 use super::entries::{Entries, Ranks};
 use super::tally::{Counts, Tally};
 use super::{Model, result_type};
@@ -108,11 +109,28 @@ impl<M: Model> PathCounts<M> {
         filter: Option<&BooleanArray>,
     ) -> Result<()> {
         let paths = Lists::of_array(M::NAME, &arguments[1])?;
-        let counts = RowCounts::of_arguments(arguments);
+        let cut = match arguments[2].data_type() {
+            DataType::List(_) => Some(CutJourneys::of_arguments(M::NAME, &paths, &arguments[2..])?),
+            _ => None,
+        };
         let mut names = Names::new();
         let numbers = names.numbers(M::NAME, &paths.values)?;
         let symbols: Vec<u32> = names.texts().iter().map(|text| self.symbols.number(*text)).collect();
         let keys = self.model.keys();
+        let Self { tally, path: buffer, scratch, .. } = self;
+        if let Some(cut) = cut {
+            for (row, group) in group_indices.enumerate() {
+                let passes = filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
+                let Some(touches) = paths.range(row).filter(|_| passes) else {
+                    continue;
+                };
+                let touches = numbers[touches].iter().map(|number| symbols[*number as usize]);
+                let count = |path: &[u32], counts| keys.count(tally, group as u32, path, counts, scratch);
+                cut.of_row(row, touches, buffer, count).map_err(|overflow| overflow.of(M::NAME))?;
+            }
+            return Ok(());
+        }
+        let counts = RowCounts::of_arguments(arguments);
         for (row, group) in group_indices.enumerate() {
             let passes = filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
             let Some(path) = paths.range(row).filter(|_| passes) else {
@@ -122,9 +140,9 @@ impl<M: Model> PathCounts<M> {
             if counts.journeys() == 0 {
                 continue;
             }
-            self.path.clear();
-            self.path.extend(numbers[path].iter().map(|number| symbols[*number as usize]));
-            let counted = keys.count(&mut self.tally, group as u32, &self.path, counts, &mut self.scratch);
+            buffer.clear();
+            buffer.extend(numbers[path].iter().map(|number| symbols[*number as usize]));
+            let counted = keys.count(tally, group as u32, buffer, counts, scratch);
             counted.map_err(|overflow| overflow.of(M::NAME))?;
         }
         Ok(())

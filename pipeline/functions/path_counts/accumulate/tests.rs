@@ -328,3 +328,75 @@ fn the_size_goes_with_distinct_keys_and_not_with_rows() {
     assert_eq!(GroupsAccumulator::size(&total), full);
     assert!(full < 10_000, "{full}");
 }
+
+/// Journeys cut out of the touches of customers count as their paths by themselves do.
+mod cut {
+    use super::super::super::super::journey_paths::testing::{
+        Given, Journey, goals_and_starts, journeys, list, touchpoints,
+    };
+    use super::*;
+
+    fn value(touch: usize, of_all: usize) -> Option<i128> {
+        ((touch + of_all) % 4 != 1).then_some(touch as i128 * 7 - 3)
+    }
+
+    /// Paths of each row by a loop over its touches: channels, whether it converted, and the value.
+    fn naive(row: &Journey) -> Vec<(Vec<Option<&'static str>>, bool, i128)> {
+        let mut paths: Vec<(Vec<Option<&'static str>>, bool, i128)> = Vec::new();
+        if row.passes != Some(true) || !row.has_touchpoints || !row.has_goals || !row.has_starts {
+            return paths;
+        }
+        for (touch, (channel, is_goal, is_start)) in row.touches.iter().enumerate() {
+            if paths.is_empty() || *is_start == Some(true) {
+                paths.push((Vec::new(), false, 0));
+            }
+            let path = paths.last_mut().unwrap();
+            match is_goal {
+                Some(true) => *path = (path.0.clone(), true, path.2 + value(touch, row.touches.len()).unwrap_or(0)),
+                _ => path.0.push(*channel),
+            }
+        }
+        paths
+    }
+
+    proptest! {
+        #[test]
+        fn cut_journeys_count_as_paths_by_themselves(keys in keys(), rows in journeys(GROUPS, 9), skip in 0usize..20) {
+            let skip = skip.min(rows.len() - 1);
+            let constant: ArrayRef = Arc::new(Int64Array::from(vec![1; rows.len()]));
+            let each = || rows.iter().flat_map(|row| (0..row.touches.len()).map(|touch| value(touch, row.touches.len())));
+            let values = each().collect::<Decimal128Array>().with_precision_and_scale(38, 2).unwrap();
+            let mut arguments = vec![constant, touchpoints(&rows, 3)];
+            arguments.extend(goals_and_starts(&rows, Given::Starts));
+            arguments.push(list(&rows, Arc::new(values), |_| true));
+            let arguments: Vec<ArrayRef> =
+                arguments.iter().map(|array| array.slice(skip, rows.len() - skip)).collect();
+            let rows = &rows[skip..];
+            let groups: Vec<usize> = rows.iter().map(|row| row.group).collect();
+            let filter: BooleanArray = rows.iter().map(|row| row.passes).collect();
+            let mut found = empty(keys);
+            found.update_batch(&arguments, &groups, Some(&filter), GROUPS).unwrap();
+
+            let paths: Vec<_> = rows.iter().flat_map(|row| naive(row).into_iter().map(|path| (row.group, path))).collect();
+            let texts: StringArray = paths.iter().flat_map(|(_, path)| path.0.clone()).collect();
+            let offsets = OffsetBuffer::from_lengths(paths.iter().map(|(_, path)| path.0.len()));
+            let lists = GenericListArray::<i32>::new(item_field(DataType::Utf8), offsets, Arc::new(texts), None);
+            let counts = |is_counted: fn(bool) -> bool| -> ArrayRef {
+                Arc::new(Int64Array::from_iter_values(paths.iter().map(|(_, path)| i64::from(is_counted(path.1)))))
+            };
+            let values = Decimal128Array::from_iter_values(paths.iter().map(|(_, path)| path.2));
+            let arguments: Vec<ArrayRef> = vec![
+                counts(|_| true),
+                Arc::new(lists),
+                counts(|is_converted| is_converted),
+                counts(|is_converted| !is_converted),
+                Arc::new(values.with_precision_and_scale(38, 2).unwrap()),
+            ];
+            let groups: Vec<usize> = paths.iter().map(|(group, _)| *group).collect();
+            let mut expected = empty(keys);
+            expected.update_batch(&arguments, &groups, None, GROUPS).unwrap();
+            let found = GroupsAccumulator::evaluate(&mut found, EmitTo::All).unwrap();
+            prop_assert_eq!(&found, &GroupsAccumulator::evaluate(&mut expected, EmitTo::All).unwrap());
+        }
+    }
+}
