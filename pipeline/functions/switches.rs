@@ -1,42 +1,53 @@
 //! `channel_switches`: where a journey changes its channel, and how.
 //!
-//! Channels and touchpoints are compared by number and go out as string views.
+//! Channels and touchpoints are compared by number and go out as string views. The switches of a journey are found first
+//! ([`walk`]); whatever else a call asks for ([`options`]) is then told of them alone, so that it costs nothing where the
+//! channel stays.
+
+mod options;
+mod walk;
 
 use std::sync::LazyLock;
 
+use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::{DataType, Fields};
 use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::arguments::{Lists, coerce_texts, coerce_times, time_type, to_times};
-use super::changes::{Changes, Runs};
+use self::options::{Given, Options};
+use self::walk::{Goals, Scope, Switches, gap};
+use super::arguments::{Lists, coerce_texts, coerce_times, time_type, to_booleans, to_times};
+use super::changes::Changes;
 use super::documentation::{Example, Manual, Section};
 use super::elements::{
     Names, Optionals, Rows, booleans, integers, record_fields, records_type, seconds, seconds_between, time_at, times,
 };
 
-const ARGUMENTS: [&str; 4] = ["channels", "times", "touchpoints", "session_ids"];
+const FUNCTION: &str = "channel_switches";
 
-/// The fields of a switch; the last four only when touchpoints and sessions are given.
-fn switch_fields(arguments: usize) -> Fields {
-    let fields = record_fields([
+/// The fields of a switch.
+fn switch_fields(given: Given) -> Fields {
+    let always = record_fields([
         ("position", DataType::Int64),
         ("from_channel", DataType::Utf8View),
         ("to_channel", DataType::Utf8View),
         ("switched_at", time_type()),
         ("seconds", DataType::Float64),
         ("is_last", DataType::Boolean),
+        ("is_new", DataType::Boolean),
+    ]);
+    let of_touchpoints = record_fields([
         ("from_touchpoint", DataType::Utf8View),
         ("to_touchpoint", DataType::Utf8View),
         ("is_repeat", DataType::Boolean),
-        ("scope", DataType::Utf8View),
     ]);
-    match arguments {
-        4 => fields,
-        _ => fields.iter().take(6).cloned().collect(),
-    }
+    let of_sessions = record_fields([("scope", DataType::Utf8View)]);
+    let of_goals = record_fields([("seconds_to_goal", DataType::Float64)]);
+    let parts =
+        [(true, always), (given.touchpoints, of_touchpoints), (given.sessions, of_sessions), (given.goals, of_goals)];
+    parts.iter().filter(|(is_given, _)| *is_given).flat_map(|(_, fields)| fields.iter().cloned()).collect()
 }
 
 /// The function `channel_switches`.
@@ -53,7 +64,7 @@ impl Default for ChannelSwitches {
 
 impl ScalarUDFImpl for ChannelSwitches {
     fn name(&self) -> &str {
-        "channel_switches"
+        FUNCTION
     }
 
     fn signature(&self) -> &Signature {
@@ -61,83 +72,30 @@ impl ScalarUDFImpl for ChannelSwitches {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        if types.len() != 2 && types.len() != 4 {
+        if !(2..=4).contains(&types.len()) {
             return plan_err!(
-                "{}: expected channels and times, and either both of touchpoints and session_ids or neither, \
+                "{FUNCTION}: expected channels and times, then options, or touchpoints and session_ids, or nothing; \
                  got {} arguments",
-                self.name(),
                 types.len()
             );
         }
+        Given::of_types(&types[2..])?;
         let coerce = |(argument, data_type): (usize, &DataType)| match argument {
-            1 => coerce_times(self.name(), data_type),
-            _ => coerce_texts(self.name(), data_type),
+            1 => coerce_times(FUNCTION, data_type),
+            2 if types.len() == 3 => Ok(data_type.clone()),
+            _ => coerce_texts(FUNCTION, data_type),
         };
         types.iter().enumerate().map(coerce).collect()
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        Ok(records_type(switch_fields(types.len())))
+        Ok(records_type(switch_fields(Given::of_types(&types[2..])?)))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let read = |argument| Lists::of_argument(self.name(), argument, args.number_rows);
-        let lists: Vec<Lists> = args.args.iter().map(read).collect::<Result<_>>()?;
-        for (other, name) in lists.iter().zip(ARGUMENTS).skip(1) {
-            lists[0].expect_parallel(self.name(), other, (ARGUMENTS[0], name))?;
-        }
-
-        let mut names = Names::new();
-        let channels = names.numbers(self.name(), &lists[0].values)?;
-        let moments = to_times(self.name(), &lists[1].values)?;
-        let mut details = match &lists[2..] {
-            [touchpoints, session_ids] => Some(Details {
-                touchpoints: names.numbers(self.name(), &touchpoints.values)?,
-                session_changes: Changes::new(&session_ids.values)?,
-                within: names.number("within"),
-                between: names.number("between"),
-                from: vec![],
-                to: vec![],
-                is_repeat: vec![],
-                scope: vec![],
-            }),
-            _ => None,
-        };
-        let changes = channels.windows(2).filter(|pair| pair[0] != pair[1]).count();
-        let mut switches = Switches::with_capacity(changes);
-        let mut rows = Rows::with_capacity(args.number_rows);
-        for row in 0..args.number_rows {
-            if lists.iter().any(|list| list.is_null(row)) {
-                rows.null();
-                continue;
-            }
-            let (touches, at) = (lists[0].span(row), lists[1].span(row));
-            let first = switches.positions.len();
-            switches.of_journey(&channels[touches], |touch| time_at(&moments, at.start + touch));
-            if let Some(details) = &mut details {
-                for position in &switches.positions[first..] {
-                    let second = *position as usize - 1;
-                    details.push(lists[2].span(row).start + second, lists[3].span(row).start + second);
-                }
-            }
-            rows.end(self.name(), switches.positions.len())?;
-        }
-
-        let mut columns = vec![
-            integers(switches.positions),
-            names.array(switches.from)?,
-            names.array(switches.to)?,
-            times(switches.switched_at),
-            seconds(switches.seconds),
-            booleans(switches.is_last),
-        ];
-        if let Some(details) = details {
-            columns.push(names.array(details.from)?);
-            columns.push(names.array(details.to)?);
-            columns.push(booleans(details.is_repeat));
-            columns.push(names.array(details.scope)?);
-        }
-        Ok(ColumnarValue::Array(rows.finish_records(switch_fields(args.args.len()), columns)?))
+        let read = |argument| Lists::of_argument(FUNCTION, argument, args.number_rows);
+        let options = Options::of_arguments(&args.args[2..], args.number_rows)?;
+        Ok(ColumnarValue::Array(find(&read(&args.args[0])?, &read(&args.args[1])?, &options)?))
     }
 
     fn documentation(&self) -> Option<&Documentation> {
@@ -146,46 +104,71 @@ impl ScalarUDFImpl for ChannelSwitches {
                 section: Section::Paths,
                 syntax: &[
                     "channel_switches(channels, times)",
+                    "channel_switches(channels, times, options)",
                     "channel_switches(channels, times, touchpoints, session_ids)",
                 ],
                 summary: "Returns the channel switches of a journey: one record per touch on another channel than the \
                           touch before.",
-                details: "",
+                details: "Options are a struct such as `named_struct('session_gap', interval '30 minutes', 'goals', \
+                          is_goals)`; each is given or left out. The last form is short for the options \
+                          `touchpoints` and `session_ids`.",
                 arguments: &[
                     ("channels", "List of text, in journey order."),
                     ("times", "List of timestamps of any unit, one per channel."),
-                    ("touchpoints", "List of text, one per channel; with `session_ids` or not at all."),
-                    ("session_ids", "List of text, one per channel; with `touchpoints` or not at all."),
+                    ("touchpoints", "List of text, one per channel."),
+                    ("session_ids", "List of text, one per channel: the sessions that give a switch its scope."),
+                    (
+                        "session_gap",
+                        "In place of session ids: how long a session may rest, an interval, a duration, text such as \
+                         `'30 minutes'` or whole microseconds. A rest of exactly this length does not end it.",
+                    ),
+                    (
+                        "timeout",
+                        "The longest time, written as a `session_gap`, between the two touches of a switch; a touch on \
+                         another channel after a longer one is none.",
+                    ),
+                    ("goals", "List of booleans, one per channel: whether the touch is a goal."),
                 ],
                 example: Example {
                     query: "
-                        select unnest(channel_switches(
+                        select
+                          switch['from_channel'] as from_channel, switch['to_channel'] as to_channel,
+                          switch['seconds'] as seconds, switch['scope'] as scope,
+                          switch['seconds_to_goal'] as seconds_to_goal
+                        from (select unnest(channel_switches(
                           ['web', 'web', 'store', 'web'],
                           [timestamp '2026-01-05T10:00:00', timestamp '2026-01-05T10:05:00',
-                           timestamp '2026-01-05T12:00:00', timestamp '2026-01-05T12:00:30'])) as switch
+                           timestamp '2026-01-05T12:00:00', timestamp '2026-01-05T12:00:30'],
+                          named_struct('session_gap', interval '30 minutes',
+                                       'goals', [false, false, true, false]))) as switch)
+                        order by switch['position']
                     ",
                     rows: &[
-                        "switch",
-                        "{position: 3, from_channel: web, to_channel: store, switched_at: 2026-01-05T12:00:00Z, \
-                         seconds: 6900.0, is_last: false}",
-                        "{position: 4, from_channel: store, to_channel: web, switched_at: 2026-01-05T12:00:30Z, \
-                         seconds: 30.0, is_last: true}",
+                        "from_channel | to_channel | seconds | scope | seconds_to_goal",
+                        "web | store | 6900.0 | between | 0.0",
+                        "store | web | 30.0 | within | ",
                     ],
                 },
-                returns: "list of records `(position, from_channel, to_channel, switched_at, seconds, is_last)`. \
+                returns: "list of records `(position, from_channel, to_channel, switched_at, seconds, is_last, is_new)`. \
                           `position` is the second touch's, from 1, and `switched_at` its time; `seconds` is the time \
-                          between the two, with fraction; `is_last` tells whether it is the journey's last touch. \
-                          With the other two lists also `(from_touchpoint, to_touchpoint, is_repeat, scope)`: whether \
-                          the second touchpoint equals the first, and `within` when both touches are of one session, \
-                          else `between`.",
-                parts: &[],
-                nulls: "two neighbouring null channels, touchpoints or sessions are equal; a null time makes \
-                        `seconds` null; null when an argument is null.",
+                          between the two, with fraction; `is_last` tells whether it is the journey's last touch, and \
+                          `is_new` whether no switch before it in the journey has its channels and scope: counted with \
+                          a filter on it, switches are journeys, or customers where a row is a customer.",
+                parts: &[(
+                    "Options",
+                    "with `touchpoints` records also have `(from_touchpoint, to_touchpoint, is_repeat)`, where the last \
+                     tells whether the two are equal; with `session_ids` or `session_gap` `scope`: `within` when both \
+                     touches are of one session, else `between`; with `goals` `seconds_to_goal`: the time from the \
+                     second touch to the next goal at it or behind it, null where none follows.",
+                )],
+                nulls: "two neighbouring null channels, touchpoints or sessions are equal; a null goal is none; a null \
+                        time makes `seconds`, a `scope` by gap or `seconds_to_goal` null, and is no reason for a \
+                        timeout; null when an argument or an option is null.",
                 order: "that of the lists.",
                 ties: "",
-                memory: "42 bytes and three to five string views per switch.",
-                errors: "lists of different lengths; one of `touchpoints` and `session_ids` without the other, and \
-                         other types, at planning.",
+                memory: "48 bytes and two to five string views per switch, 8 bytes per goal, 4 per touch.",
+                errors: "lists of different lengths; a span that is negative or of months; an option that is not known, \
+                         `session_gap` beside `session_ids`, and other types, at planning.",
                 source: "our own.",
                 differs: &[],
             }
@@ -195,128 +178,189 @@ impl ScalarUDFImpl for ChannelSwitches {
     }
 }
 
-/// The switches of many journeys, one column per field; channels by number.
-#[derive(Debug)]
-struct Switches {
-    runs: Runs,
-    positions: Vec<i64>,
-    from: Vec<u32>,
-    to: Vec<u32>,
-    switched_at: Optionals<i64>,
-    seconds: Optionals<f64>,
-    is_last: Vec<bool>,
-}
-
-impl Switches {
-    fn with_capacity(switches: usize) -> Self {
-        Self {
-            runs: Runs::default(),
-            positions: Vec::with_capacity(switches),
-            from: Vec::with_capacity(switches),
-            to: Vec::with_capacity(switches),
-            switched_at: Optionals::with_capacity(switches),
-            seconds: Optionals::with_capacity(switches),
-            is_last: Vec::with_capacity(switches),
+/// The switches of each row.
+fn find(channels: &Lists, moments: &Lists, options: &Options) -> Result<ArrayRef> {
+    for (name, lists) in [("times", moments)].into_iter().chain(options.lists()) {
+        channels.expect_parallel(FUNCTION, lists, ("channels", name))?;
+    }
+    let mut names = Names::new();
+    let numbers = names.numbers(FUNCTION, &channels.values)?;
+    let changes = numbers.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    let mut switches = Switches::with_capacity(changes, names.texts().len());
+    let times_of_all = to_times(FUNCTION, &moments.values)?;
+    let mut touchpoints = match &options.touchpoints {
+        Some(lists) => {
+            Some(Touchpoints { lists, numbers: names.numbers(FUNCTION, &lists.values)?, from: vec![], to: vec![] })
         }
+        None => None,
+    };
+    let sessions = match &options.session_ids {
+        Some(lists) => Some((lists, Changes::new(&lists.values)?)),
+        None => None,
+    };
+    let mut goals = match &options.goals {
+        Some(lists) => {
+            Some((lists, Goals::new(&to_booleans(FUNCTION, &lists.values)?), Optionals::with_capacity(changes)))
+        }
+        None => None,
+    };
+
+    let mut rows = Rows::with_capacity(channels.len());
+    for row in 0..channels.len() {
+        if channels.is_null(row) || moments.is_null(row) || options.is_null(row) {
+            rows.null();
+            continue;
+        }
+        let at = moments.span(row).start;
+        let time = |touch: usize| time_at(&times_of_all, at + touch);
+        let timeout = options.timeouts.as_ref().and_then(|spans| spans.get(row));
+        let session_gap = options.session_gaps.as_ref().and_then(|spans| spans.get(row));
+        let scope = |touch: usize| match (&sessions, session_gap) {
+            (Some((lists, changes)), _) => scope_of(changes.at(lists.span(row).start + touch)),
+            (None, Some(limit)) => gap(time, touch).map_or(Scope::Unknown, |gap| scope_of(gap > limit)),
+            (None, None) => Scope::Unknown,
+        };
+        let touches = switches.of_journey(&numbers[channels.span(row)], time, timeout, scope);
+        if let Some(touchpoints) = &mut touchpoints {
+            touchpoints.extend(row, touches);
+        }
+        if let Some((lists, goals, seconds_to_goal)) = &mut goals {
+            let span = lists.span(row);
+            seconds_to_goal.extend(touches.iter().map(|touch| {
+                let goal = goals.at_or_after(span.start + *touch as usize, span.end)?;
+                seconds_between(time(*touch as usize), time(goal - span.start))
+            }));
+        }
+        rows.end(FUNCTION, switches.positions.len())?;
     }
 
-    /// Adds the switches of a journey. `time` tells the time of a touch.
-    fn of_journey(&mut self, channels: &[u32], time: impl Fn(usize) -> Option<i64>) {
-        let runs = self.runs.find(channels.len(), |touch| channels[touch - 1] != channels[touch]);
-        let switches = runs.iter().skip(1).map(|touch| *touch as usize);
-        self.positions.extend(switches.clone().map(|touch| touch as i64 + 1));
-        self.from.extend(switches.clone().map(|touch| channels[touch - 1]));
-        self.to.extend(switches.clone().map(|touch| channels[touch]));
-        self.switched_at.extend(switches.clone().map(&time));
-        self.seconds.extend(switches.clone().map(|touch| seconds_between(time(touch - 1), time(touch))));
-        self.is_last.extend(switches.map(|touch| touch + 1 == channels.len()));
+    let mut columns = vec![
+        integers(switches.positions),
+        names.array(switches.from)?,
+        names.array(switches.to)?,
+        times(switches.switched_at),
+        seconds(switches.seconds),
+        booleans(switches.is_last),
+        booleans(switches.is_new),
+    ];
+    let given = Given { touchpoints: touchpoints.is_some(), sessions: options.has_scope(), goals: goals.is_some() };
+    if let Some(touchpoints) = touchpoints {
+        columns.extend(touchpoints.columns(&names)?);
     }
+    if given.sessions {
+        let numbers = [Names::NULL, names.number("within"), names.number("between")];
+        columns.push(names.array(switches.scopes.into_iter().map(|scope| numbers[scope as usize]).collect())?);
+    }
+    if let Some((_, _, seconds_to_goal)) = goals {
+        columns.push(seconds(seconds_to_goal));
+    }
+    rows.finish_records(switch_fields(given), columns)
 }
 
-/// What touchpoints and sessions add to each switch.
-struct Details {
-    touchpoints: Vec<u32>,
-    session_changes: Changes,
-    /// The numbers of the two scopes.
-    within: u32,
-    between: u32,
+fn scope_of(is_between: bool) -> Scope {
+    if is_between { Scope::Between } else { Scope::Within }
+}
+
+/// What touchpoints add to each switch.
+struct Touchpoints<'a> {
+    lists: &'a Lists,
+    numbers: Vec<u32>,
     from: Vec<u32>,
     to: Vec<u32>,
-    is_repeat: Vec<bool>,
-    scope: Vec<u32>,
 }
 
-impl Details {
-    /// Adds what the second touch of a switch tells, found in the touchpoints and in the sessions of the batch.
-    fn push(&mut self, in_touchpoints: usize, in_session_ids: usize) {
-        let (from, to) = (self.touchpoints[in_touchpoints - 1], self.touchpoints[in_touchpoints]);
-        self.from.push(from);
-        self.to.push(to);
-        self.is_repeat.push(from == to);
-        self.scope.push(if self.session_changes.at(in_session_ids) { self.between } else { self.within });
+impl Touchpoints<'_> {
+    /// Adds what the second touches of the switches of a row tell.
+    fn extend(&mut self, row: usize, touches: &[u32]) {
+        let touchpoints = &self.numbers[self.lists.span(row)];
+        self.from.extend(touches.iter().map(|touch| touchpoints[*touch as usize - 1]));
+        self.to.extend(touches.iter().map(|touch| touchpoints[*touch as usize]));
+    }
+
+    fn columns(self, names: &Names) -> Result<[ArrayRef; 3]> {
+        let is_repeat = self.from.iter().zip(&self.to).map(|(from, to)| from == to).collect();
+        Ok([names.array(self.from)?, names.array(self.to)?, booleans(is_repeat)])
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use datafusion::arrow::array::Int64Array;
+    use datafusion::arrow::array::{
+        Array, AsArray, BooleanArray, ListArray, StringArray, StructArray, TimestampMicrosecondArray,
+    };
+    use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
+    use datafusion::arrow::compute::cast;
+    use datafusion::arrow::datatypes::{Field, Float64Type, Int64Type, TimestampMicrosecondType};
     use proptest::prelude::*;
 
+    use super::super::arguments::{coded_text_type, item_field};
     use super::*;
     use crate::functions::elements::testing::{SELECT_JOURNEYS, error_of, in_every_encoding, rows_of};
-
-    /// The switches of a journey whose channels are letters and whose touch i happens at i² seconds.
-    fn switches(channels: &str) -> Switches {
-        let numbers: Vec<u32> = channels.bytes().map(u32::from).collect();
-        let mut switches = Switches::with_capacity(0);
-        switches.of_journey(&numbers, |touch| Some((touch * touch) as i64 * 1_000_000));
-        switches
-    }
-
-    #[test]
-    fn a_switch_happens_at_its_second_touch() {
-        let found = switches("wwsw");
-        assert_eq!(found.positions, [3, 4]);
-        assert_eq!(found.from, [b'w', b's'].map(u32::from));
-        assert_eq!(found.to, [b's', b'w'].map(u32::from));
-        assert_eq!(found.switched_at.to_vec(), [Some(4_000_000), Some(9_000_000)]);
-        assert_eq!(found.seconds.to_vec(), [Some(3.0), Some(5.0)]);
-        assert_eq!(found.is_last, [false, true]);
-    }
-
-    #[test]
-    fn a_journey_on_one_channel_has_no_switch() {
-        for channels in ["", "w", "www"] {
-            assert!(switches(channels).positions.is_empty(), "{channels}");
-        }
-    }
 
     #[tokio::test]
     async fn switches_unnest_into_rows_in_every_encoding() {
         for journeys in in_every_encoding() {
-            let sql = format!(
-                "select id, switch['position'], switch['from_channel'], switch['to_channel'], switch['switched_at'], \
-                        switch['seconds'], switch['is_last'], switch['from_touchpoint'], switch['to_touchpoint'], \
-                        switch['is_repeat'], switch['scope'] \
-                 from (select id, unnest(channel_switches(channels, times, touchpoints, session_ids)) as switch \
-                       from ({journeys})) order by 1, 2"
-            );
-            let expected = [
-                "1 | 2 | web | store | 2026-01-01T10:00:05Z | 5.0 | false | home | home | true | between",
-                "1 | 4 | store | web | 2026-01-01T10:00:30.500Z | 10.5 | true | product | home | false | within",
-                "2 | 2 | web |  | 2026-01-01T11:00:00Z |  | true |  | product | false | within",
-            ];
-            assert_eq!(rows_of(&sql).await, expected, "{journeys}");
+            for details in
+                ["touchpoints, session_ids", "named_struct('session_ids', session_ids, 'touchpoints', touchpoints)"]
+            {
+                let sql = format!(
+                    "select id, switch['position'], switch['from_channel'], switch['to_channel'], switch['switched_at'], \
+                            switch['seconds'], switch['is_last'], switch['is_new'], switch['from_touchpoint'], \
+                            switch['to_touchpoint'], switch['is_repeat'], switch['scope'] \
+                     from (select id, unnest(channel_switches(channels, times, {details})) as switch from ({journeys})) \
+                     order by 1, 2"
+                );
+                let expected = [
+                    "1 | 2 | web | store | 2026-01-01T10:00:05Z | 5.0 | false | true | home | home | true | between",
+                    "1 | 4 | store | web | 2026-01-01T10:00:30.500Z | 10.5 | true | true | product | home | false | within",
+                    "2 | 2 | web |  | 2026-01-01T11:00:00Z |  | true | true |  | product | false | within",
+                ];
+                assert_eq!(rows_of(&sql).await, expected, "{journeys}");
+            }
         }
     }
 
     #[tokio::test]
-    async fn touchpoints_and_sessions_may_be_left_out() {
+    async fn options_may_be_left_out() {
         let sql = format!("select arrow_typeof(channel_switches(channels, times)) from ({SELECT_JOURNEYS}) limit 1");
         let fields = &rows_of(&sql).await[0];
-        assert!(fields.contains("is_last") && !fields.contains("scope"), "{fields}");
+        assert!(fields.contains("is_new") && !fields.contains("scope") && !fields.contains("touchpoint"), "{fields}");
         let sql =
             format!("select id, channel_switches(channels, times) from ({SELECT_JOURNEYS}) where id > 2 order by id");
         assert_eq!(rows_of(&sql).await, ["3 | []", "4 | "]);
+        for (option, field) in [
+            ("'touchpoints', touchpoints", "is_repeat"),
+            ("'session_ids', session_ids", "scope"),
+            ("'session_gap', '30 minutes'", "scope"),
+            ("'goals', [true, true, true, true]", "seconds_to_goal"),
+        ] {
+            let typed = "select arrow_typeof(channel_switches(channels, times, named_struct";
+            let fields = &rows_of(&format!("{typed}({option}))) from ({SELECT_JOURNEYS}) where id = 1")).await[0];
+            for other in ["is_repeat", "scope", "seconds_to_goal"] {
+                assert_eq!(fields.contains(&format!("\"{other}\"")), other == field, "{option}: {fields}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_span_may_be_an_interval_a_duration_text_or_a_column() {
+        for span in
+            ["interval '10 seconds'", "'10 seconds'", "10000000", "arrow_cast(10, 'Duration(Second)')", "id * 10000000"]
+        {
+            let sql = format!(
+                "select switch['position'], switch['scope'] from (select unnest(channel_switches(channels, times, \
+                 named_struct('session_gap', {span}))) as switch from ({SELECT_JOURNEYS}) where id = 1) order by 1"
+            );
+            assert_eq!(rows_of(&sql).await, ["2 | within", "4 | between"], "{span}");
+            let sql = format!(
+                "select cardinality(channel_switches(channels, times, named_struct('timeout', {span}))) \
+                 from ({SELECT_JOURNEYS}) where id < 3 order by id"
+            );
+            assert_eq!(rows_of(&sql).await, ["1", "1"], "{span}");
+        }
     }
 
     #[tokio::test]
@@ -324,42 +368,215 @@ mod tests {
         let sql = format!(
             "select switch['from_channel'] as from_channel, switch['to_channel'] as to_channel, switch['scope'] as scope, \
                     cast(switch['switched_at'] as date) as switched_date, count(*) as switches, \
+                    count(*) filter (where switch['is_new']) as journeys, \
                     count(*) filter (where switch['is_repeat']) as repeated, median(switch['seconds']) \
              from (select unnest(channel_switches(channels, times, touchpoints, session_ids)) as switch \
                    from ({SELECT_JOURNEYS})) \
              where switch['to_channel'] = 'store' group by 1, 2, 3, 4"
         );
-        assert_eq!(rows_of(&sql).await, ["web | store | between | 2026-01-01 | 1 | 1 | 5.0"]);
+        assert_eq!(rows_of(&sql).await, ["web | store | between | 2026-01-01 | 1 | 1 | 1 | 5.0"]);
     }
 
     #[tokio::test]
     async fn wrong_calls_are_refused() {
-        for (sql, message) in [
-            ("select channel_switches(['a'])", "channel_switches: expected channels and times"),
-            ("select channel_switches(['a'], [now()], ['a'])", "either both of touchpoints and session_ids or neither"),
-            ("select channel_switches([1], [now()])", "channel_switches: expected a list of text"),
-            ("select channel_switches(['a'], [1])", "channel_switches: expected a list of timestamps"),
-            ("select channel_switches(['a'], [now(), now()])", "channels has 1 elements where times has 2"),
-            ("select channel_switches(['a'], [now()], ['b'], [])", "channels has 1 elements where session_ids has 0"),
+        for (arguments, message) in [
+            ("['a']", "expected channels and times, then options, or touchpoints and session_ids, or nothing; got 1"),
+            ("['a'], [now()], ['a']", "expected a struct of options, got List"),
+            (
+                "['a'], [now()], named_struct('gap', 1)",
+                "no option gap; known are touchpoints, session_ids, session_gap",
+            ),
+            ("['a'], [now()], named_struct('goals', [1])", "goals: expected a list of booleans, got List"),
+            ("['a'], [now()], named_struct('goals', true)", "goals: expected a list of booleans, got Boolean"),
+            ("['a'], [now()], named_struct('timeout', 1.5)", "timeout: expected an interval or whole microseconds"),
+            (
+                "['a'], [now()], named_struct('timeout', interval '1 month')",
+                "an interval of months has no fixed length",
+            ),
+            ("['a'], [now()], named_struct('session_gap', -1)", "a span must not be negative"),
+            (
+                "['a'], [now()], named_struct('session_gap', 1, 'session_ids', ['s'])",
+                "expected either session_ids or session_gap, got both",
+            ),
+            ("['a'], [now()], named_struct('goals', [true, false])", "channels has 1 elements where goals has 2"),
+            ("[1], [now()]", "expected a list of text"),
+            ("['a'], [1]", "expected a list of timestamps"),
+            ("['a'], [now(), now()]", "channels has 1 elements where times has 2"),
+            ("['a'], [now()], ['b'], []", "channels has 1 elements where session_ids has 0"),
         ] {
-            let error = error_of(sql).await;
-            assert!(error.contains(message), "{sql}: {error}");
+            let error = error_of(&format!("select channel_switches({arguments})")).await;
+            assert!(error.contains("channel_switches: ") && error.contains(message), "{arguments}: {error}");
         }
+    }
+
+    /// A touch: channel, time, touchpoint, session, goal.
+    type Touch = (Option<&'static str>, Option<i64>, Option<&'static str>, Option<&'static str>, Option<bool>);
+
+    /// A row and which of its lists are null, in the order of [`Touch`]; the spans of the row.
+    #[derive(Debug, Clone)]
+    struct Journey {
+        touches: Vec<Touch>,
+        is_null: [bool; 5],
+        session_gap: Option<i64>,
+        timeout: Option<i64>,
+    }
+
+    fn journey() -> impl Strategy<Value = Journey> {
+        let text = |texts: &[&'static str]| prop::option::weighted(0.9, prop::sample::select(texts.to_vec()));
+        let touch = (
+            text(&["web", "store", "a channel of a long name"]),
+            prop::option::weighted(0.9, 0i64..40),
+            text(&["home", "buy"]),
+            text(&["s1", "s2"]),
+            prop::option::weighted(0.9, prop::bool::weighted(0.3)),
+        );
+        let rarely = || prop::bool::weighted(0.05);
+        let is_null = [rarely(), rarely(), rarely(), rarely(), rarely()];
+        let span = || prop::option::weighted(0.95, 0i64..30);
+        let journey = (prop::collection::vec(touch, 0..9), is_null, span(), span());
+        journey.prop_map(|(touches, is_null, session_gap, timeout)| Journey { touches, is_null, session_gap, timeout })
+    }
+
+    /// A switch as text; what is not asked for is left out.
+    fn naive(journey: &Journey, has: &Has) -> Option<Vec<String>> {
+        let is_null = has.lists.iter().zip(journey.is_null).any(|(is_given, is_null)| *is_given && is_null);
+        let session_gap = if has.session_gap { Some(journey.session_gap?) } else { None };
+        let timeout = if has.timeout { Some(journey.timeout?) } else { None };
+        if is_null {
+            return None;
+        }
+        let touches = &journey.touches;
+        let mut found: Vec<(Option<&str>, Option<&str>, Option<&str>)> = vec![];
+        let mut switches = vec![];
+        for second in 1..touches.len() {
+            let (before, touch) = (touches[second - 1], touches[second]);
+            let gap = touch.1.and_then(|time| Some(time - before.1?));
+            if before.0 == touch.0 || timeout.is_some_and(|timeout| gap.is_some_and(|gap| gap > timeout)) {
+                continue;
+            }
+            let scope = match session_gap {
+                Some(limit) => gap.map(|gap| if gap > limit { "between" } else { "within" }),
+                None if has.lists[3] => Some(if before.3 == touch.3 { "within" } else { "between" }),
+                None => None,
+            };
+            let is_new = !found.contains(&(before.0, touch.0, scope));
+            found.push((before.0, touch.0, scope));
+            let goal = touches[second..].iter().find(|touch| touch.4 == Some(true));
+            let to_goal = goal.and_then(|goal| Some((goal.1? - touch.1?) as f64 / 1e6));
+            let is_last = second + 1 == touches.len();
+            let seconds = gap.map(|gap| gap as f64 / 1e6);
+            let always = (second + 1, before.0, touch.0, touch.1, seconds, is_last, is_new);
+            let more = (
+                has.lists[2].then_some((before.2, touch.2, before.2 == touch.2)),
+                scope,
+                if has.lists[4] { to_goal } else { None },
+            );
+            switches.push(format!("{always:?} {more:?}"));
+        }
+        Some(switches)
+    }
+
+    /// Which lists, in the order of [`Touch`], and spans a call has.
+    #[derive(Debug, Clone)]
+    struct Has {
+        lists: [bool; 5],
+        session_gap: bool,
+        timeout: bool,
+    }
+
+    fn list(journeys: &[Journey], number: usize, values: ArrayRef) -> ArrayRef {
+        let offsets = OffsetBuffer::from_lengths(journeys.iter().map(|journey| journey.touches.len()));
+        let nulls = NullBuffer::from_iter(journeys.iter().map(|journey| !journey.is_null[number]));
+        Arc::new(ListArray::new(item_field(values.data_type().clone()), offsets, values, Some(nulls)))
+    }
+
+    fn texts(journeys: &[Journey], number: usize, text: impl Fn(&Touch) -> Option<&'static str>) -> ArrayRef {
+        let texts: StringArray = journeys.iter().flat_map(|journey| journey.touches.iter().map(&text)).collect();
+        list(journeys, number, cast(&texts, &coded_text_type()).unwrap())
+    }
+
+    /// What the function says of journeys, as texts like those of [`naive`].
+    fn said(journeys: &[Journey], has: &Has) -> Vec<Option<Vec<String>>> {
+        let touches = || journeys.iter().flat_map(|journey| journey.touches.iter());
+        let times: TimestampMicrosecondArray = touches().map(|touch| touch.1).collect();
+        let goals: BooleanArray = touches().map(|touch| touch.4).collect();
+        let spans = |span: fn(&Journey) -> Option<i64>| -> ArrayRef {
+            Arc::new(journeys.iter().map(span).collect::<Int64Array>())
+        };
+        let all = [
+            (has.lists[2], "touchpoints", texts(journeys, 2, |touch| touch.2)),
+            (has.lists[3], "session_ids", texts(journeys, 3, |touch| touch.3)),
+            (has.lists[4], "goals", list(journeys, 4, Arc::new(goals))),
+            (has.session_gap, "session_gap", spans(|journey| journey.session_gap)),
+            (has.timeout, "timeout", spans(|journey| journey.timeout)),
+        ];
+        let given: Vec<(Arc<Field>, ArrayRef)> = all
+            .into_iter()
+            .filter(|(is_given, ..)| *is_given)
+            .map(|(_, name, column)| (Arc::new(Field::new(name, column.data_type().clone(), true)), column))
+            .collect();
+        let options = match given.is_empty() {
+            true => vec![],
+            false => vec![ColumnarValue::Array(Arc::new(StructArray::from(given)))],
+        };
+        let options = Options::of_arguments(&options, journeys.len()).unwrap();
+        let channels = Lists::of_array("f", &texts(journeys, 0, |touch| touch.0)).unwrap();
+        let times = Lists::of_array("f", &list(journeys, 1, Arc::new(times))).unwrap();
+        let found = find(&channels, &times, &options).unwrap();
+        let text = |switches: &StructArray, name: &str, row: usize| {
+            let texts = switches.column_by_name(name).unwrap().as_string_view();
+            texts.is_valid(row).then(|| texts.value(row).to_owned())
+        };
+        let seconds = |switches: &StructArray, name: &str, row: usize| {
+            let seconds = switches.column_by_name(name).unwrap().as_primitive::<Float64Type>();
+            seconds.is_valid(row).then(|| seconds.value(row))
+        };
+        let flag = |switches: &StructArray, name: &str, row: usize| {
+            switches.column_by_name(name).unwrap().as_boolean().value(row)
+        };
+        let describe = |switches: &StructArray, row: usize| {
+            let at = switches.column_by_name("switched_at").unwrap().as_primitive::<TimestampMicrosecondType>();
+            let always = (
+                switches.column_by_name("position").unwrap().as_primitive::<Int64Type>().value(row),
+                text(switches, "from_channel", row),
+                text(switches, "to_channel", row),
+                at.is_valid(row).then(|| at.value(row)),
+                seconds(switches, "seconds", row),
+                flag(switches, "is_last", row),
+                flag(switches, "is_new", row),
+            );
+            let of_touchpoints = || {
+                (
+                    text(switches, "from_touchpoint", row),
+                    text(switches, "to_touchpoint", row),
+                    flag(switches, "is_repeat", row),
+                )
+            };
+            let more = (
+                has.lists[2].then(of_touchpoints),
+                if has.lists[3] || has.session_gap { text(switches, "scope", row) } else { None },
+                if has.lists[4] { seconds(switches, "seconds_to_goal", row) } else { None },
+            );
+            format!("{always:?} {more:?}")
+        };
+        let of_row = |switches: ArrayRef| {
+            let switches = switches.as_struct();
+            (0..switches.len()).map(|row| describe(switches, row)).collect()
+        };
+        found.as_list::<i32>().iter().map(|row| row.map(of_row)).collect()
     }
 
     proptest! {
         #[test]
-        fn every_pair_of_unequal_neighbours_is_a_switch(channels in "[ab]{0,9}") {
-            let letters: Vec<u8> = channels.bytes().collect();
-            let naive: Vec<i64> =
-                (2..=letters.len()).filter(|touch| letters[touch - 1] != letters[touch - 2]).map(|touch| touch as i64).collect();
-            let found = switches(&channels);
-            prop_assert_eq!(&found.positions, &naive);
-            for (switch, position) in naive.iter().enumerate() {
-                prop_assert_eq!(found.from[switch], u32::from(letters[*position as usize - 2]));
-                prop_assert_eq!(found.to[switch], u32::from(letters[*position as usize - 1]));
-                prop_assert_eq!(found.is_last[switch], *position == letters.len() as i64);
-            }
+        fn switches_are_those_of_a_naive_loop(
+            journeys in prop::collection::vec(journey(), 1..8),
+            more in any::<[bool; 2]>(),
+            sessions in 0..3,
+            timeout in any::<bool>(),
+        ) {
+            let has = Has { lists: [true, true, more[0], sessions == 1, more[1]], session_gap: sessions == 2, timeout };
+            let expected: Vec<_> = journeys.iter().map(|journey| naive(journey, &has)).collect();
+            prop_assert_eq!(said(&journeys, &has), expected, "{:?}", has);
         }
     }
 }
