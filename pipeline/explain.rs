@@ -207,6 +207,9 @@ fn build_in_words(model: &Model) -> String {
         Build::Full => "whole, when something that it reads has changed".into(),
         Build::View => "not at all: a view, planned into whatever reads it".into(),
         Build::ByDay(day) => format!("by day: rows of a {day} are made anew when something of that day has changed"),
+        Build::BySum(_) => {
+            "by sum: what the rows of touched customers came to is taken off, and what they come to now is added".into()
+        }
         Build::ByCustomer(ByCustomer { merged_by: None, .. }) => {
             "by customer: the rows of a customer are made anew when something has touched that customer".into()
         }

@@ -53,8 +53,20 @@ pub struct Over {
     pub built_from: BuiltFrom,
     /// Whether every row of the Delta table is gone.
     pub replaces_all: bool,
+    /// Set where layers are no rows instead of others, but rows whose sums are added to those below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sums: Option<Sums>,
     /// Changes, oldest first.
     pub layers: Vec<Layer>,
+}
+
+/// How the rows of a table of sums add up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sums {
+    /// Columns by which they are summed; all others are.
+    pub keys: Vec<String>,
+    /// Column that is 0 where there is no row.
+    pub count: String,
 }
 
 /// One change of one table; paths are relative to [`FILES`].
@@ -64,6 +76,30 @@ pub struct Layer {
     pub keys: Option<Part>,
     /// Files of rows.
     pub parts: Vec<Part>,
+    /// Files of rows whose sums are taken off, in a table of sums.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<Part>,
+}
+
+impl Over {
+    /// Rows that lie lowest, given how many the Delta table has, and rows of the changes over these.
+    pub fn rows(&self, of_table: usize) -> (usize, usize) {
+        let mut layers = self.layers.iter().map(|layer| layer.rows().map(|part| part.rows).sum());
+        let below = if self.replaces_all { layers.next().unwrap_or_default() } else { of_table };
+        (below, layers.sum())
+    }
+}
+
+impl Layer {
+    /// All of its files.
+    pub fn files(&self) -> impl Iterator<Item = &Part> {
+        self.keys.iter().chain(self.rows())
+    }
+
+    /// Its files that hold rows.
+    pub fn rows(&self) -> impl Iterator<Item = &Part> {
+        self.parts.iter().chain(&self.removed)
+    }
 }
 
 /// What everything is built from once a run has come to its end.
@@ -130,23 +166,37 @@ impl Changes {
     }
 
     /// Lays a change over a table, given the id and version of its Delta table. Without a layer no row is another, and only
-    /// what they are built from is noted.
+    /// what they are built from is noted; a layer without keys replaces all rows.
     pub fn lay(&mut self, folder: &str, table: (String, u64), key: &str, built_from: BuiltFrom, layer: Option<Layer>) {
         let replaces_all = layer.as_ref().is_some_and(|layer| layer.keys.is_none());
+        let over = self.over(folder, table, built_from, replaces_all);
+        over.key = key.to_string();
+        over.layers.extend(layer);
+    }
+
+    /// Adds the rows of a layer to a table of sums.
+    pub fn add(&mut self, folder: &str, table: (String, u64), sums: Sums, built_from: BuiltFrom, layer: Option<Layer>) {
+        let over = self.over(folder, table, built_from, false);
+        over.sums = Some(sums);
+        over.layers.extend(layer);
+    }
+
+    /// What lies over a table, with those layers that are still in force.
+    fn over(&mut self, folder: &str, table: (String, u64), built_from: BuiltFrom, replaces_all: bool) -> &mut Over {
         let over = self.tables.entry(folder.to_string()).or_insert_with(|| Over {
             table: table.clone(),
-            key: key.to_string(),
+            key: String::new(),
             built_from: built_from.clone(),
             replaces_all,
+            sums: None,
             layers: Vec::new(),
         });
         if over.table != table || replaces_all {
-            (over.table, over.replaces_all) = (table, replaces_all);
+            (over.table, over.replaces_all, over.sums) = (table, replaces_all, None);
             over.layers.clear();
         }
-        over.key = key.to_string();
         over.built_from = built_from;
-        over.layers.extend(layer);
+        over
     }
 
     /// Paths, relative to the lake, of all files that these changes name.
@@ -157,7 +207,7 @@ impl Changes {
     /// All files that these changes name, relative to [`FILES`].
     pub fn parts(&self) -> impl Iterator<Item = &Part> {
         let of_layers = self.tables.values().flat_map(|over| &over.layers);
-        let of_layers = of_layers.flat_map(|layer| layer.keys.iter().chain(&layer.parts));
+        let of_layers = of_layers.flat_map(Layer::files);
         let of_states = self.states.iter().filter_map(|state| state.touched.as_ref());
         of_layers.chain(of_states)
     }

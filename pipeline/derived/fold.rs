@@ -62,8 +62,8 @@ pub async fn fold(
 }
 
 fn is_due(over: &Over, rows: usize) -> bool {
-    let in_layers: usize = over.layers.iter().flat_map(|layer| &layer.parts).map(|part| part.rows).sum();
-    over.layers.len() > MOST_LAYERS || (over.layers.len() > 1 && in_layers as f64 > LARGEST_SHARE * rows as f64)
+    let (below, above) = over.rows(rows);
+    over.layers.len() > MOST_LAYERS || (over.layers.len() > 1 && above as f64 > LARGEST_SHARE * below as f64)
 }
 
 /// Removes files that `changes`, the newest, do not name and that nobody reads any more; returns how many.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{Array, AsArray, RecordBatch, StringArray};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -38,6 +38,15 @@ pub async fn read_all(lake: &Lake, part: Option<&Part>) -> Result<Vec<StringArra
         Some(part) => read(lake, part).await,
         None => Ok(Vec::new()),
     }
+}
+
+/// What holds of each key of a column, as keys are compared ([`as_text`]).
+pub fn test_each(column: &dyn Array, holds: impl Fn(&str) -> bool) -> Result<BooleanArray> {
+    // What scans bring is not copied.
+    if let Some(keys) = column.as_string_view_opt() {
+        return Ok(keys.iter().map(|key| Some(holds(key.unwrap_or_default()))).collect());
+    }
+    Ok(as_text(column)?.iter().map(|key| Some(holds(key.unwrap_or_default()))).collect())
 }
 
 /// A column of keys as they are compared: text, with nothing for null. Days are written as in ISO 8601.

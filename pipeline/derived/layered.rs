@@ -6,7 +6,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray};
+use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
@@ -108,12 +108,9 @@ impl ScalarUDFImpl for IsCurrent {
             other => return datafusion::common::exec_err!("is_current: the layer is {other:?}"),
         };
         let column = arguments.args[0].to_array(arguments.number_rows)?;
-        let keys =
-            keys::as_text(&column).map_err(|error| datafusion::error::DataFusionError::External(error.into()))?;
-        let is_current = |key: Option<&str>| {
-            key.and_then(|key| self.replaced_in.get(key)).is_none_or(|replaced_in| *replaced_in <= layer)
-        };
-        let current: BooleanArray = keys.iter().map(|key| Some(is_current(key))).collect();
+        let is_current = |key: &str| self.replaced_in.get(key).is_none_or(|replaced_in| *replaced_in <= layer);
+        let current = keys::test_each(&column, is_current);
+        let current = current.map_err(|error| datafusion::error::DataFusionError::External(error.into()))?;
         Ok(ColumnarValue::Array(Arc::new(current) as ArrayRef))
     }
 }

@@ -7,8 +7,10 @@ pub mod changes;
 pub mod fold;
 pub mod keys;
 mod layered;
+pub mod multiset;
 pub mod one_of;
 pub mod storage;
+pub mod summed;
 pub mod window;
 
 pub use built_from::{BUILT_FROM, BuiltFrom, Stale};
@@ -85,6 +87,7 @@ impl Derived {
     pub async fn provider(&self, ctx: &SessionContext) -> Result<Arc<dyn TableProvider>> {
         let provider = self.provider.get_or_try_init(|| async {
             match &self.over {
+                Some(over) if over.sums.is_some() => summed::provider(ctx, &self.lake, &self.folder, &self.table, over),
                 Some(over) => layered::provider(ctx, &self.lake, &self.folder, &self.table, over).await,
                 None => self.table.provider(&self.lake, &self.folder),
             }
@@ -103,7 +106,7 @@ impl Derived {
             Some(over) if over.replaces_all => Vec::new(),
             _ => self.table.files()?,
         };
-        files.extend(self.over.iter().flat_map(|over| &over.layers).flat_map(|layer| layer.parts.iter().cloned()));
+        files.extend(self.over.iter().flat_map(|over| &over.layers).flat_map(|layer| layer.rows().cloned()));
         Ok(files)
     }
 }

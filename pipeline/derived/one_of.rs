@@ -3,14 +3,13 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::BooleanArray;
 use arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl};
 use datafusion::logical_expr::{Signature, Volatility};
 use hashbrown::HashSet;
 
-use super::keys::as_text;
+use super::keys;
 
 /// Whether a text holds one of `texts`. Unlike `in (…)` it costs no planning per text, and a scan can decide by it
 /// which rows of the other columns to read.
@@ -53,8 +52,8 @@ impl ScalarUDFImpl for OneOf {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let column = args.args[0].to_array(args.number_rows)?;
-        let column = as_text(&column).map_err(|error| DataFusionError::External(error.into()))?;
-        let is_one: BooleanArray = column.iter().map(|text| text.map(|text| self.texts.contains(text))).collect();
+        let is_one = keys::test_each(&column, |text| self.texts.contains(text));
+        let is_one = is_one.map_err(|error| DataFusionError::External(error.into()))?;
         Ok(ColumnarValue::Array(Arc::new(is_one)))
     }
 }

@@ -191,7 +191,7 @@ pub async fn lay(workspace: &Workspace, changes: &mut Changes, events: &str, upd
         }
         let table = Table::open(&workspace.lake, &folder(name)).await?;
         let table = table.ok_or_else(|| Error::corrupt(format!("{name} was built and is gone")))?;
-        let layer = Layer { keys: Some(keys.clone()), parts: writer.finish().await? };
+        let layer = Layer { keys: Some(keys.clone()), parts: writer.finish().await?, removed: Vec::new() };
         changes.lay(&folder(name), (table.id()?, table.version()), key, built_from.clone(), Some(layer));
     }
     Ok(())

@@ -21,6 +21,10 @@ pub struct Difference {
     pub rows: RowCount,
     /// By column of dates: the days of these rows, with how many there are; `None` is a row without a day.
     pub days: BTreeMap<String, BTreeMap<Option<i32>, RowCount>>,
+    /// Of each batch before: which rows are gone.
+    pub removed: Vec<BooleanArray>,
+    /// Of each batch after: which rows are new.
+    pub added: Vec<BooleanArray>,
 }
 
 /// Rows that are gone and rows that are new.
@@ -65,9 +69,11 @@ pub fn difference(schema: &SchemaRef, key: &str, before: &[RecordBatch], after: 
         let step = if is_new { -1 } else { 1 };
         for (batch, digests) in sides.0.iter().zip(sides.1) {
             let keys = keys_of(batch, key)?;
+            let mut is_other = vec![false; digests.len()];
             for (row, digest) in digests.iter().enumerate() {
                 let Some(count) = counts.get_mut(digest).filter(|count| count.signum() == -step) else { continue };
                 *count += step;
+                is_other[row] = true;
                 if !difference.keys.contains(keys.value(row)) {
                     difference.keys.insert(keys.value(row).to_string());
                 }
@@ -78,6 +84,8 @@ pub fn difference(schema: &SchemaRef, key: &str, before: &[RecordBatch], after: 
                     difference.days.get_mut(*name).expect("it was made").entry(day).or_default().count(is_new);
                 }
             }
+            let rows = if is_new { &mut difference.added } else { &mut difference.removed };
+            rows.push(is_other.into());
         }
     }
     Ok(difference)
@@ -90,6 +98,12 @@ impl RowCount {
             false => self.removed += 1,
         }
     }
+}
+
+/// The rows of each batch that are picked for it.
+pub fn picked(batches: &[RecordBatch], is_picked: &[BooleanArray]) -> Result<Vec<RecordBatch>> {
+    let rows = batches.iter().zip(is_picked).filter(|(_, is_picked)| is_picked.true_count() > 0);
+    rows.map(|(batch, is_picked)| Ok(filter_record_batch(batch, is_picked)?)).collect()
 }
 
 /// The rows that have one of these keys.
@@ -160,6 +174,10 @@ mod tests {
             found.days["day"],
             [(None, count(1, 0)), (Some(3), count(1, 0)), (Some(4), count(0, 1)), (Some(5), count(0, 1))].into()
         );
+        let gone = picked(one(&before), &found.removed).unwrap();
+        assert_eq!(gone, [rows(&[("b", 1, Some(3)), ("c", 1, None)])]);
+        let new = picked(one(&after), &found.added).unwrap();
+        assert_eq!(new, [rows(&[("b", 1, Some(4)), ("e", 1, Some(5))])]);
         let kept = rows_of(&[after], "key", &found.keys).unwrap();
         assert_eq!(kept[0], rows(&[("b", 1, Some(4)), ("e", 1, Some(5))]));
         // A row that is there once more is another matter.

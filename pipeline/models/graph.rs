@@ -7,7 +7,7 @@ use datafusion::prelude::SessionContext;
 use include_dir::{Dir, include_dir};
 
 use super::given;
-use super::header::{self, Header};
+use super::header::{self, Build, Header};
 use super::words::{ColumnWords, Words};
 use crate::error::{Context, Error, Result};
 use crate::functions::standard_sql;
@@ -41,7 +41,12 @@ impl Model {
     /// All that says which rows it holds. Words, checks and how it is published do not: what changes them alone builds
     /// nothing.
     pub fn definition(&self) -> String {
-        format!("{}\n{}", self.header.build, header::statement(&self.sql))
+        let build = match &self.header.build {
+            // What is no column of the grain is summed.
+            build @ Build::BySum(_) => format!("{build} of {}", self.header.grain.join(", ")),
+            build => build.to_string(),
+        };
+        format!("{build}\n{}", header::statement(&self.sql))
     }
 }
 

@@ -16,6 +16,10 @@ pub enum Build {
     /// A table in which the rows of one day are made of that day's alone, and so are built anew only for days that
     /// something has changed; the column of the day, here and in what is read.
     ByDay(String),
+    /// A table of sums over the rows of customers, by the columns of its grain: what the rows of touched customers came to
+    /// is taken off and what they come to now is added; the column that counts what a row is made of, and so is 0 where
+    /// there is no row.
+    BySum(String),
 }
 
 /// What is special about a model that is built by customer.
@@ -138,6 +142,18 @@ impl Header {
                 _ => header.checks = checks(&value)?,
             }
         }
+        if let Build::BySum(count) = &header.build {
+            if header.grain.is_empty() {
+                return Err(Error::invalid(
+                    "build: sums are kept by the columns of the grain, and there is no `grain:`",
+                )
+                .hint("name the columns that the statement groups by"));
+            }
+            if header.grain.contains(count) {
+                return Err(Error::invalid(format!("build: `{count}` is of the grain, expected a column that counts"))
+                    .hint("name the column that counts what a row is made of, such as count(*)"));
+            }
+        }
         Ok(header)
     }
 }
@@ -158,8 +174,8 @@ pub fn statement(sql: &str) -> &str {
 fn build(value: &str) -> Result<Build> {
     let unknown = || {
         Error::invalid(format!("build: `{value}` is not known")).hint(
-            "write full, view, incremental by day(DATE_COLUMN), incremental by customer or \
-             incremental by customer, merged by (TIMES, IDS)",
+            "write full, view, incremental by day(DATE_COLUMN), incremental by sum(COUNT_COLUMN), \
+             incremental by customer or incremental by customer, merged by (TIMES, IDS)",
         )
     };
     match value {
@@ -171,6 +187,10 @@ fn build(value: &str) -> Result<Build> {
     if let Some(day) = rest.strip_prefix("day") {
         let day = in_parentheses(day).ok_or_else(unknown)?;
         return Ok(Build::ByDay(day.to_string()));
+    }
+    if let Some(count) = rest.strip_prefix("sum") {
+        let count = in_parentheses(count).ok_or_else(unknown)?;
+        return Ok(Build::BySum(count.to_string()));
     }
     let rest = rest.strip_prefix("customer").ok_or_else(unknown)?;
     let merged_by = match rest.strip_prefix(", merged by") {
@@ -272,6 +292,7 @@ impl std::fmt::Display for Build {
             Self::Full => f.write_str("full"),
             Self::View => f.write_str("view"),
             Self::ByDay(day) => write!(f, "incremental by day({day})"),
+            Self::BySum(count) => write!(f, "incremental by sum({count})"),
             Self::ByCustomer(ByCustomer { merged_by, has_configured_ages }) => {
                 f.write_str("incremental by customer")?;
                 if let Some((times, ids)) = merged_by {
@@ -394,6 +415,9 @@ select 1
         for (line, hint) in [
             ("-- build: sometimes", "write full"),
             ("-- build: incremental by day", "by day(DATE_COLUMN)"),
+            ("-- build: incremental by sum", "by sum(COUNT_COLUMN)"),
+            ("-- build: incremental by sum(journeys)", "columns that the statement groups by"),
+            ("-- grain: day\n-- build: incremental by sum(day)", "such as count(*)"),
             ("-- build: incremental by customer, lookback 2 days", "merged by (TIMES, IDS)"),
             ("-- build: incremental by customer, merged by (times)", "merged by (TIMES, IDS)"),
             ("-- build: incremental by customer\n-- ages: 3 days", "configured"),
@@ -448,6 +472,7 @@ select 1
             "view",
             "full",
             "incremental by day(a)",
+            "incremental by sum(a)",
             "incremental by customer",
             "incremental by customer, merged by (a, b)",
         ] {

@@ -1,5 +1,6 @@
 //! Models: SQL files that become tables, ordered by what they read and built when they are stale.
 
+mod additive;
 pub mod checks;
 pub mod column_lineage;
 mod difference;
@@ -15,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{DataFrame, SessionContext};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
@@ -326,7 +327,7 @@ async fn place(workspace: &Workspace, step: &Planned) -> Result<Option<Built>> {
     let mut table = table.clone();
     if model.header.build.is_table() && reason.is_some() {
         let folder = folder(&model.name);
-        let frame = engine::query(&workspace.ctx, &model.sql).await.map_err(in_its_place)?;
+        let frame = table_rows(&workspace.ctx, model).await.map_err(in_its_place)?;
         let before = table.as_ref().map(|table| &table.table);
         let rows = derived::build::build(&workspace.lake, &folder, before, frame, built_from).await;
         built = Some(rows.map_err(in_its_place)?);
@@ -339,6 +340,15 @@ async fn place(workspace: &Workspace, step: &Planned) -> Result<Option<Built>> {
         return Err(never.hint(format!("build it with -s +{name}")));
     }
     Ok(built)
+}
+
+/// The rows of a model, made of the tables of a session.
+async fn table_rows(ctx: &SessionContext, model: &Model) -> Result<DataFrame> {
+    let frame = engine::query(ctx, &model.sql).await?;
+    match &model.header.build {
+        Build::BySum(count) => additive::summed(frame, &model.header.grain, count),
+        _ => Ok(frame),
+    }
 }
 
 /// Registers a model as it stands: its table, or a view over what it reads. Says whether it is there: a table that was

@@ -8,6 +8,7 @@
 
 mod moves;
 mod step;
+mod sums;
 pub mod ways;
 
 use std::collections::BTreeSet;
@@ -90,7 +91,7 @@ pub async fn update(
         event_days: days_of_events(workspace, changes.states[group.since].batch).await?,
     });
 
-    let customers = match step.customers(&planned, &group).await {
+    let mut customers = match step.customers(&planned, &group).await {
         Err(error) if !error.is_temporary() => {
             tracing::warn!(%error, "models are built whole");
             return Ok(planned);
@@ -113,7 +114,7 @@ pub async fn update(
         }
         progress(&name);
         let started = Instant::now();
-        let change = step.change_customers(&customers, planned, changes).await;
+        let change = step.change_customers(&mut customers, planned, changes).await;
         if unfinished.settle(change, planned, started, &step.asked_for, outcome) && news.checks == Scope::Touched {
             let lines = checks::run_rules(&customers.whole, &planned.model).await;
             if lines.iter().any(|line| line.status != Status::Pass) {
@@ -122,7 +123,34 @@ pub async fn update(
             outcome.results.extend(lines);
         }
     }
-    // Rows of all customers are replaced in one step, whatever reads whatever.
+    let made = Arc::new(std::mem::take(&mut customers.made));
+    let mut targets = Vec::new();
+    for at in step.sums_due(&planned, &unfinished, &made, outcome)? {
+        progress(&planned[at].model.name);
+        targets.push((at, planned[at].model.clone(), opened(&planned[at])?.clone()));
+    }
+    let threads = workspace.project.config.engine.thread_count();
+    let mut at_work = futures::stream::iter(targets)
+        .map(|(at, model, table)| {
+            let (step, made) = (step.clone(), made.clone());
+            tokio::spawn(async move {
+                let started = Instant::now();
+                (at, started, step.added(&model, &table, &made).await)
+            })
+        })
+        .buffer_unordered(threads);
+    let mut done = Vec::new();
+    while let Some(written) = at_work.next().await {
+        done.push(written.map_err(|error| Error::internal(format!("a build stopped: {error}")))?);
+    }
+    drop(at_work);
+    done.sort_by_key(|(at, ..)| *at);
+    for (at, started, written) in done {
+        let planned = &mut planned[at];
+        let change = written.and_then(|written| written.lay(planned, changes));
+        unfinished.settle(change, planned, started, &step.asked_for, outcome);
+    }
+    // Rows of all customers are replaced in one step, and what is summed over them with them, whatever reads whatever.
     if !outcome.changed.is_empty() {
         changes.save(&workspace.lake).await?;
         register_changed(workspace, &planned, outcome).await?;
@@ -232,7 +260,7 @@ async fn days_of_events(workspace: &Workspace, batch: i64) -> Result<BTreeSet<i3
 struct Group {
     /// Positions among the planned, each behind those that it reads.
     steps: Vec<usize>,
-    /// State that the most outdated of them is in; where there are none, of those by day.
+    /// State that the most outdated of them is in; where there are none, of those by day and by sum.
     since: usize,
 }
 
@@ -269,8 +297,10 @@ impl Group {
             }
         }
         if group.steps.is_empty() {
-            let is_by_day = |step: &&Planned| is_stale(step) && matches!(step.model.header.build, Build::ByDay(_));
-            for step in planned.iter().filter(is_by_day) {
+            let is_in_parts = |step: &&Planned| {
+                is_stale(step) && matches!(step.model.header.build, Build::ByDay(_) | Build::BySum(_))
+            };
+            for step in planned.iter().filter(is_in_parts) {
                 group.since = group.since.min(state_of(step, changes)?.unwrap_or(usize::MAX));
             }
         }

@@ -1,6 +1,6 @@
 //! What a step changes of each model.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use hashbrown::HashSet;
 
 use super::moves::Moves;
 use super::{CUSTOMER, Group, Unfinished, expanded, is_one_of_days};
-use crate::derived::changes::{self, Changes, Layer, State};
+use crate::derived::changes::{self, Changes, Layer, State, Sums};
 use crate::derived::one_of::is_one_of;
 use crate::derived::storage::{stored_schema, to_stored};
 use crate::derived::{self, Built, Derived, Stale, keys};
@@ -46,26 +46,32 @@ pub(super) type Days = Option<(String, BTreeSet<Option<i32>>)>;
 
 /// A change that is written and not in force.
 pub(super) struct Written {
-    key: String,
+    pub(super) key: String,
     /// None: no row is another.
-    layer: Option<Layer>,
+    pub(super) layer: Option<Layer>,
+    /// Set where the rows of the layer are added to those that are there.
+    pub(super) sums: Option<Sums>,
     /// None: all rows were made.
-    difference: Option<Difference>,
-    what: String,
+    pub(super) difference: Option<Difference>,
+    pub(super) what: String,
 }
 
 impl Written {
     /// Lays the change over its table; it is in force once the changes are saved.
     pub(super) fn lay(self, planned: &mut Planned, changes: &mut Changes) -> Result<Change> {
-        let Self { key, layer, difference, what } = self;
+        let Self { key, layer, sums, difference, what } = self;
         let mut built = Built::default();
         if let Some(layer) = &layer {
-            built = Built::of(&layer.parts);
-            built.bytes += layer.keys.as_ref().map_or(0, |keys| keys.size);
+            built.rows = layer.rows().map(|part| part.rows).sum();
+            built.bytes = layer.files().map(|part| part.size).sum();
         }
         let table = &opened(planned)?.table;
         let table = (table.id()?, table.version());
-        changes.lay(&folder(&planned.model.name), table, &key, planned.built_from.clone(), layer);
+        let (folder, built_from) = (folder(&planned.model.name), planned.built_from.clone());
+        match sums {
+            Some(sums) => changes.add(&folder, table, sums, built_from, layer),
+            None => changes.lay(&folder, table, &key, built_from, layer),
+        }
         planned.note_change(changes)?;
         Ok(Change { built, difference, what })
     }
@@ -112,10 +118,21 @@ pub(super) struct Customers {
     pub(super) whole: SessionContext,
     /// With those events only that rows which are merged do not hold yet.
     pub(super) new: SessionContext,
+    /// What was made of them, by model.
+    pub(super) made: BTreeMap<String, Made>,
+}
+
+/// The rows of touched customers that a model had and has.
+pub(super) struct Made {
+    pub(super) schema: SchemaRef,
+    pub(super) before: Vec<RecordBatch>,
+    pub(super) after: Vec<RecordBatch>,
+    /// Customers of whom some row is another.
+    pub(super) keys: BTreeSet<String>,
 }
 
 impl Step {
-    fn ctx(&self) -> &SessionContext {
+    pub(super) fn ctx(&self) -> &SessionContext {
         &self.workspace.ctx
     }
 
@@ -126,7 +143,8 @@ impl Step {
     }
 
     pub(super) async fn customers(&self, planned: &[Planned], group: &Group) -> Result<Customers> {
-        let customers = Customers { whole: engine::beside(self.ctx()), new: engine::beside(self.ctx()) };
+        let (whole, new) = (engine::beside(self.ctx()), engine::beside(self.ctx()));
+        let customers = Customers { whole, new, made: BTreeMap::new() };
         let changed: BTreeSet<&str> = group.steps.iter().map(|at| planned[*at].model.name.as_str()).collect();
         let mut needed = BTreeSet::new();
         for at in &group.steps {
@@ -204,7 +222,7 @@ impl Step {
 
     pub(super) async fn change_customers(
         &self,
-        customers: &Customers,
+        customers: &mut Customers,
         planned: &mut Planned,
         changes: &mut Changes,
     ) -> Result<Change> {
@@ -230,12 +248,16 @@ impl Step {
             return Err(Error::invalid(format!("it makes rows of customer `{other}`, which nothing touched")));
         }
         let rows = rows_of(&after, CUSTOMER, &found.keys)?;
-        customers.register(&model.name, Arc::new(MemTable::try_new(schema.clone(), vec![after])?))?;
+        customers.register(&model.name, Arc::new(MemTable::try_new(schema.clone(), vec![after.clone()])?))?;
         for view in self.graph.models.iter().filter(|view| view.header.build == Build::View) {
             // A view that reads others still to be changed is planned again behind each of them.
             if expanded(&self.graph, view).contains(&model.name) {
                 customers.register_view(view).await.ok();
             }
+        }
+        if self.is_summed(&model.name) {
+            let made = Made { schema: schema.clone(), before, after, keys: found.keys.clone() };
+            customers.made.insert(model.name.clone(), made);
         }
         let what = format!("{} of {} touched customers", found.keys.len(), self.touched.len());
         self.written(&model.name, &schema, CUSTOMER, found, rows, what).await?.lay(planned, changes)
@@ -252,7 +274,7 @@ impl Step {
         what: String,
     ) -> Result<Written> {
         if difference.keys.is_empty() {
-            return Ok(Written { key: key.to_string(), layer: None, difference: Some(difference), what });
+            return Ok(Written { key: key.to_string(), layer: None, sums: None, difference: Some(difference), what });
         }
         let mut writer = changes::writer(&self.workspace.lake, name, schema.clone());
         for batch in &rows {
@@ -260,8 +282,8 @@ impl Step {
         }
         let parts = writer.finish().await?;
         let keys = keys::write(&self.workspace.lake, name, difference.keys.iter().map(String::as_str)).await?;
-        let layer = Some(Layer { keys: Some(keys), parts });
-        Ok(Written { key: key.to_string(), layer, difference: Some(difference), what })
+        let layer = Some(Layer { keys: Some(keys), parts, removed: Vec::new() });
+        Ok(Written { key: key.to_string(), layer, sums: None, difference: Some(difference), what })
     }
 
     /// Models that can be changed now, by their positions, with the column and the days of those by day.
@@ -284,7 +306,7 @@ impl Step {
                         due.push((at, Some((day.clone(), days))));
                     }
                 }
-                Build::Full if self.can_be_laid_whole(planned, at, outcome) => due.push((at, None)),
+                Build::Full | Build::BySum(_) if self.can_be_laid_whole(planned, at, outcome) => due.push((at, None)),
                 _ => {}
             }
         }
@@ -379,6 +401,9 @@ impl Step {
     }
 
     pub(super) async fn changed_whole(&self, model: &Model, schema: &SchemaRef) -> Result<Written> {
+        if let Build::BySum(_) = &model.header.build {
+            return self.summed_whole(model, schema).await;
+        }
         let frame = engine::query(self.ctx(), &model.sql).await?;
         expect_columns(&frame, schema)?;
         let mut writer = changes::writer(&self.workspace.lake, &model.name, schema.clone());
@@ -387,8 +412,8 @@ impl Step {
             writer.write(&to_stored(&batch, schema)?).await?;
         }
         let parts = writer.finish().await?;
-        let layer = Some(Layer { keys: None, parts });
-        Ok(Written { key: String::new(), layer, difference: None, what: "all rows".into() })
+        let layer = Some(Layer { keys: None, parts, removed: Vec::new() });
+        Ok(Written { key: String::new(), layer, sums: None, difference: None, what: "all rows".into() })
     }
 }
 
@@ -426,7 +451,7 @@ pub(super) fn opened(planned: &Planned) -> Result<&Derived> {
 }
 
 /// A frame's rows in memory, as a table.
-async fn collected(frame: DataFrame) -> Result<Arc<MemTable>> {
+pub(super) async fn collected(frame: DataFrame) -> Result<Arc<MemTable>> {
     let schema = Arc::new(frame.schema().as_arrow().clone());
     Ok(Arc::new(MemTable::try_new(schema, vec![frame.collect().await?])?))
 }
@@ -444,7 +469,7 @@ fn expect_columns(frame: &DataFrame, schema: &SchemaRef) -> Result<()> {
 }
 
 /// A frame's rows, which must have the columns of a table.
-async fn stored(frame: DataFrame, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
+pub(super) async fn stored(frame: DataFrame, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
     expect_columns(&frame, schema)?;
     let batches = frame.collect().await?;
     batches.iter().filter(|batch| batch.num_rows() > 0).map(|batch| to_stored(batch, schema)).collect()

@@ -16,6 +16,8 @@ pub enum Way {
     Customers,
     /// The rows of days in this column.
     Days(String),
+    /// What is added and taken off; in a backfill all rows.
+    Sums,
     /// All rows.
     Whole,
 }
@@ -28,6 +30,9 @@ pub fn ways(graph: &Graph, planned: &[Planned], changes: &Changes) -> Result<Vec
         let way = match (&step.reason, &step.model.header.build, &group) {
             (None, ..) | (_, Build::View, _) => None,
             (Some(_), _, Some(group)) if group.steps.contains(&at) => Some(Way::Customers),
+            (Some(reason), Build::BySum(_), Some(group)) if reason.is_of_rows() => {
+                Some(if is_in_place(graph, planned, at, changes, group, &ways) { Way::Sums } else { Way::Whole })
+            }
             (Some(reason), Build::ByDay(day), Some(group)) if reason.is_of_rows() => {
                 let is_by_day = is_made_by_day(graph, planned, at, day, changes, group, &ways)?;
                 Some(if is_by_day { Way::Days(day.clone()) } else { Way::Whole })
@@ -59,11 +64,32 @@ fn is_made_by_day(
     Ok(expanded(graph, model).iter().all(|read| match planned.iter().position(|other| other.model.name == *read) {
         Some(other) if planned[other].model.header.build == Build::View => true,
         Some(other) if planned[other].reason.as_ref().is_some_and(Stale::is_of_rows) => {
-            matches!(ways.get(other), Some(Some(Way::Customers | Way::Days(_))))
+            matches!(ways.get(other), Some(Some(Way::Customers | Way::Days(_) | Way::Sums)))
         }
         Some(other) => Some(&planned[other].built_from.fingerprint()) == since.fingerprints.get(read),
         None if settings::TABLES.contains(&read.as_str()) => read != "as_of",
         None if read == "events" && day == PARTITION => true,
         None => since.fingerprints.get(read) == newest.fingerprints.get(read),
     }))
+}
+
+/// Whether what a model reads is what it was in the group's state, or is changed by customer, so that the model can be made
+/// before any is built whole.
+fn is_in_place(
+    graph: &Graph,
+    planned: &[Planned],
+    at: usize,
+    changes: &Changes,
+    group: &Group,
+    ways: &[Option<Way>],
+) -> bool {
+    let since = &changes.states[group.since];
+    expanded(graph, &planned[at].model).iter().all(|read| {
+        match planned.iter().position(|other| other.model.name == *read) {
+            Some(other) if planned[other].model.header.build == Build::View => true,
+            Some(other) if planned[other].reason.is_some() => matches!(ways.get(other), Some(Some(Way::Customers))),
+            Some(other) => Some(&planned[other].built_from.fingerprint()) == since.fingerprints.get(read),
+            None => true,
+        }
+    })
 }

@@ -100,7 +100,7 @@ pub async fn plan(workspace: &Workspace, options: &Options) -> Result<Plan> {
             Way::Days(day) => {
                 (Some(is_one_of_days(day, &days)), format!("{} days, and those of changed rows", days.len()))
             }
-            Way::Whole => (None, "whole".to_string()),
+            Way::Sums | Way::Whole => (None, "whole".to_string()),
         };
         let (mut rows, mut bytes) = (0, 0);
         if let Some(table) = Derived::open(&workspace.lake, &changes, &models::folder(&model.name)).await? {

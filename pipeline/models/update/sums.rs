@@ -1,0 +1,239 @@
+//! Tables of sums: what the rows of touched customers came to is taken off, what they come to now is added.
+//!
+//! A statement that adds up is asked twice, over the rows that these customers had and over those that they have; nothing else
+//! is read, nor is the table itself. Where nobody knows the rows that they had, or rows of the table are not to be trusted,
+//! all sums are made again and compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
+use datafusion::logical_expr::lit;
+use datafusion::prelude::{DataFrame, SessionContext, ident};
+use futures::TryStreamExt;
+use hashbrown::HashSet;
+
+use super::step::{Made, Step, Written, collected, stored};
+use super::{CUSTOMER, Unfinished, expanded};
+use crate::delta::Part;
+use crate::derived::changes::{self, Layer, Sums};
+use crate::derived::one_of::is_one_of;
+use crate::derived::storage::to_stored;
+use crate::derived::{self, Derived, Stale, summed};
+use crate::engine;
+use crate::error::{Error, Result};
+use crate::models::difference::{difference, picked, rows_of};
+use crate::models::graph::Model;
+use crate::models::header::Build;
+use crate::models::{Outcome, Planned, settings, table_rows};
+
+/// Share of a table of sums that may be added and taken off before it is written anew.
+const LARGEST_SHARE: f64 = 0.5;
+
+impl Step {
+    /// Whether a table of sums is made of a model.
+    pub(super) fn is_summed(&self, name: &String) -> bool {
+        let reads = |model: &Model| {
+            matches!(model.header.build, Build::BySum(_)) && expanded(&self.graph, model).contains(name)
+        };
+        self.graph.models.iter().any(reads)
+    }
+
+    /// Tables of sums to which can be added what was made of customers or landed, by their positions.
+    pub(super) fn sums_due(
+        &self,
+        planned: &[Planned],
+        unfinished: &Unfinished,
+        made: &BTreeMap<String, Made>,
+        outcome: &Outcome,
+    ) -> Result<Vec<usize>> {
+        // What is to be made anew is not to be trusted.
+        if !self.asked_for.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut due = Vec::new();
+        for (at, step) in planned.iter().enumerate() {
+            if !matches!(step.model.header.build, Build::BySum(_))
+                || !step.reason.as_ref().is_some_and(Stale::is_of_rows)
+            {
+                continue;
+            }
+            let before = derived::built_from(step.table.as_ref())?;
+            let is_of_state = before.is_some_and(|before| self.since.holds(&step.model.name, &before));
+            let reads = expanded(&self.graph, &step.model);
+            if is_of_state
+                && !reads.iter().any(|read| unfinished.holds(read))
+                && (self.reads_events_alone(&step.model) || self.reads_what_was_made(planned, &reads, made, outcome))
+            {
+                due.push(at);
+            }
+        }
+        Ok(due)
+    }
+
+    /// Whether a model is made of events and nothing that was made of them.
+    fn reads_events_alone(&self, model: &Model) -> bool {
+        expanded(&self.graph, model).iter().all(|read| self.is_view(read) || read == "events" || is_setting(read))
+    }
+
+    /// Whether all that a model reads are rows of customers as they were in the state that it is of, or as they were made of these.
+    fn reads_what_was_made(
+        &self,
+        planned: &[Planned],
+        reads: &BTreeSet<String>,
+        made: &BTreeMap<String, Made>,
+        outcome: &Outcome,
+    ) -> bool {
+        reads.iter().all(|read| {
+            let since = self.since.fingerprints.get(read);
+            match outcome.changed.get(read).filter(|_| made.contains_key(read)) {
+                Some(changed) => since == Some(&changed.before),
+                None if self.is_view(read) || is_setting(read) => true,
+                None => planned.iter().any(|step| {
+                    step.model.name == *read
+                        && step.reason.is_none()
+                        && matches!(step.model.header.build, Build::ByCustomer(_))
+                        && since == Some(&step.built_from.fingerprint())
+                }),
+            }
+        })
+    }
+
+    fn is_view(&self, name: &str) -> bool {
+        self.graph.model(name).is_some_and(|model| model.header.build == Build::View)
+    }
+
+    /// Writes what is added to a table of sums and what is taken off.
+    pub(super) async fn added(&self, model: &Model, table: &Derived, made: &BTreeMap<String, Made>) -> Result<Written> {
+        let schema = table.stored_schema()?;
+        let (before, after) = match self.reads_events_alone(model) {
+            true => (Vec::new(), stored(table_rows(&self.over_new_events(model).await?, model).await?, &schema).await?),
+            false => {
+                let reads = expanded(&self.graph, model);
+                let customers: BTreeSet<String> =
+                    reads.iter().filter_map(|read| made.get(read)).flat_map(|made| made.keys.iter().cloned()).collect();
+                let before = self.over_customers(model, made, &customers, |made| &made.before).await?;
+                let after = self.over_customers(model, made, &customers, |made| &made.after).await?;
+                let before = stored(table_rows(&before, model).await?, &schema).await?;
+                (before, stored(table_rows(&after, model).await?, &schema).await?)
+            }
+        };
+        let sums = sums_of(model)?;
+        let found = difference(&schema, &sums.keys[0], &before, &after)?;
+        let (removed, added) = (picked(&before, &found.removed)?, picked(&after, &found.added)?);
+        let what = format!("{} sums added, {} taken off", found.rows.added, found.rows.removed);
+        let (below, above) = match &table.over {
+            Some(over) => over.rows(table.table.rows()?),
+            None => (table.table.rows()?, 0),
+        };
+        let over = above + found.rows.added + found.rows.removed;
+        let mut written = Written { key: String::new(), layer: None, sums: None, difference: Some(found), what };
+        if over as f64 > LARGEST_SHARE * below as f64 {
+            let ctx = self.ctx();
+            let in_memory = |rows| ctx.read_table(Arc::new(MemTable::try_new(schema.clone(), vec![rows])?));
+            let all = ctx.table(model.name.as_str()).await?.union(in_memory(added)?)?;
+            let parts = self.parts(model, &schema, summed::total(all, in_memory(removed)?, &sums, &schema)?).await?;
+            written.layer = Some(Layer { keys: None, parts, removed: Vec::new() });
+            return Ok(written);
+        }
+        if over > above {
+            let (parts, removed) =
+                (self.in_files(model, &schema, added).await?, self.in_files(model, &schema, removed).await?);
+            written.layer = Some(Layer { keys: None, parts, removed });
+        }
+        written.sums = Some(sums);
+        Ok(written)
+    }
+
+    /// Makes all sums again.
+    pub(super) async fn summed_whole(&self, model: &Model, schema: &SchemaRef) -> Result<Written> {
+        let before = stored(self.ctx().table(model.name.as_str()).await?, schema).await?;
+        let after = stored(table_rows(self.ctx(), model).await?, schema).await?;
+        let found = difference(schema, &sums_of(model)?.keys[0], &before, &after)?;
+        let parts = self.in_files(model, schema, after).await?;
+        let layer = Some(Layer { keys: None, parts, removed: Vec::new() });
+        let what = "all sums".to_string();
+        Ok(Written { key: String::new(), layer, sums: None, difference: Some(found), what })
+    }
+
+    /// A session in which the events are those that came since.
+    async fn over_new_events(&self, model: &Model) -> Result<SessionContext> {
+        let new = self.ctx().table("events").await?.filter(ident("batch").gt(lit(self.since.batch)))?;
+        let events: Vec<(String, Arc<dyn TableProvider>)> = vec![("events".to_string(), new.into_view())];
+        self.session(model, events).await
+    }
+
+    /// A session in which tables hold the rows of some customers, before or after.
+    async fn over_customers(
+        &self,
+        model: &Model,
+        made: &BTreeMap<String, Made>,
+        customers: &BTreeSet<String>,
+        side: fn(&Made) -> &Vec<RecordBatch>,
+    ) -> Result<SessionContext> {
+        let mut tables: Vec<(String, Arc<dyn TableProvider>)> = Vec::new();
+        for read in expanded(&self.graph, model).into_iter().filter(|read| !self.is_view(read) && !is_setting(read)) {
+            let rows = match made.get(&read) {
+                Some(made) => {
+                    let rows = rows_of(side(made), CUSTOMER, customers)?;
+                    Arc::new(MemTable::try_new(made.schema.clone(), vec![rows])?)
+                }
+                None => {
+                    let customers: Arc<HashSet<String>> = Arc::new(customers.iter().cloned().collect());
+                    let rows = engine::reading_few_rows(self.ctx()).table(read.as_str()).await?;
+                    collected(rows.filter(is_one_of(ident(CUSTOMER), customers))?).await?
+                }
+            };
+            tables.push((read, rows));
+        }
+        self.session(model, tables).await
+    }
+
+    /// A session of some tables, the settings, and the views over them that a model reads.
+    async fn session(&self, model: &Model, tables: Vec<(String, Arc<dyn TableProvider>)>) -> Result<SessionContext> {
+        let session = engine::beside(self.ctx());
+        let needed = expanded(&self.graph, model);
+        for (name, rows) in tables {
+            session.register_table(name, rows)?;
+        }
+        for name in needed.iter().filter(|name| is_setting(name)) {
+            session.register_table(name.as_str(), self.ctx().table_provider(name.as_str()).await?)?;
+        }
+        for view in self.graph.models.iter().filter(|view| needed.contains(&view.name) && self.is_view(&view.name)) {
+            session.register_table(view.name.as_str(), engine::query(&session, &view.sql).await?.into_view())?;
+        }
+        Ok(session)
+    }
+
+    async fn in_files(&self, model: &Model, schema: &SchemaRef, rows: Vec<RecordBatch>) -> Result<Vec<Part>> {
+        let mut writer = changes::writer(&self.workspace.lake, &model.name, schema.clone());
+        for batch in &rows {
+            writer.write(batch).await?;
+        }
+        writer.finish().await
+    }
+
+    async fn parts(&self, model: &Model, schema: &SchemaRef, frame: DataFrame) -> Result<Vec<Part>> {
+        let mut writer = changes::writer(&self.workspace.lake, &model.name, schema.clone());
+        let mut stream = frame.execute_stream().await?;
+        while let Some(batch) = stream.try_next().await? {
+            writer.write(&to_stored(&batch, schema)?).await?;
+        }
+        writer.finish().await
+    }
+}
+
+/// Whether a table is one of the configuration, which is the same before and after.
+fn is_setting(name: &str) -> bool {
+    name != "as_of" && settings::TABLES.contains(&name)
+}
+
+fn sums_of(model: &Model) -> Result<Sums> {
+    match &model.header.build {
+        Build::BySum(count) => Ok(Sums { keys: model.header.grain.clone(), count: count.clone() }),
+        _ => Err(Error::internal("only tables of sums add up")),
+    }
+}
