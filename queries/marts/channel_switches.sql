@@ -19,70 +19,52 @@
 
 with
 
-switches as (
+counted as (
 
-    select * from int_switches
-
-),
-
-switches_by_customer as (
-
-    select from_channel, to_channel, scope, switched_date, customer_id
-    from switches
-    group by from_channel, to_channel, scope, switched_date, customer_id
+    select * from int_switches_counted
 
 ),
 
-reach as (
+with_length as (
+
+    select *, cast(cardinality(seconds) as bigint) as length
+    from int_switch_gaps
+
+),
+
+gaps as (
 
     select
         from_channel,
         to_channel,
         scope,
-        switched_date,
-        count(*) as customers
-    from switches_by_customer
-    group by from_channel, to_channel, scope, switched_date
-
-),
-
-summarised as (
-
-    select
-        from_channel,
-        to_channel,
-        scope,
-        count(*) as switches,
-        count(*) filter (where is_converted) as converted_after,
-        count(*) filter (where is_exit) as exited_after,
-        count(*) filter (where is_repeat) as repeated_after,
-        median(seconds) as median_gap_seconds,
+        (seconds[(length + 1) / 2] + seconds[(length + 2) / 2]) / 2
+            as median_gap_seconds,
         switched_date
-    from switches
-    group by from_channel, to_channel, scope, switched_date
+    from with_length
 
 ),
 
 channel_switches as (
 
     select
-        summarised.from_channel,
-        summarised.to_channel,
-        summarised.scope,
-        summarised.switches,
-        reach.customers,
-        summarised.converted_after,
-        summarised.exited_after,
-        summarised.repeated_after,
-        summarised.median_gap_seconds,
-        summarised.switched_date
-    from summarised
-    inner join reach
+        counted.from_channel,
+        counted.to_channel,
+        counted.scope,
+        counted.switches,
+        counted.customers,
+        counted.converted_after,
+        counted.exited_after,
+        counted.repeated_after,
+        gaps.median_gap_seconds,
+        counted.switched_date
+    from counted
+    inner join gaps
         on
-            summarised.from_channel = reach.from_channel
-            and summarised.to_channel = reach.to_channel
-            and summarised.scope = reach.scope
-            and summarised.switched_date = reach.switched_date
+            counted.from_channel = gaps.from_channel
+            and counted.to_channel = gaps.to_channel
+            and counted.scope = gaps.scope
+            and counted.switched_date = gaps.switched_date
 
 )
 

@@ -19,41 +19,20 @@
 
 with
 
-attempts as (
+counted as (
 
-    select
-        funnel,
-        customer_id,
-        outcome,
-        next_touchpoint,
-        next_channel,
-        furthest_step as step,
-        seconds_to_next
-    from int_funnel_attempts
+    select * from int_attempts_counted
 
 ),
 
-attempts_by_customer as (
+with_length as (
 
-    select
-        funnel,
-        step,
-        outcome,
-        next_touchpoint,
-        next_channel,
-        customer_id
-    from attempts
-    group by
-        funnel,
-        step,
-        outcome,
-        next_touchpoint,
-        next_channel,
-        customer_id
+    select *, cast(cardinality(seconds) as bigint) as length
+    from int_attempt_gaps
 
 ),
 
-reach as (
+gaps as (
 
     select
         funnel,
@@ -61,46 +40,31 @@ reach as (
         outcome,
         next_touchpoint,
         next_channel,
-        count(*) as customers
-    from attempts_by_customer
-    group by funnel, step, outcome, next_touchpoint, next_channel
-
-),
-
-summarised as (
-
-    select
-        funnel,
-        step,
-        outcome,
-        next_touchpoint,
-        next_channel,
-        count(*) as attempts,
-        median(seconds_to_next) as median_seconds_to_next
-    from attempts
-    group by funnel, step, outcome, next_touchpoint, next_channel
+        (seconds[(length + 1) / 2] + seconds[(length + 2) / 2]) / 2
+            as median_seconds_to_next
+    from with_length
 
 ),
 
 drop_offs as (
 
     select
-        summarised.funnel,
-        summarised.step,
-        summarised.outcome,
-        summarised.next_touchpoint,
-        summarised.next_channel,
-        summarised.attempts,
-        reach.customers,
-        summarised.median_seconds_to_next
-    from summarised
-    inner join reach
+        counted.funnel,
+        counted.step,
+        counted.outcome,
+        counted.next_touchpoint,
+        counted.next_channel,
+        counted.attempts,
+        counted.customers,
+        gaps.median_seconds_to_next
+    from counted
+    inner join gaps
         on
-            summarised.funnel = reach.funnel
-            and summarised.step = reach.step
-            and summarised.outcome = reach.outcome
-            and summarised.next_touchpoint = reach.next_touchpoint
-            and summarised.next_channel = reach.next_channel
+            counted.funnel = gaps.funnel
+            and counted.step = gaps.step
+            and counted.outcome = gaps.outcome
+            and counted.next_touchpoint = gaps.next_touchpoint
+            and counted.next_channel = gaps.next_channel
 
 )
 

@@ -25,19 +25,6 @@ funnels as (
 
 ),
 
-attempts as (
-
-    select
-        funnel,
-        entry_channel,
-        step_positions,
-        chain_times,
-        furthest_step,
-        entered_date
-    from int_funnel_attempts
-
-),
-
 steps as (
 
     select
@@ -50,69 +37,14 @@ steps as (
 
 entries as (
 
-    select funnel, entry_channel, entered_date, count(*) as entered
-    from attempts
-    group by funnel, entry_channel, entered_date
+    select * from int_entries_counted
 
 ),
 
--- The chain holds the times from the first matched touch to the last, so both lists beside the steps are short.
-steps_reached as (
+with_length as (
 
-    select
-        funnel,
-        entry_channel,
-        step_positions,
-        chain_times,
-        entered_date,
-        unnest(range(1, furthest_step + 1)) as step
-    from attempts
-
-),
-
-with_times as (
-
-    select
-        funnel,
-        entry_channel,
-        step,
-        entered_date,
-        chain_times[step_positions[step] - step_positions[1] + 1]
-            as reached_at,
-        case
-            when step > 1 then
-                chain_times[step_positions[step - 1] - step_positions[1] + 1]
-        end as previous_at
-    from steps_reached
-
-),
-
-with_seconds as (
-
-    select
-        funnel,
-        entry_channel,
-        step,
-        entered_date,
-        (cast(reached_at as bigint) - cast(previous_at as bigint)) / 1e6
-            as seconds
-    from with_times
-
-),
-
-reaches as (
-
-    select
-        funnel,
-        entry_channel,
-        step,
-        entered_date,
-        count(*) as reached,
-        median(seconds) as median_seconds,
-        array_sort(array_agg(seconds) filter (where seconds is not null))
-            as sorted_seconds
-    from with_seconds
-    group by funnel, entry_channel, step, entered_date
+    select *, cast(cardinality(seconds) as bigint) as length
+    from int_steps_counted
 
 ),
 
@@ -121,8 +53,10 @@ with_rank as (
 
     select
         *,
-        9 * (cast(cardinality(sorted_seconds) as bigint) - 1) as ninths
-    from reaches
+        (seconds[(length + 1) / 2] + seconds[(length + 2) / 2]) / 2
+            as median_seconds,
+        9 * (length - 1) as ninths
+    from with_length
 
 ),
 
@@ -130,9 +64,9 @@ with_percentile as (
 
     select
         *,
-        sorted_seconds[ninths / 10 + 1] as lower_seconds,
+        seconds[ninths / 10 + 1] as lower_seconds,
         coalesce(
-            sorted_seconds[ninths / 10 + 2] - sorted_seconds[ninths / 10 + 1],
+            seconds[ninths / 10 + 2] - seconds[ninths / 10 + 1],
             0
         ) * (ninths % 10) / 10 as upper_seconds
     from with_rank

@@ -16,30 +16,24 @@
 
 with
 
-journeys as (
+with_length as (
 
-    select touchpoints, times, is_converted from journeys
-
-),
-
-unnested as (
-
-    select is_converted, unnest(path_edges(touchpoints, times, 8)) as edge
-    from journeys
+    select *, cast(cardinality(seconds) as bigint) as length
+    from int_edges_counted
 
 ),
 
 path_edges as (
 
     select
-        edge['position'] as position,
-        edge['from_touchpoint'] as from_touchpoint,
-        edge['to_touchpoint'] as to_touchpoint,
-        count(*) as journeys,
-        count(*) filter (where is_converted) as converted,
-        median(edge['seconds']) as median_seconds
-    from unnested
-    group by 1, 2, 3
+        position,
+        from_touchpoint,
+        to_touchpoint,
+        journeys,
+        converted,
+        (seconds[(length + 1) / 2] + seconds[(length + 2) / 2]) / 2
+            as median_seconds
+    from with_length
 
 )
 

@@ -15,44 +15,9 @@
 
 with
 
-journeys as (
+paths_counted as (
 
-    select
-        path_text(touchpoints, 8) as path,
-        customer_id,
-        value,
-        is_converted,
-        started_date
-    from journeys
-
-),
-
--- Grouped by customer first: a customer may take a path twice on a day.
-paths_by_customer as (
-
-    select
-        path,
-        customer_id,
-        count(*) as journeys,
-        count(*) filter (where is_converted) as converted,
-        sum(value) as value,
-        started_date
-    from journeys
-    group by path, started_date, customer_id
-
-),
-
-summarised as (
-
-    select
-        path,
-        cast(sum(journeys) as bigint) as journeys,
-        count(*) as customers,
-        cast(sum(converted) as bigint) as converted,
-        sum(value) as value,
-        started_date
-    from paths_by_customer
-    group by path, started_date
+    select * from int_paths_counted
 
 ),
 
@@ -66,7 +31,7 @@ paths as (
         value,
         cast(converted as double) / journeys as conversion_rate,
         started_date
-    from summarised
+    from paths_counted
 
 )
 

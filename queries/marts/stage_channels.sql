@@ -27,53 +27,28 @@
 
 with
 
-visits as (
+counted as (
 
-    select * from int_visits
-
-),
-
-scored_events as (
-
-    select
-        coalesce(stage, '(none)') as stage,
-        channel,
-        score_kind,
-        score,
-        occurred_date
-    from stg_events
-    where score is not null and score_kind is not null
+    select * from int_visits_counted
 
 ),
 
-visits_by_customer as (
+with_length as (
 
-    select stage, channel, occurred_date, customer_id
-    from visits
-    group by stage, channel, occurred_date, customer_id
-
-),
-
-reach as (
-
-    select stage, channel, occurred_date, count(*) as reach
-    from visits_by_customer
-    group by stage, channel, occurred_date
+    select *, cast(cardinality(seconds) as bigint) as length
+    from int_visit_stays
 
 ),
 
-next_cells as (
+stays as (
 
     select
         stage,
         channel,
-        occurred_date,
-        next_stage,
-        next_channel,
-        count(*) as visits
-    from visits
-    where next_channel is not null
-    group by stage, channel, occurred_date, next_stage, next_channel
+        (seconds[(length + 1) / 2] + seconds[(length + 2) / 2]) / 2
+            as median_seconds,
+        occurred_date
+    from with_length
 
 ),
 
@@ -85,44 +60,28 @@ ranked_next_cells as (
             partition by stage, channel, occurred_date
             order by visits desc, next_stage, next_channel
         ) as rank
-    from next_cells
-
-),
-
-summarised as (
-
-    select
-        stage,
-        channel,
-        cast(sum(touch_count) as bigint) as touches,
-        count(*) as entries,
-        count(*) filter (where is_exit) as exits,
-        count(*) filter (where is_converted) as converted,
-        median(seconds) as median_seconds,
-        occurred_date
-    from visits
-    group by stage, channel, occurred_date
+    from int_next_cells
 
 ),
 
 visited as (
 
     select
-        summarised.*,
-        reach.reach,
+        counted.*,
+        stays.median_seconds,
         ranked_next_cells.next_stage,
         ranked_next_cells.next_channel
-    from summarised
-    inner join reach
+    from counted
+    inner join stays
         on
-            summarised.stage = reach.stage
-            and summarised.channel = reach.channel
-            and summarised.occurred_date = reach.occurred_date
+            counted.stage = stays.stage
+            and counted.channel = stays.channel
+            and counted.occurred_date = stays.occurred_date
     left join ranked_next_cells
         on
-            summarised.stage = ranked_next_cells.stage
-            and summarised.channel = ranked_next_cells.channel
-            and summarised.occurred_date = ranked_next_cells.occurred_date
+            counted.stage = ranked_next_cells.stage
+            and counted.channel = ranked_next_cells.channel
+            and counted.occurred_date = ranked_next_cells.occurred_date
             and ranked_next_cells.rank = 1
 
 ),
@@ -134,10 +93,9 @@ scores_by_kind as (
         stage,
         channel,
         score_kind,
-        cast(sum(score) as double) / count(*) as mean_score,
+        cast(score as double) / responses as mean_score,
         occurred_date
-    from scored_events
-    group by stage, channel, score_kind, occurred_date
+    from int_scores_summed
 
 ),
 

@@ -2,6 +2,7 @@
 //! random, their files landed in one batch or several and in any order, must end as the oracle says, and as each other to
 //! the last byte of what is published.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -180,6 +181,8 @@ impl Progress for Unseen {
 struct Lake {
     folder: tempfile::TempDir,
     workspace: Workspace,
+    /// Tables of sums to which was added.
+    added_to: Cell<usize>,
 }
 
 impl Lake {
@@ -190,7 +193,7 @@ impl Lake {
         std::fs::write(folder.path().join("wayline.toml"), project).unwrap();
         std::fs::create_dir(folder.path().join("landing-zone")).unwrap();
         let workspace = Workspace::open(Project::load(folder.path()).unwrap()).unwrap();
-        Self { folder, workspace }
+        Self { folder, workspace, added_to: Cell::new(0) }
     }
 
     fn arrive(&self, number: usize, content: &str) {
@@ -206,6 +209,8 @@ impl Lake {
         let report = run(&self.workspace, options, &mut Unseen).await.unwrap();
         let is_well = matches!(report.status, RunStatus::Success | RunStatus::NothingNew);
         assert!(is_well, "{:?}", report.results.iter().filter(|line| !line.is_well()).collect::<Vec<_>>());
+        let was_added_to = report.results.iter().filter(|line| line.message.contains("sums added")).count();
+        self.added_to.set(self.added_to.get() + was_added_to);
         report.touched_customers.is_some()
     }
 
@@ -244,7 +249,7 @@ async fn a_lake_of_many_batches_equals_one_of_a_single_batch_to_the_last_byte() 
     let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().unwrap());
     let first = number("WAYLINE_LAW_SEED", 1);
     let cases = number("WAYLINE_LAW_CASES", CASES);
-    let mut changed = 0;
+    let (mut changed, mut added_to) = (0, 0);
     for seed in first..first + cases {
         let mut chance = Chance((seed + 1000).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let files = files(&mut chance);
@@ -280,6 +285,7 @@ async fn a_lake_of_many_batches_equals_one_of_a_single_batch_to_the_last_byte() 
         }
         whole.run(Scope::All).await;
         cut.run(Scope::All).await;
+        added_to += cut.added_to.get() as u64;
         let (whole, cut) = (whole.content().await, cut.content().await);
         let names: BTreeSet<&String> = whole.keys().chain(cut.keys()).collect();
         let different: Vec<_> = names.into_iter().filter(|name| cut.get(*name) != whole.get(*name)).collect();
@@ -290,6 +296,6 @@ async fn a_lake_of_many_batches_equals_one_of_a_single_batch_to_the_last_byte() 
         }
         assert!(different.is_empty(), "{different:?} of WAYLINE_LAW_SEED={seed}");
     }
-    println!("{cases} cases, {changed} runs changed what was touched");
-    assert!(changed >= cases, "hardly any run took the way that is tested");
+    println!("{cases} cases, {changed} runs changed what was touched, {added_to} times sums were added to");
+    assert!(changed >= cases && added_to >= cases, "hardly any run took the way that is tested");
 }
