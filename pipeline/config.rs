@@ -71,11 +71,14 @@ pub struct Config {
 pub struct Lake {
     /// A folder (relative to the project) or an object store URL.
     pub url: String,
+    /// Whether writes to a folder count only when they lie on the disk. Without it a lake is written faster and a loss of
+    /// power may damage it; for lakes that can be made anew, such as those of tests.
+    pub durable: bool,
 }
 
 impl Default for Lake {
     fn default() -> Self {
-        Self { url: "lake".into() }
+        Self { url: "lake".into(), durable: true }
     }
 }
 

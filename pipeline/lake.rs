@@ -43,9 +43,18 @@ impl Lake {
         let url = resolve(base, location)?;
         let (mut store, root) = store_of(&url)?;
         if url.scheme() == "file" {
-            store = Arc::new(Durable::new(Arc::new(SystemDisk)));
+            store = Arc::new(Durable::new(Arc::new(SystemDisk { syncs: true })));
         }
         Ok(Self { url, store, root })
+    }
+
+    /// The same lake; on a local disk, what is written to it from here on may be lost with the power. Other stores say
+    /// themselves when a write is done.
+    pub fn without_syncs(self) -> Self {
+        match self.local_folder() {
+            Some(_) => Self { store: Arc::new(Durable::new(Arc::new(SystemDisk { syncs: false }))), ..self },
+            None => self,
+        }
     }
 
     /// The same lake through a store around its own, for tests of faults.

@@ -59,8 +59,28 @@ impl Workspace {
         let kinds = &project.config.privacy.pseudonymize;
         let pseudonymiser = key.map(|key| Arc::new(Pseudonymiser::new(key.expose(), kinds)));
         let blocked = Arc::new(Blocked::new(&project.config.identity.blocked, pseudonymiser.as_deref()));
-        let lake = Lake::open(&project.folder, &project.config.lake.url)?;
+        let settings = &project.config.lake;
+        let lake = Lake::open(&project.folder, &settings.url)?;
+        let lake = if settings.durable { lake } else { lake.without_syncs() };
         let ctx = engine::session(&lake, &project.config.engine)?;
         Ok(Self { project, lake, ctx, pseudonymiser, blocked })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lake_is_durable_unless_it_is_told_not_to_be() {
+        for (settings, expected) in
+            [("", true), ("[lake]\ndurable = true\n", true), ("[lake]\ndurable = false\n", false)]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("wayline.toml"), settings).unwrap();
+            let workspace = Workspace::open(Project::load(folder.path()).unwrap()).unwrap();
+            let store = format!("{:?}", workspace.lake.store());
+            assert!(store.contains(&format!("syncs: {expected}")), "{settings}: {store}");
+        }
     }
 }

@@ -163,18 +163,23 @@ impl FailingDisk {
 
 impl Disk for FailingDisk {
     fn write(&self, path: &Path, content: &PutPayload) -> io::Result<()> {
-        let number = {
-            let mut state = self.step()?;
-            let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-            content.iter().try_for_each(|piece| file.write_all(piece))?;
-            let target = state.content(whole(content), false);
-            // The file was not there, so that is what its name stood for.
-            state.names.entry(path.to_path_buf()).or_insert(Name { synced: Target::Nothing, since: Vec::new() });
-            state.turn(path, target);
-            state.contents.len() - 1
-        };
         let mut state = self.step()?;
-        state.contents[number].is_synced = !self.lies;
+        let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        content.iter().try_for_each(|piece| file.write_all(piece))?;
+        let target = state.content(whole(content), false);
+        // The file was not there, so that is what its name stood for.
+        state.names.entry(path.to_path_buf()).or_insert(Name { synced: Target::Nothing, since: Vec::new() });
+        state.turn(path, target);
+        Ok(())
+    }
+
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.step()?;
+        match state.target(path) {
+            Target::File(number) => state.contents[number].is_synced |= !self.lies,
+            Target::Nothing => return Err(ErrorKind::NotFound.into()),
+            Target::Folder => {}
+        }
         Ok(())
     }
 
