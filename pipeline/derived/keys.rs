@@ -40,13 +40,14 @@ pub async fn read_all(lake: &Lake, part: Option<&Part>) -> Result<Vec<StringArra
     }
 }
 
-/// What holds of each key of a column, as keys are compared ([`as_text`]).
+/// What holds of each key of a column, as keys are compared ([`as_text`]); texts are not copied.
 pub fn test_each(column: &dyn Array, holds: impl Fn(&str) -> bool) -> Result<BooleanArray> {
-    // What scans bring is not copied.
-    if let Some(keys) = column.as_string_view_opt() {
-        return Ok(keys.iter().map(|key| Some(holds(key.unwrap_or_default()))).collect());
-    }
-    Ok(as_text(column)?.iter().map(|key| Some(holds(key.unwrap_or_default()))).collect())
+    let test = |key: Option<&str>| Some(holds(key.unwrap_or_default()));
+    Ok(match column.data_type() {
+        DataType::Utf8View => column.as_string_view().iter().map(test).collect(),
+        DataType::Utf8 => column.as_string::<i32>().iter().map(test).collect(),
+        _ => as_text(column)?.iter().map(test).collect(),
+    })
 }
 
 /// A column of keys as they are compared: text, with nothing for null. Days are written as in ISO 8601.
