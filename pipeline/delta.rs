@@ -5,6 +5,7 @@
 //! is *unknown* until the log has been read again. Data files are never removed here: what a failed commit leaves
 //! behind is swept by maintenance.
 
+mod encodings;
 mod parts;
 mod snapshot;
 

@@ -11,6 +11,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
 
+use super::encodings;
 use crate::error::{Context, Result};
 use crate::lake::Lake;
 
@@ -80,15 +81,15 @@ fn encode_writer(schema: &SchemaRef) -> Result<ArrowWriter<Vec<u8>>> {
     file_writer(schema, writer_properties())
 }
 
-/// A writer of one Parquet file for readers outside: with a page index, by which they skip pages within a file, and with
-/// key-value metadata.
-pub fn published_writer(schema: &SchemaRef, metadata: Vec<(String, String)>) -> Result<ArrowWriter<Vec<u8>>> {
+/// A writer of one Parquet file for readers outside, given its first rows: with a page index, by which they skip pages
+/// within a file, and with key-value metadata.
+pub fn published_writer(first: &RecordBatch, metadata: Vec<(String, String)>) -> Result<ArrowWriter<Vec<u8>>> {
     let metadata = metadata.into_iter().map(|(key, value)| KeyValue::new(key, value)).collect();
     let properties = writer_properties()
         .into_builder()
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_key_value_metadata(Some(metadata));
-    file_writer(schema, properties.build())
+    file_writer(first.schema_ref(), encodings::that_fit(properties, first)?.build())
 }
 
 fn file_writer(schema: &SchemaRef, properties: WriterProperties) -> Result<ArrowWriter<Vec<u8>>> {

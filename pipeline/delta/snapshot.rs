@@ -136,7 +136,9 @@ const OF_FEW_TEXTS: [&str; 3] = ["channels", "stages", "touchpoints"];
 fn as_read(field: &FieldRef) -> FieldRef {
     let data_type = match field.data_type() {
         DataType::Utf8 => DataType::Utf8View,
-        DataType::List(item) if *item.data_type() == DataType::Utf8 && OF_FEW_TEXTS.contains(&field.name().as_str()) => {
+        DataType::List(item)
+            if *item.data_type() == DataType::Utf8 && OF_FEW_TEXTS.contains(&field.name().as_str()) =>
+        {
             let keys = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
             DataType::List(Arc::new(Field::new(item.name(), keys, item.is_nullable())))
         }

@@ -51,7 +51,9 @@ impl ScalarUDFImpl for FirstAt {
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        let DataType::List(item) = &types[0] else { return internal_err!("first_at: the first argument is not a list") };
+        let DataType::List(item) = &types[0] else {
+            return internal_err!("first_at: the first argument is not a list");
+        };
         Ok(match item.data_type() {
             // As the other functions give texts: what DataFusion groups by best.
             DataType::Dictionary(_, value) if value.is_string() => DataType::Utf8View,
@@ -189,7 +191,9 @@ mod tests {
     #[tokio::test]
     async fn it_reads_every_encoding() {
         let sql = |journeys: &str| {
-            format!("select first_at(channels, touchpoints, 'product'), first_at(stages, touchpoints, '*') from ({journeys}) order by id")
+            format!(
+                "select first_at(channels, touchpoints, 'product'), first_at(stages, touchpoints, '*') from ({journeys}) order by id"
+            )
         };
         let expected = rows_of(&sql(SELECT_JOURNEYS)).await;
         assert_eq!(expected, ["store | evaluation", " | ", " | ", " | "]);
@@ -200,7 +204,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_step_may_differ_from_row_to_row() {
-        let sql = "select first_at([1, 2], ['a', 'b'], step) from (values ('a'), ('b'), (null), ('b|a')) as steps(step)";
+        let sql =
+            "select first_at([1, 2], ['a', 'b'], step) from (values ('a'), ('b'), (null), ('b|a')) as steps(step)";
         assert_eq!(rows_of(sql).await, ["1", "2", "", "1"]);
     }
 

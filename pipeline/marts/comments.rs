@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::restatements::ENCODING;
 use crate::error::Result;
 use crate::models::graph::{Graph, Model};
 use crate::models::words::ColumnWords;
@@ -55,7 +56,7 @@ impl Comments {
     /// A digest of all that makes the files of a mart beside its rows: how it is published, and these words.
     pub fn layout(&self, model: &Model) -> String {
         let columns: Vec<&str> = self.columns.keys().map(String::as_str).collect();
-        let text = format!("{}\n{:?}", model.header.publish, self.key_values(&columns));
+        let text = format!("{ENCODING}\n{}\n{:?}", model.header.publish, self.key_values(&columns));
         hex::encode(&Sha256::digest(text.as_bytes())[..16])
     }
 }

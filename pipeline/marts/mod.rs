@@ -8,9 +8,12 @@
 
 mod catalog;
 mod comments;
+mod files;
+mod patch;
 mod restatements;
 
 pub use catalog::{CATALOG, Catalog, Mart, MartColumn};
+pub use files::STAGING;
 pub use restatements::Restatement;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,30 +21,29 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Date32Type, SchemaRef};
-use datafusion::prelude::{DataFrame, col, ident};
+use arrow::datatypes::{DataType, Date32Type, Schema, SchemaRef};
+use datafusion::prelude::{DataFrame, ident};
 use futures::{StreamExt, TryStreamExt};
-use object_store::ObjectStoreExt;
-use parquet::arrow::ArrowWriter;
-use uuid::Uuid;
 
+use self::catalog::MartFile;
 use self::comments::Comments;
-use crate::delta::published_writer;
+use self::files::{Encoder, Staged};
+use self::patch::Patch;
 use crate::derived::storage::{is_flat, stored_schema, to_stored};
 use crate::engine;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::lake::Lake;
 use crate::models::graph::{Graph, Model};
 use crate::models::header::Publish;
 use crate::models::update::is_one_of_days;
-use crate::models::{NodeResult, Outcome, Status, result};
+use crate::models::{Exchanged, NodeResult, Outcome, RowCount, Status, result};
 use crate::workspace::Workspace;
 
 /// Folder of the marts in the lake.
 pub const MARTS: &str = "marts";
-/// Folder of files that are complete and not yet in place.
-pub const STAGING: &str = "staging";
+/// Files that are put in their places at once.
+const PLACED_AT_ONCE: usize = 16;
 
 /// What publication needs to know of the run.
 #[derive(Debug, Clone)]
@@ -75,7 +77,7 @@ pub async fn publish(
 ) -> Result<Published> {
     let mut catalog = Catalog::load(&workspace.lake).await?;
     let before = catalog.clone();
-    let found = files(&workspace.lake, MARTS).await?;
+    let found = files::list(&workspace.lake, MARTS).await?;
     let mut due = Vec::new();
     for model in graph.models.iter().filter(|model| model.header.publish != Publish::No) {
         let Some(fingerprint) = outcome.fingerprints.get(&model.name) else { continue };
@@ -86,16 +88,17 @@ pub async fn publish(
         let is_current = published
             .is_some_and(|mart| mart.fingerprint == *fingerprint && mart.files.keys().all(|path| found.contains(path)));
         if !is_current && outcome.sound.contains(&model.name) {
-            let changed = changed_days(model, outcome, published, &found);
-            due.push((model.clone(), fingerprint.clone(), comments, changed));
+            let known = published.and_then(|published| known(model, outcome, published, &found));
+            let before = catalog.marts.get(&model.name).map(|mart| mart.files.clone()).unwrap_or_default();
+            due.push(Due { model: model.clone(), fingerprint: fingerprint.clone(), comments, before, known });
         }
     }
     if !due.is_empty() {
         // What a run cut short has staged is of no use to another.
-        remove(&workspace.lake, &files(&workspace.lake, STAGING).await?).await?;
+        files::remove(&workspace.lake, &files::list(&workspace.lake, STAGING).await?).await?;
         // From the first new file on the old fingerprint would be a lie, also if this is cut short.
         let mut under_way = catalog.clone();
-        for (model, ..) in &due {
+        for Due { model, .. } in &due {
             under_way.forget_fingerprint(&model.name);
         }
         if under_way != catalog {
@@ -103,22 +106,29 @@ pub async fn publish(
         }
     }
     let threads = workspace.project.config.engine.thread_count();
-    let mut published = futures::stream::iter(due.into_iter().enumerate())
-        .map(|(place, (model, fingerprint, comments, changed))| {
-            progress(&model.name);
+    let mut ready = futures::stream::iter(due.into_iter().enumerate())
+        .map(|(place, due)| {
+            progress(&due.model.name);
             let (workspace, edition) = (workspace.clone(), edition.clone());
             tokio::spawn(async move {
                 let started = Instant::now();
-                let mart = publish_model(&workspace, &model, &fingerprint, &comments, changed, &edition).await;
-                (place, result("mart", &model.name, Status::Success, started, String::new()), model.name, mart)
+                let ready = make_ready(&workspace, &due, &edition).await;
+                (place, result("mart", &due.model.name, Status::Success, started, String::new()), due.model.name, ready)
             })
         })
         .buffer_unordered(threads);
+    let mut all_ready = Vec::new();
+    while let Some(done) = ready.next().await {
+        all_ready.push(done.map_err(|error| Error::internal(format!("a publication stopped: {error}")))?);
+    }
+    drop(ready);
     let (mut results, mut restated) = (Vec::new(), Vec::new());
-    while let Some(done) = published.next().await {
-        let (place, mut line, name, mart) =
-            done.map_err(|error| Error::internal(format!("a publication stopped: {error}")))?;
-        match mart {
+    for (place, mut line, name, ready) in all_ready {
+        let placed = match ready {
+            Ok((mart, staged)) => put_in_place(&workspace.lake, &staged).await.map(|()| mart),
+            Err(error) => Err(error),
+        };
+        match placed {
             Ok(mart) => {
                 (line.rows, line.bytes) = (Some(mart.rows), Some(mart.bytes));
                 if let Some(before) = before.marts.get(&name) {
@@ -133,7 +143,6 @@ pub async fn publish(
         }
         results.push((place, line));
     }
-    drop(published);
     catalog.marts.retain(|name, _| graph.model(name).is_some_and(|model| model.header.publish != Publish::No));
     if catalog != before {
         catalog.run_id = edition.run_id.clone();
@@ -142,151 +151,267 @@ pub async fn publish(
         catalog.save(&workspace.lake).await?;
     }
     let named: BTreeSet<&String> = catalog.marts.values().flat_map(|mart| mart.files.keys()).collect();
-    remove(&workspace.lake, found.iter().filter(|path| !named.contains(path))).await?;
+    files::remove(&workspace.lake, found.iter().filter(|path| !named.contains(path))).await?;
     results.sort_by_key(|(place, _)| *place);
     restated.sort_by(|a, b| (&a.mart, &a.day).cmp(&(&b.mart, &b.day)));
     Ok(Published { results: results.into_iter().map(|(_, line)| line).collect(), restatements: restated })
 }
 
-/// Every file in a folder, by its path in the lake.
-async fn files(lake: &Lake, folder: &str) -> Result<BTreeSet<String>> {
-    let listed = lake.list(folder).await?;
-    Ok(listed.iter().filter_map(|file| lake.relative(&file.location)).collect())
+async fn put_in_place(lake: &Lake, staged: &[Staged]) -> Result<()> {
+    let placed = futures::stream::iter(staged).map(|staged| files::place(lake, staged));
+    placed.buffer_unordered(PLACED_AT_ONCE).try_collect().await
 }
 
-/// Days of a mart whose rows are others than in its files, and the files of all others.
-struct ChangedDays {
-    days: BTreeSet<Option<i32>>,
-    others: BTreeMap<String, catalog::MartFile>,
+/// A mart to publish.
+struct Due {
+    model: Model,
+    fingerprint: String,
+    comments: Comments,
+    /// What the catalog says of its files.
+    before: BTreeMap<String, MartFile>,
+    /// What changed since they were published, where that is known.
+    known: Option<Known>,
 }
 
-/// The days of a mart that must be written again; `None` when all must.
-fn changed_days(
-    model: &Model,
-    outcome: &Outcome,
-    published: Option<&Mart>,
-    found: &BTreeSet<String>,
-) -> Option<ChangedDays> {
-    let Publish::ByDay(day) = &model.header.publish else { return None };
-    let changed = outcome.changed.get(&model.name)?;
-    let published = published.filter(|mart| mart.fingerprint == changed.before)?;
-    let days: BTreeSet<Option<i32>> = changed.days.get(day)?.keys().copied().collect();
-    if !published.files.keys().all(|path| found.contains(path)) {
-        return None;
+/// How the rows of a mart are others than those of its files, which are all there.
+struct Known {
+    /// Rows that go and come; `None` where only the days are known.
+    exchanged: Option<Exchanged>,
+    /// Days of these rows, and those that were asked for; `None` where the mart is one file.
+    days: Option<BTreeSet<Option<i32>>>,
+}
+
+fn known(model: &Model, outcome: &Outcome, published: &Mart, found: &BTreeSet<String>) -> Option<Known> {
+    let changed = outcome.changed.get(&model.name).filter(|changed| changed.before == published.fingerprint)?;
+    let days = match &model.header.publish {
+        Publish::ByDay(day) => Some(changed.days.get(day)?.keys().copied().collect()),
+        _ => None,
+    };
+    // Days that were asked for are made from the table, whatever their files hold.
+    let is_asked_for = changed.days.values().flat_map(BTreeMap::values).any(|rows| *rows == RowCount::default());
+    let exchanged = changed.exchanged.as_ref().filter(|_| !is_asked_for).cloned();
+    let is_whole = published.files.keys().all(|path| found.contains(path));
+    is_whole.then_some(Known { exchanged, days })
+}
+
+/// How the files of a mart are made.
+struct Layout {
+    /// Columns of the mart.
+    schema: SchemaRef,
+    /// Column that tells the file of a row.
+    day: Option<String>,
+    /// Places of the columns that stand in the files, and their schema.
+    in_file: Vec<usize>,
+    file_schema: SchemaRef,
+    /// Columns by which the rows of a file are sorted.
+    keys: Vec<String>,
+    /// What a file says of itself.
+    metadata: Vec<(String, String)>,
+}
+
+impl Layout {
+    fn of(model: &Model, comments: &Comments, schema: &Schema) -> Result<Self> {
+        let schema = stored_schema(schema)?;
+        let day = match &model.header.publish {
+            Publish::ByDay(column) => Some(column.clone()),
+            _ => None,
+        };
+        if let Some(day) = &day {
+            match schema.field_with_name(day).map(|field| field.data_type()) {
+                Ok(DataType::Date32) => {}
+                Ok(other) => {
+                    return Err(Error::invalid(format!("{}: `{day}` is {other}, expected a date", model.origin)));
+                }
+                Err(_) => {
+                    return Err(Error::invalid(format!("{}: publish by day({day}): no such column", model.origin)));
+                }
+            }
+        }
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        let in_file: Vec<usize> = (0..names.len()).filter(|at| day.as_deref() != Some(names[*at])).collect();
+        let in_files: Vec<&str> = in_file.iter().map(|at| names[*at]).collect();
+        let mut seen = BTreeSet::new();
+        let grain =
+            model.header.grain.iter().filter(|key| in_files.contains(&key.as_str()) && seen.insert(key.as_str()));
+        let mut keys: Vec<String> = grain.cloned().collect();
+        if keys.is_empty() {
+            // Without a grain every column takes part, so that the order is still told by content alone.
+            keys = in_files.into_iter().map(String::from).collect();
+        }
+        let metadata = comments.key_values(&names);
+        let file_schema = Arc::new(schema.project(&in_file)?);
+        Ok(Self { schema, day, in_file, file_schema, keys, metadata })
     }
-    let changed: BTreeSet<String> = days.iter().map(|value| path_of_day(&model.name, day, *value)).collect();
-    let is_other = |(path, _): &(&String, &catalog::MartFile)| !changed.contains(*path);
-    let others = published.files.iter().filter(is_other).map(|(path, file)| (path.clone(), file.clone())).collect();
-    Some(ChangedDays { days, others })
+
+    fn encoder(&self) -> Encoder {
+        Encoder::new(&self.file_schema, &self.metadata)
+    }
+
+    fn sorted(&self, frame: DataFrame) -> Result<DataFrame> {
+        let keys = self.day.iter().chain(&self.keys);
+        Ok(frame.sort(keys.map(|key| ident(key).sort(true, true)).collect())?)
+    }
 }
 
-async fn publish_model(
-    workspace: &Workspace,
-    model: &Model,
-    fingerprint: &str,
-    comments: &Comments,
-    changed: Option<ChangedDays>,
-    edition: &Edition,
-) -> Result<Mart> {
+/// Makes the files of a mart that are others than before, and says what the mart is once they are in their places.
+async fn make_ready(workspace: &Workspace, due: &Due, edition: &Edition) -> Result<(Mart, Vec<Staged>)> {
+    let Due { model, fingerprint, comments, before, known } = due;
     // Of a few days the other columns are read for their rows alone.
-    let ctx = match changed {
-        Some(_) => engine::reading_few_rows(&workspace.ctx),
-        None => workspace.ctx.clone(),
+    let ctx = match known {
+        Some(Known { days: Some(_), .. }) => engine::reading_few_rows(&workspace.ctx),
+        _ => workspace.ctx.clone(),
     };
     let frame = ctx.table(model.name.as_str()).await?;
     let flat: Vec<_> =
         frame.schema().fields().iter().filter(|field| is_flat(field)).map(|field| ident(field.name())).collect();
-    let mut frame = frame.select(flat)?;
-    let day = match &model.header.publish {
-        Publish::ByDay(column) => Some(column.as_str()),
+    let frame = frame.select(flat)?;
+    let layout = Layout::of(model, comments, frame.schema().as_arrow())?;
+    let patched = match known {
+        Some(Known { exchanged: Some(exchanged), days }) => {
+            let patched = patched(workspace, &layout, &model.name, exchanged, days.as_ref(), before).await;
+            match patched {
+                Err(error) if !error.is_temporary() => {
+                    tracing::warn!(mart = model.name, %error, "is published from its table");
+                    None
+                }
+                patched => Some(patched?),
+            }
+        }
         _ => None,
     };
-    if let Some(day) = day {
-        match frame.schema().field_with_unqualified_name(day).map(|field| field.data_type()) {
-            Ok(DataType::Date32) => {}
-            Ok(other) => return Err(Error::invalid(format!("{}: `{day}` is {other}, expected a date", model.origin))),
-            Err(_) => return Err(Error::invalid(format!("{}: publish by day({day}): no such column", model.origin))),
-        }
-    }
-    let mut others = BTreeMap::new();
-    if let (Some(day), Some(changed)) = (day, changed) {
-        frame = frame.filter(is_one_of_days(day, &changed.days))?;
-        others = changed.others;
-    }
-    let schema = stored_schema(frame.schema().as_arrow())?;
-    let frame = sorted(frame, day.into_iter().chain(model.header.grain.iter().map(String::as_str)), &schema)?;
-    let mut files = write(&workspace.lake, comments, &model.name, day, &schema, frame).await?;
-    files.extend(others);
-    Ok(Mart {
+    let (kept, staged) = match patched {
+        Some(patched) => patched,
+        None => made(&workspace.lake, &layout, &model.name, frame, known.as_ref(), before).await?,
+    };
+    let mut files = kept;
+    files.extend(staged.iter().map(|staged| (staged.path.clone(), staged.file.clone())));
+    let mart = Mart {
         path: path(&model.name, &model.header.publish).expect("only what is published comes here"),
         description: model.header.description.clone(),
         grain: model.header.grain.clone(),
-        columns: schema.fields().iter().map(|field| MartColumn::of(field, comments)).collect(),
+        columns: layout.schema.fields().iter().map(|field| MartColumn::of(field, comments)).collect(),
         rows: files.values().map(|file| file.rows).sum(),
         bytes: files.values().map(|file| file.bytes).sum(),
         files,
-        fingerprint: fingerprint.to_string(),
+        fingerprint: fingerprint.clone(),
         layout: comments.layout(model),
         run_id: edition.run_id.clone(),
         as_of: edition.as_of.clone(),
         batch: Some(edition.batch),
-    })
+    };
+    Ok((mart, staged))
 }
 
-fn sorted<'a>(frame: DataFrame, keys: impl Iterator<Item = &'a str>, schema: &SchemaRef) -> Result<DataFrame> {
-    let mut seen = BTreeSet::new();
-    let keys: Vec<_> = keys
-        .filter(|key| schema.field_with_name(key).is_ok() && seen.insert(key.to_string()))
-        .map(|key| ident(key).sort(true, true))
-        .collect();
-    if keys.is_empty() {
-        // Without a grain every column takes part, so that the order is still told by content alone.
-        let all: Vec<_> = schema
-            .fields()
-            .iter()
-            .map(|field| col(datafusion::common::Column::from_name(field.name())).sort(true, true))
-            .collect();
-        return Ok(frame.sort(all)?);
+/// Files that stay as they are, and those that are new.
+type Files = (BTreeMap<String, MartFile>, Vec<Staged>);
+
+/// Makes files from the rows of a model: those of the days that changed, else all.
+async fn made(
+    lake: &Lake,
+    layout: &Layout,
+    name: &str,
+    frame: DataFrame,
+    known: Option<&Known>,
+    before: &BTreeMap<String, MartFile>,
+) -> Result<Files> {
+    let (mut frame, mut kept) = (frame, BTreeMap::new());
+    if let (Some(day), Some(Known { days: Some(days), .. })) = (&layout.day, known) {
+        frame = frame.filter(is_one_of_days(day, days))?;
+        let changed: BTreeSet<String> = days.iter().map(|value| path_of_day(name, day, *value)).collect();
+        kept.extend(
+            before.iter().filter(|(path, _)| !changed.contains(*path)).map(|(path, file)| (path.clone(), file.clone())),
+        );
     }
-    Ok(frame.sort(keys)?)
+    Ok((kept, write(lake, layout, name, layout.sorted(frame)?, before).await?))
 }
 
-/// Writes a sorted stream as one file, or as one file per day without the column of the day; returns the files by path.
+/// Makes the files whose rows changed from what they were and the rows that go and come. An error if they are not what
+/// they are known to be.
+async fn patched(
+    workspace: &Workspace,
+    layout: &Layout,
+    name: &str,
+    exchanged: &Exchanged,
+    days: Option<&BTreeSet<Option<i32>>>,
+    before: &BTreeMap<String, MartFile>,
+) -> Result<Files> {
+    let mut patches = BTreeMap::new();
+    match (&layout.day, days) {
+        (Some(day), Some(days)) => {
+            let mut of_days = Patch::by_day(&layout.schema, exchanged, day)?;
+            for value in days {
+                patches.insert(path_of_day(name, day, *value), of_days.remove(value));
+            }
+            if !of_days.is_empty() {
+                return Err(Error::internal("rows changed on days that are not known to"));
+            }
+        }
+        _ => {
+            let patch = Patch::of_file(&layout.schema, exchanged)?;
+            patches.insert(format!("{MARTS}/{name}.parquet"), Some(patch).filter(|patch| !patch.is_empty()));
+        }
+    }
+    let mut kept = before.clone();
+    let threads = workspace.project.config.engine.thread_count();
+    let mut at_work = futures::stream::iter(patches)
+        .map(|(path, patch)| {
+            let (lake, file) = (workspace.lake.clone(), before.get(&path).cloned());
+            let (keys, encoder) = (layout.keys.clone(), layout.encoder());
+            tokio::spawn(async move {
+                let content = match &file {
+                    Some(file) => Some(files::content(&lake, &path, file).await?),
+                    None => None,
+                };
+                let Some(patch) = patch else { return Ok(None) };
+                let applied = tokio::task::spawn_blocking(move || patch.apply(content, &keys, encoder)).await;
+                let applied = applied.map_err(|error| Error::internal(format!("a patch stopped: {error}")))?;
+                let applied = applied.map_err(|error| error.context(&path))?;
+                Ok::<_, Error>(Some(files::stage(&lake, path, applied, file.as_ref()).await?))
+            })
+        })
+        .buffer_unordered(threads);
+    let mut staged = Vec::new();
+    while let Some(done) = at_work.next().await {
+        let done = done.map_err(|error| Error::internal(format!("a publication stopped: {error}")))?;
+        let Some(file) = done? else { continue };
+        kept.remove(&file.path);
+        // A day without rows has no file.
+        if file.file.rows > 0 || layout.day.is_none() {
+            staged.push(file);
+        }
+    }
+    Ok((kept, staged))
+}
+
+/// Makes files of a sorted stream: one, or one per day without the column of the day.
 async fn write(
     lake: &Lake,
-    comments: &Comments,
+    layout: &Layout,
     name: &str,
-    day: Option<&str>,
-    schema: &SchemaRef,
     frame: DataFrame,
-) -> Result<BTreeMap<String, catalog::MartFile>> {
-    let mut files = BTreeMap::new();
-    let kept: Vec<usize> =
-        (0..schema.fields().len()).filter(|at| Some(schema.field(*at).name().as_str()) != day).collect();
-    let in_file = Arc::new(schema.project(&kept)?);
-    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-    let metadata = comments.key_values(&names);
-    let mut open: Option<OpenFile> = match day {
-        None => Some(OpenFile::new(format!("{MARTS}/{name}.parquet"), &in_file, &metadata)?),
+    before: &BTreeMap<String, MartFile>,
+) -> Result<Vec<Staged>> {
+    let mut files = Vec::new();
+    let day = layout.day.as_deref();
+    let mut open = match day {
+        None => Some((format!("{MARTS}/{name}.parquet"), layout.encoder())),
         Some(_) => None,
     };
     let mut stream = frame.execute_stream().await?;
     while let Some(batch) = stream.try_next().await? {
-        let batch = to_stored(&batch, schema)?;
+        let batch = to_stored(&batch, &layout.schema)?;
         for (path, rows) in runs_by_day(&batch, name, day)? {
-            if open.as_ref().is_some_and(|file| file.path != path) {
-                let done = open.take().expect("a file is open");
-                done.publish(lake, &mut files).await?;
+            if let Some((path, encoder)) = open.take_if(|(open, _)| *open != path) {
+                let before = before.get(&path);
+                files.push(files::stage(lake, path, encoder.finish()?, before).await?);
             }
-            let file = match &mut open {
-                Some(file) => file,
-                None => open.insert(OpenFile::new(path, &in_file, &metadata)?),
-            };
-            file.write(&rows.project(&kept)?)?;
+            let (_, encoder) = open.get_or_insert_with(|| (path, layout.encoder()));
+            encoder.push(rows.project(&layout.in_file)?)?;
         }
     }
-    if let Some(file) = open {
-        file.publish(lake, &mut files).await?;
+    if let Some((path, encoder)) = open {
+        let before = before.get(&path);
+        files.push(files::stage(lake, path, encoder.finish()?, before).await?);
     }
     Ok(files)
 }
@@ -322,55 +447,4 @@ pub fn path_of_day(name: &str, day: &str, value: Option<i32>) -> String {
     let date = value.and_then(arrow::temporal_conversions::date32_to_datetime).map(|at| at.date().to_string());
     let value = date.unwrap_or_else(|| "__HIVE_DEFAULT_PARTITION__".to_string());
     format!("{MARTS}/{name}/{day}={value}/part-0.parquet")
-}
-
-/// A file in the making, in memory.
-struct OpenFile {
-    path: String,
-    writer: ArrowWriter<Vec<u8>>,
-    rows: usize,
-}
-
-impl OpenFile {
-    fn new(path: String, schema: &SchemaRef, metadata: &[(String, String)]) -> Result<Self> {
-        Ok(Self { path, writer: published_writer(schema, metadata.to_vec())?, rows: 0 })
-    }
-
-    fn write(&mut self, rows: &RecordBatch) -> Result<()> {
-        self.rows += rows.num_rows();
-        Ok(self.writer.write(rows)?)
-    }
-
-    async fn publish(self, lake: &Lake, files: &mut BTreeMap<String, catalog::MartFile>) -> Result<()> {
-        let content = self.writer.into_inner()?;
-        let digest = restatements::digest_of_rows(&content);
-        let file = catalog::MartFile { rows: self.rows, bytes: content.len() as u64, digest };
-        failpoint("publish.file.before");
-        place(lake, &self.path, content).await?;
-        failpoint("publish.file.after");
-        files.insert(self.path, file);
-        Ok(())
-    }
-}
-
-/// Puts a file at its path in one step. On a local disk the store would stage it beside the target, where readers that
-/// list the folder would see it, so it is staged elsewhere and moved.
-async fn place(lake: &Lake, path: &str, content: Vec<u8>) -> Result<()> {
-    if lake.local_folder().is_none() {
-        return lake.put(path, content.into()).await;
-    }
-    let staged = format!("{STAGING}/{}.parquet", Uuid::new_v4().simple());
-    lake.put(&staged, content.into()).await?;
-    lake.store().rename(&lake.path(&staged), &lake.path(path)).await.context(path)
-}
-
-async fn remove(lake: &Lake, paths: impl IntoIterator<Item = &String>) -> Result<()> {
-    for path in paths {
-        lake.delete(path).await?;
-        if let (Some(folder), Some((parent, _))) = (lake.local_folder(), path.rsplit_once('/')) {
-            // An empty day folder says nothing; one that is not empty stays.
-            std::fs::remove_dir(folder.join(parent)).ok();
-        }
-    }
-    Ok(())
 }

@@ -34,12 +34,21 @@ pub struct Restatement {
     pub max_lateness_seconds: Option<i64>,
 }
 
+/// Raised when equal rows are encoded otherwise than before.
+pub const ENCODING: u32 = 2;
+
 /// A digest of what comes before the footer of a Parquet file: the rows, and neither the words nor the version in it.
 pub fn digest_of_rows(file: &[u8]) -> String {
     // The last eight bytes are the length of the footer and a mark.
     let length = file.last_chunk::<8>().map_or(0, |end| u32::from_le_bytes([end[0], end[1], end[2], end[3]]) as usize);
     let rows = &file[..file.len().saturating_sub(length + 8)];
-    hex::encode(&Sha256::digest(rows)[..16])
+    format!("{ENCODING}-{}", hex::encode(&Sha256::digest(rows)[..16]))
+}
+
+/// Whether two digests are of files that were encoded alike.
+fn are_encoded_alike(a: &str, b: &str) -> bool {
+    let encoding = |digest: &str| digest.split_once('-').map(|(encoding, _)| encoding.to_string());
+    encoding(a) == encoding(b)
 }
 
 /// Files of a mart that are others than before; what is known of their events is told by others. None of a mart that is
@@ -83,7 +92,7 @@ pub fn find(name: &str, before: &Mart, now: &Mart, outcome: &Outcome) -> Vec<Res
 
 /// Whether a file is known to be another, or is gone.
 fn is_another(before: &MartFile, now: Option<&MartFile>) -> bool {
-    now.is_none_or(|now| !before.digest.is_empty() && before.digest != now.digest)
+    now.is_none_or(|now| before.digest != now.digest && are_encoded_alike(&before.digest, &now.digest))
 }
 
 /// The column and the day, since 1970, that the path of a file tells; no day where it tells that there is none.
@@ -134,7 +143,7 @@ mod tests {
                 ("marts/m/on=1970-01-01/part-0.parquet", 5, "a"),
                 ("marts/m/on=1970-01-02/part-0.parquet", 6, "b"),
                 ("marts/m/on=1970-01-03/part-0.parquet", 7, "c"),
-                ("marts/m/on=1970-01-04/part-0.parquet", 8, ""),
+                ("marts/m/on=1970-01-04/part-0.parquet", 8, "1-d"),
             ],
         );
         let now = mart(
@@ -142,14 +151,14 @@ mod tests {
             &[
                 ("marts/m/on=1970-01-01/part-0.parquet", 5, "a"),
                 ("marts/m/on=1970-01-02/part-0.parquet", 9, "x"),
-                ("marts/m/on=1970-01-04/part-0.parquet", 8, "d"),
+                ("marts/m/on=1970-01-04/part-0.parquet", 8, "2-d"),
                 ("marts/m/on=1970-01-05/part-0.parquet", 1, "e"),
             ],
         );
         let mut outcome = Outcome::default();
         let days = BTreeMap::from([(Some(1), RowCount { removed: 1, added: 4 })]);
-        let changed =
-            Changed { before: "f".into(), rows: Some(RowCount::default()), days: [("on".into(), days)].into() };
+        let rows = Some(RowCount::default());
+        let changed = Changed { before: "f".into(), rows, days: [("on".into(), days)].into(), ..Changed::default() };
         outcome.changed.insert("m".into(), changed);
         let told: Vec<_> = find("m", &before, &now, &outcome)
             .into_iter()

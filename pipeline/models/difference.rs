@@ -10,6 +10,7 @@ use arrow::row::{RowConverter, SortField};
 use hashbrown::{HashMap, HashSet};
 
 use crate::derived::keys::as_text;
+use crate::derived::storage::is_flat;
 use crate::error::{Error, Result};
 
 /// The keys whose rows are different, and the days on which these rows lie.
@@ -25,6 +26,17 @@ pub struct Difference {
     pub removed: Vec<BooleanArray>,
     /// Of each batch after: which rows are new.
     pub added: Vec<BooleanArray>,
+    /// These rows.
+    pub exchanged: Exchanged,
+}
+
+/// Rows that are gone and rows that are new, without their nested columns.
+#[derive(Debug, Clone, Default)]
+pub struct Exchanged {
+    /// Rows that were there before.
+    pub removed: Vec<RecordBatch>,
+    /// Rows that are there now.
+    pub added: Vec<RecordBatch>,
 }
 
 /// Rows that are gone and rows that are new.
@@ -88,6 +100,13 @@ pub fn difference(schema: &SchemaRef, key: &str, before: &[RecordBatch], after: 
             rows.push(is_other.into());
         }
     }
+    let flat: Vec<usize> = (0..schema.fields().len()).filter(|at| is_flat(schema.field(*at))).collect();
+    let flat =
+        |batches: &[RecordBatch]| batches.iter().map(|batch| batch.project(&flat)).collect::<Result<Vec<_>, _>>();
+    difference.exchanged = Exchanged {
+        removed: picked(&flat(before)?, &difference.removed)?,
+        added: picked(&flat(after)?, &difference.added)?,
+    };
     Ok(difference)
 }
 

@@ -20,7 +20,7 @@ use datafusion::prelude::{DataFrame, SessionContext};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-pub use self::difference::RowCount;
+pub use self::difference::{Exchanged, RowCount};
 use self::graph::{Graph, Model};
 use self::header::Build;
 use crate::derived::changes::Changes;
@@ -128,6 +128,8 @@ pub struct Changed {
     pub rows: Option<RowCount>,
     /// By column of dates: the days of these rows, and those that were asked for.
     pub days: BTreeMap<String, BTreeMap<Option<i32>, RowCount>>,
+    /// The rows themselves; `None` where all were made.
+    pub exchanged: Option<Exchanged>,
 }
 
 /// Folder of a model's table in the lake.

@@ -185,7 +185,9 @@ impl Column {
                     let definitions = levels(self.shape.max_definition > 0, def_level_encoding)?;
                     (num_values, encoding, repetitions, definitions, buf)
                 }
-                Page::DataPageV2 { mut buf, num_values, encoding, rep_levels_byte_len, def_levels_byte_len, .. } => {
+                Page::DataPageV2 {
+                    mut buf, num_values, encoding, rep_levels_byte_len, def_levels_byte_len, ..
+                } => {
                     let (repetitions, definitions) = (rep_levels_byte_len as usize, def_levels_byte_len as usize);
                     if repetitions + definitions > buf.len() {
                         return Err(bits::cut_short());

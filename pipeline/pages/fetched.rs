@@ -1,7 +1,7 @@
 //! The bytes of a file that were fetched.
 
-use bytes::buf::{Buf, Reader};
 use bytes::Bytes;
+use bytes::buf::{Buf, Reader};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::reader::{ChunkReader, Length};
 

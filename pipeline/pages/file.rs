@@ -6,11 +6,11 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use bytes::Bytes;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileOpenFuture, FileOpener};
 use datafusion::physical_plan::metrics::Count;
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
@@ -90,13 +90,19 @@ impl OpenFile {
         bytes_scanned: Count,
     ) -> Result<Self> {
         let footer = Footer { store: &store, path: &path };
-        let metadata = ParquetMetaDataReader::new().with_prefetch_hint(Some(FOOTER)).load_and_finish(footer, size).await?;
+        let metadata =
+            ParquetMetaDataReader::new().with_prefetch_hint(Some(FOOTER)).load_and_finish(footer, size).await?;
         let stored = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())?;
         // What the library's reader can give as it is asked for, it does.
-        let wanted = |field: &FieldRef| columns.field_with_name(field.name()).map_or_else(|_| field.clone(), |wanted| {
-            let nullable = wanted.clone().with_nullable(field.is_nullable());
-            Arc::new(nullable.with_metadata(field.metadata().clone()))
-        });
+        let wanted = |field: &FieldRef| {
+            columns.field_with_name(field.name()).map_or_else(
+                |_| field.clone(),
+                |wanted| {
+                    let nullable = wanted.clone().with_nullable(field.is_nullable());
+                    Arc::new(nullable.with_metadata(field.metadata().clone()))
+                },
+            )
+        };
         let schema = Schema::new_with_metadata(
             stored.schema().fields().iter().map(wanted).collect::<Vec<_>>(),
             stored.schema().metadata().clone(),
@@ -228,8 +234,13 @@ impl Group {
                 Source::Here(column) => column.take(rows, rows * self.elements_per_row)?,
                 Source::Library(field) => {
                     let stored = library.as_ref().and_then(|batch| batch.column_by_name(field.name()));
-                    let stored = stored.ok_or_else(|| DataFusionError::Internal(format!("{} was not read", field.name())))?;
-                    if stored.data_type() == field.data_type() { stored.clone() } else { cast(stored, field.data_type())? }
+                    let stored =
+                        stored.ok_or_else(|| DataFusionError::Internal(format!("{} was not read", field.name())))?;
+                    if stored.data_type() == field.data_type() {
+                        stored.clone()
+                    } else {
+                        cast(stored, field.data_type())?
+                    }
                 }
                 Source::Absent(field) => new_null_array(field.data_type(), rows),
             });

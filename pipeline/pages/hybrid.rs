@@ -45,12 +45,7 @@ impl Hybrid {
     }
 
     /// Appends the next `count` numbers, each as `convert` has it.
-    pub fn take<T: Copy>(
-        &mut self,
-        count: usize,
-        numbers: &mut Vec<T>,
-        convert: impl Fn(u32) -> T,
-    ) -> Result<()> {
+    pub fn take<T: Copy>(&mut self, count: usize, numbers: &mut Vec<T>, convert: impl Fn(u32) -> T) -> Result<()> {
         let mut wanted = count;
         while wanted > 0 {
             if self.run.left() == 0 {

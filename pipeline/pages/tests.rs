@@ -15,9 +15,9 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::ObjectStoreExt;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::basic::{Compression, Encoding};
@@ -38,11 +38,16 @@ fn list_of(item: DataType, item_is_nullable: bool) -> DataType {
 }
 
 /// Reads a file in memory with the columns of `schema`, in batches of `batch_size`.
-async fn read_here(file: Vec<u8>, schema: &SchemaRef, batch_size: usize) -> datafusion::common::Result<Vec<RecordBatch>> {
+async fn read_here(
+    file: Vec<u8>,
+    schema: &SchemaRef,
+    batch_size: usize,
+) -> datafusion::common::Result<Vec<RecordBatch>> {
     let store = InMemory::new();
     let size = file.len() as u64;
     store.put(&Path::from(FILE), file.into()).await?;
-    let ctx = SessionContext::new_with_config(SessionConfig::new().with_batch_size(batch_size).with_target_partitions(1));
+    let ctx =
+        SessionContext::new_with_config(SessionConfig::new().with_batch_size(batch_size).with_target_partitions(1));
     let url = ObjectStoreUrl::parse("memory://").unwrap();
     ctx.register_object_store(url.as_ref(), Arc::new(store));
     let config = FileScanConfigBuilder::new(url, Arc::new(PageSource::new(schema.clone())))
@@ -57,9 +62,10 @@ fn read_by_library(file: Vec<u8>, schema: &SchemaRef) -> RecordBatch {
     let batches: Vec<RecordBatch> = reader.map(Result::unwrap).collect();
     let stored = batches.first().map_or_else(|| schema.clone(), RecordBatch::schema);
     let whole = concat_batches(&stored, &batches).unwrap();
-    let columns = schema.fields().iter().map(|field| {
-        cast(whole.column_by_name(field.name()).unwrap(), field.data_type()).unwrap()
-    });
+    let columns = schema
+        .fields()
+        .iter()
+        .map(|field| cast(whole.column_by_name(field.name()).unwrap(), field.data_type()).unwrap());
     RecordBatch::try_new(schema.clone(), columns.collect()).unwrap()
 }
 
@@ -94,7 +100,8 @@ fn write(batch: &RecordBatch, how: &Written) -> Vec<u8> {
             }
         }
     }
-    let options = ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(!how.has_arrow_schema);
+    let options =
+        ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(!how.has_arrow_schema);
     let mut file = vec![];
     let mut writer = ArrowWriter::try_new_with_options(&mut file, batch.schema(), options).unwrap();
     writer.write(batch).unwrap();
@@ -109,10 +116,19 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
     let element = prop_oneof![9 => (0_i64..7).prop_map(Some), 3 => any::<i64>().prop_map(Some), 1 => Just(None)];
     // Whole files without nulls take ways of their own.
     let has_nulls = any::<bool>();
-    (proptest::collection::vec(prop_oneof![1 => Just(None), 9 => proptest::collection::vec(element, 0..12).prop_map(Some)], 0..300), has_nulls)
+    (
+        proptest::collection::vec(
+            prop_oneof![1 => Just(None), 9 => proptest::collection::vec(element, 0..12).prop_map(Some)],
+            0..300,
+        ),
+        has_nulls,
+    )
         .prop_map(|(rows, has_nulls)| match has_nulls {
             true => rows,
-            false => rows.into_iter().map(|row| Some(row.unwrap_or_default().into_iter().flatten().map(Some).collect())).collect(),
+            false => rows
+                .into_iter()
+                .map(|row| Some(row.unwrap_or_default().into_iter().flatten().map(Some).collect()))
+                .collect(),
         })
 }
 
@@ -144,9 +160,20 @@ fn columns(rows: &[Row]) -> RecordBatch {
             ("texts", Arc::new(numbers.iter().map(|number| number.map(text)).collect::<StringArray>())),
             ("times", Arc::new(numbers.iter().copied().collect::<TimestampMicrosecondArray>().with_timezone("UTC"))),
             ("numbers", Arc::new(numbers.iter().copied().collect::<Int64Array>())),
-            ("floats", Arc::new(numbers.iter().map(|number| number.map(|number| number as f64 / 3.0)).collect::<Float64Array>())),
-            ("flags", Arc::new(numbers.iter().map(|number| number.map(|number| number % 3 == 0)).collect::<BooleanArray>())),
-            ("small", Arc::new(numbers.iter().map(|number| number.map(|number| number as i32)).collect::<Int32Array>())),
+            (
+                "floats",
+                Arc::new(
+                    numbers.iter().map(|number| number.map(|number| number as f64 / 3.0)).collect::<Float64Array>(),
+                ),
+            ),
+            (
+                "flags",
+                Arc::new(numbers.iter().map(|number| number.map(|number| number % 3 == 0)).collect::<BooleanArray>()),
+            ),
+            (
+                "small",
+                Arc::new(numbers.iter().map(|number| number.map(|number| number as i32)).collect::<Int32Array>()),
+            ),
         ]
     };
     let mut columns: Vec<(String, ArrayRef)> = vec![];
@@ -160,11 +187,15 @@ fn columns(rows: &[Row]) -> RecordBatch {
     for (name, values) in values(&first) {
         columns.push((format!("first_{name}"), values));
     }
-    let fields: Vec<Field> = columns.iter().map(|(name, column)| {
-        let is_nullable = column.null_count() > 0 || name.contains("numbers");
-        Field::new(name, column.data_type().clone(), is_nullable)
-    }).collect();
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.into_iter().map(|(_, column)| column).collect()).unwrap()
+    let fields: Vec<Field> = columns
+        .iter()
+        .map(|(name, column)| {
+            let is_nullable = column.null_count() > 0 || name.contains("numbers");
+            Field::new(name, column.data_type().clone(), is_nullable)
+        })
+        .collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.into_iter().map(|(_, column)| column).collect())
+        .unwrap()
 }
 
 /// The schema that is asked for: texts as dictionaries.

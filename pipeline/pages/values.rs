@@ -28,7 +28,9 @@ impl Kind {
     /// The kind of a type of values; `None` for one that is not decoded here.
     pub fn of(data_type: &DataType) -> Option<Self> {
         match data_type {
-            DataType::Dictionary(key, value) if **key == DataType::Int32 && **value == DataType::Utf8 => Some(Self::Text),
+            DataType::Dictionary(key, value) if **key == DataType::Int32 && **value == DataType::Utf8 => {
+                Some(Self::Text)
+            }
             DataType::Int64 | DataType::Float64 | DataType::Timestamp(TimeUnit::Microsecond, _) => Some(Self::Word),
             DataType::Boolean => Some(Self::Boolean),
             _ => None,
@@ -220,7 +222,12 @@ impl Values {
     }
 
     /// The values as an array of a type of their kind.
-    pub fn finish(self, data_type: &DataType, dictionary: Option<&Dictionary>, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
+    pub fn finish(
+        self,
+        data_type: &DataType,
+        dictionary: Option<&Dictionary>,
+        nulls: Option<NullBuffer>,
+    ) -> Result<ArrayRef> {
         match self {
             Self::Keys(keys) => {
                 let texts = match dictionary {

@@ -94,7 +94,11 @@ const NO_CHANNEL: u32 = u32::MAX;
 
 impl Matcher {
     /// Works out once what each touchpoint and channel of a batch matches. The number of a name is its index.
-    pub(in crate::functions) fn new(steps: &Steps<'_>, touchpoints: &[Option<&str>], channels: &[Option<&str>]) -> Self {
+    pub(in crate::functions) fn new(
+        steps: &Steps<'_>,
+        touchpoints: &[Option<&str>],
+        channels: &[Option<&str>],
+    ) -> Self {
         let mut on_any_channel = vec![steps.any; touchpoints.len()];
         let mut channels_of = vec![NO_CHANNEL; touchpoints.len()];
         let mut on_channel = vec![];

@@ -102,13 +102,16 @@ impl Change {
         outcome.results.push(line);
         let before = planned.before.take().unwrap_or_default();
         let rows = self.difference.as_ref().map(|difference| difference.rows);
-        let mut days = self.difference.map(|difference| difference.days).unwrap_or_default();
+        let (mut days, exchanged) = match self.difference {
+            Some(difference) => (difference.days, Some(difference.exchanged)),
+            None => Default::default(),
+        };
         for days in days.values_mut() {
             for day in asked_for {
                 days.entry(*day).or_default();
             }
         }
-        outcome.changed.insert(name, Changed { before, rows, days });
+        outcome.changed.insert(name, Changed { before, rows, days, exchanged });
     }
 }
 

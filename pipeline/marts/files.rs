@@ -1,0 +1,148 @@
+//! Files of marts: encoded alike for equal rows, complete before they are put in their places.
+//!
+//! On a local disk a file is first written into a folder beside `marts/`, where nobody looks, and moved when all files of
+//! all marts are there: many small files then wait for the disk together and not one after another. Other stores show a
+//! file when it is complete anyway, and it is put at once. What equals the file in its place is left out.
+
+use std::collections::BTreeSet;
+
+use arrow::array::RecordBatch;
+use arrow::compute::BatchCoalescer;
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use object_store::ObjectStoreExt;
+use parquet::arrow::ArrowWriter;
+use uuid::Uuid;
+
+use super::catalog::MartFile;
+use super::restatements::digest_of_rows;
+use crate::delta::published_writer;
+use crate::error::{Context, Error, Result};
+use crate::failpoint::failpoint;
+use crate::lake::Lake;
+
+/// Folder of files that are complete and not yet in place.
+pub const STAGING: &str = "staging";
+/// Rows that are encoded at a time. Pages end with such a batch, so equal rows are equal files however they came.
+pub const BATCH_ROWS: usize = 8192;
+
+/// A file in the making, in memory.
+pub struct Encoder {
+    batches: BatchCoalescer,
+    metadata: Vec<(String, String)>,
+    writer: Option<ArrowWriter<Vec<u8>>>,
+    rows: usize,
+}
+
+impl Encoder {
+    /// A file of rows of `schema` that says this of itself.
+    pub fn new(schema: &SchemaRef, metadata: &[(String, String)]) -> Self {
+        Self {
+            batches: BatchCoalescer::new(schema.clone(), BATCH_ROWS),
+            metadata: metadata.to_vec(),
+            writer: None,
+            rows: 0,
+        }
+    }
+
+    /// Adds rows.
+    pub fn push(&mut self, rows: RecordBatch) -> Result<()> {
+        self.rows += rows.num_rows();
+        self.batches.push_batch(rows)?;
+        while let Some(batch) = self.batches.next_completed_batch() {
+            self.write(&batch)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            None => self.writer.insert(published_writer(batch, std::mem::take(&mut self.metadata))?),
+        };
+        Ok(writer.write(batch)?)
+    }
+
+    /// The content of the file and how many rows it has.
+    pub fn finish(mut self) -> Result<(Vec<u8>, usize)> {
+        self.batches.finish_buffered_batch()?;
+        match self.batches.next_completed_batch() {
+            Some(batch) => self.write(&batch)?,
+            None if self.writer.is_none() => self.write(&RecordBatch::new_empty(self.batches.schema()))?,
+            None => {}
+        }
+        let writer = self.writer.expect("it was made for the first batch");
+        Ok((writer.into_inner()?, self.rows))
+    }
+}
+
+/// A file that is complete.
+#[derive(Debug)]
+pub struct Staged {
+    /// Path of its place.
+    pub path: String,
+    /// What the catalog says of it.
+    pub file: MartFile,
+    /// Where it lies until then; none where it is in its place.
+    waits_at: Option<String>,
+}
+
+/// The content of a file, which must be what the catalog says of it.
+pub async fn content(lake: &Lake, path: &str, file: &MartFile) -> Result<Bytes> {
+    let content = lake.get(path).await?.ok_or_else(|| Error::corrupt(format!("{path} is gone")))?;
+    match content.len() as u64 == file.bytes && digest_of_rows(&content) == file.digest {
+        true => Ok(content),
+        false => Err(Error::corrupt(format!("{path} is not what was published"))),
+    }
+}
+
+/// Makes a file ready for its place, where `before` is what the catalog says of the one that is there.
+pub async fn stage(
+    lake: &Lake,
+    path: String,
+    (content, rows): (Vec<u8>, usize),
+    before: Option<&MartFile>,
+) -> Result<Staged> {
+    let file = MartFile { rows, bytes: content.len() as u64, digest: digest_of_rows(&content) };
+    let looks_the_same = before == Some(&file);
+    if looks_the_same && lake.get(&path).await?.is_some_and(|there| there == content) {
+        return Ok(Staged { path, file, waits_at: None });
+    }
+    if lake.local_folder().is_none() {
+        failpoint("publish.file.before");
+        lake.put(&path, content.into()).await?;
+        failpoint("publish.file.after");
+        return Ok(Staged { path, file, waits_at: None });
+    }
+    let staged = format!("{STAGING}/{}.parquet", Uuid::new_v4().simple());
+    lake.put(&staged, content.into()).await?;
+    Ok(Staged { path, file, waits_at: Some(staged) })
+}
+
+/// Puts a file at its place in one step. The store would stage it beside the target, where readers that list the folder
+/// would see it, so it is moved.
+pub async fn place(lake: &Lake, staged: &Staged) -> Result<()> {
+    let Some(waits_at) = &staged.waits_at else { return Ok(()) };
+    failpoint("publish.file.before");
+    lake.store().rename(&lake.path(waits_at), &lake.path(&staged.path)).await.context(&staged.path)?;
+    failpoint("publish.file.after");
+    Ok(())
+}
+
+/// Every file in a folder, by its path in the lake.
+pub async fn list(lake: &Lake, folder: &str) -> Result<BTreeSet<String>> {
+    let listed = lake.list(folder).await?;
+    Ok(listed.iter().filter_map(|file| lake.relative(&file.location)).collect())
+}
+
+/// Removes files, and the folders that are empty then.
+pub async fn remove(lake: &Lake, paths: impl IntoIterator<Item = &String>) -> Result<()> {
+    for path in paths {
+        lake.delete(path).await?;
+        if let (Some(folder), Some((parent, _))) = (lake.local_folder(), path.rsplit_once('/')) {
+            // An empty day folder says nothing; one that is not empty stays.
+            std::fs::remove_dir(folder.join(parent)).ok();
+        }
+    }
+    Ok(())
+}
