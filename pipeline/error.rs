@@ -246,6 +246,8 @@ impl From<datafusion::error::DataFusionError> for Error {
             Engine::Internal(_) => Kind::Internal,
             Engine::ResourcesExhausted(_) | Engine::ObjectStore(_) | Engine::IoError(_) => Kind::Unavailable,
             Engine::ParquetError(_) => Kind::Corrupt,
+            // Of a table of ours that is read when it is asked for.
+            Engine::External(ours) => ours.downcast_ref::<Self>().map_or(Kind::Invalid, Self::kind),
             _ => Kind::Invalid,
         };
         Self::of_library(kind, &error, error.strip_backtrace())
@@ -303,6 +305,8 @@ mod tests {
             ParquetError::External(Box::new(object_store::Error::Generic { store: "S3", source: "reset".into() }));
         let engine_of_typed = datafusion::error::DataFusionError::ParquetError(Box::new(typed));
         assert_eq!(Error::from(engine_of_typed).kind(), Kind::Unavailable);
+        let ours = datafusion::error::DataFusionError::External(Box::new(Error::unavailable("reset")));
+        assert_eq!(Error::from(ours.context("scan")).kind(), Kind::Unavailable);
         let delta = deltalake::DeltaTableError::generic(format!("Error interacting with object store: {store}"));
         assert_eq!(Error::from(delta).kind(), Kind::Unavailable);
         assert_eq!(Error::from(ParquetError::General("bad magic".into())).kind(), Kind::Corrupt);
