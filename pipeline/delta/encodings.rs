@@ -1,6 +1,6 @@
 //! Encodings of the columns of a file, told by its first rows.
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch};
 use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, SortField};
 use hashbrown::HashSet;
@@ -15,21 +15,27 @@ const LOOKED_AT: usize = 1024;
 /// Rows that tell nothing yet.
 const FEW: usize = 32;
 
-/// Properties with the encodings that fit flat columns such as these. Times are steps. A column most of whose values are
-/// different has no dictionary, which would hold nearly all of them and be written beside them.
+/// Properties with the encodings that fit columns such as these, flat ones and lists. Times are steps. A column most of
+/// whose values are different has no dictionary, which would hold nearly all of them and be written beside them.
 pub fn that_fit(properties: WriterPropertiesBuilder, first: &RecordBatch) -> Result<WriterPropertiesBuilder> {
     let first = first.slice(0, first.num_rows().min(LOOKED_AT));
     let mut properties = properties;
     for (field, column) in first.schema_ref().fields().iter().zip(first.columns()) {
-        let path = ColumnPath::new(vec![field.name().clone()]);
-        match field.data_type() {
+        let (path, values) = match (field.data_type(), column.as_list_opt::<i32>()) {
+            (DataType::List(item), Some(lists)) => {
+                let path = ["list", item.name()].map(String::from);
+                (ColumnPath::new([vec![field.name().clone()], path.to_vec()].concat()), elements(lists))
+            }
+            _ => (ColumnPath::new(vec![field.name().clone()]), column.clone()),
+        };
+        match values.data_type() {
             DataType::Timestamp(..) => {
                 properties = properties
                     .set_column_dictionary_enabled(path.clone(), false)
                     .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
             }
             nested if nested.is_nested() => {}
-            _ if is_mostly_distinct(column)? => {
+            _ if is_mostly_distinct(&values)? => {
                 properties = properties.set_column_dictionary_enabled(path, false);
             }
             _ => {}
@@ -38,13 +44,22 @@ pub fn that_fit(properties: WriterPropertiesBuilder, first: &RecordBatch) -> Res
     Ok(properties)
 }
 
-fn is_mostly_distinct(column: &dyn Array) -> Result<bool> {
+/// The first elements of lists.
+fn elements(lists: &ListArray) -> ArrayRef {
+    let (begin, end) = match lists.value_offsets() {
+        [begin, .., end] => (*begin as usize, *end as usize),
+        _ => (0, 0),
+    };
+    lists.values().slice(begin, (end - begin).min(LOOKED_AT))
+}
+
+fn is_mostly_distinct(column: &ArrayRef) -> Result<bool> {
     let values = column.len() - column.null_count();
     if values < FEW {
         return Ok(false);
     }
     let converter = RowConverter::new(vec![SortField::new(column.data_type().clone())])?;
-    let rows = converter.convert_columns(&[arrow::array::make_array(column.to_data())])?;
+    let rows = converter.convert_columns(std::slice::from_ref(column))?;
     let distinct: HashSet<_> = (0..column.len()).filter(|row| column.is_valid(*row)).map(|row| rows.row(row)).collect();
     Ok(distinct.len() * 2 > values)
 }
@@ -53,7 +68,7 @@ fn is_mostly_distinct(column: &dyn Array) -> Result<bool> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray};
+    use arrow::array::{Int64Array, ListBuilder, StringArray, StringBuilder, TimestampMicrosecondArray};
     use parquet::file::properties::WriterProperties;
 
     use super::*;
@@ -70,6 +85,15 @@ mod tests {
             ("at", Arc::new(TimestampMicrosecondArray::from_iter_values(0..200)), true),
         ])
         .unwrap();
+        let mut lists = ListBuilder::new(StringBuilder::new());
+        for row in 0..50 {
+            lists.append_value((0..row % 3).map(|n| Some(format!("{row} {n}"))));
+        }
+        let lists = RecordBatch::try_from_iter([("ids", Arc::new(lists.finish()) as ArrayRef)]).unwrap().slice(9, 41);
+        let properties = that_fit(WriterProperties::builder(), &lists).unwrap().build();
+        let path = ColumnPath::new(["ids", "list", "item"].map(String::from).to_vec());
+        assert!(!properties.dictionary_enabled(&path));
+
         let has_dictionary = |rows: &RecordBatch| {
             let properties = that_fit(WriterProperties::builder(), rows).unwrap().build();
             ["id", "channel", "none", "at"].map(|name| properties.dictionary_enabled(&ColumnPath::from(name)))

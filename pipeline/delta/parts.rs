@@ -17,6 +17,8 @@ use crate::lake::Lake;
 
 /// A data file is closed when it has about this many bytes.
 pub(super) const TARGET_FILE_BYTES: usize = 128 << 20;
+/// Rows of a row group, the piece of a file that a thread reads.
+const ROW_GROUP_ROWS: usize = 128 << 10;
 
 /// A data file that was written and is not yet in a log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +37,11 @@ pub struct Part {
 
 /// Properties of the Parquet files that are kept or published: small first.
 pub fn writer_properties() -> WriterProperties {
-    properties(Compression::ZSTD(ZstdLevel::try_new(1).expect("level 1 exists")))
+    properties(small())
+}
+
+fn small() -> Compression {
+    Compression::ZSTD(ZstdLevel::try_new(1).expect("level 1 exists"))
 }
 
 fn properties(compression: Compression) -> WriterProperties {
@@ -120,6 +126,7 @@ pub struct PartWriter {
     folder: String,
     name: String,
     schema: SchemaRef,
+    compression: Compression,
     open: Option<ArrowWriter<Vec<u8>>>,
     rows: usize,
     parts: Vec<Part>,
@@ -128,7 +135,14 @@ pub struct PartWriter {
 impl PartWriter {
     /// A writer of files `name-0.parquet`, `name-1.parquet`, … in a table's folder.
     pub fn new(lake: Lake, folder: String, name: String, schema: SchemaRef) -> Self {
-        Self { lake, folder, name, schema, open: None, rows: 0, parts: Vec::new() }
+        // Derived tables are written and read within one run, time and again: fast first.
+        let compression = Compression::SNAPPY;
+        Self { lake, folder, name, schema, compression, open: None, rows: 0, parts: Vec::new() }
+    }
+
+    /// Small first.
+    pub fn small(self) -> Self {
+        Self { compression: small(), ..self }
     }
 
     /// Adds rows; a file that has grown large is closed and uploaded.
@@ -138,8 +152,11 @@ impl PartWriter {
         }
         let mut writer = match self.open.take() {
             Some(writer) => writer,
-            // Derived tables are written and read within one run, time and again: fast first.
-            None => file_writer(&self.schema, properties(Compression::SNAPPY))?,
+            None => {
+                let properties = properties(self.compression).into_builder();
+                let properties = properties.set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
+                file_writer(&self.schema, encodings::that_fit(properties, batch)?.build())?
+            }
         };
         writer.write(batch)?;
         self.rows += batch.num_rows();

@@ -11,7 +11,9 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, DFSchema, DataFusionError, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, FileSource, ParquetSource};
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileGroupPartitioner, FileScanConfigBuilder, FileSource, ParquetSource,
+};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -147,6 +149,19 @@ fn as_read(field: &FieldRef) -> FieldRef {
     Arc::new(Field::new(field.name(), data_type, field.is_nullable()))
 }
 
+/// Files in as many groups as there are partitions. A plan divides large files itself where it sees a gain, which it does
+/// not where a filter is a part of the scan.
+fn divided(files: Vec<PartitionedFile>, state: &dyn Session) -> Vec<FileGroup> {
+    let (partitions, optimizer) = (state.config().target_partitions(), &state.config_options().optimizer);
+    let is_divisible = optimizer.repartition_file_scans && files.len() < partitions;
+    let groups = FileGroup::new(files).split_files(partitions);
+    let pieces = FileGroupPartitioner::new()
+        .with_target_partitions(partitions)
+        .with_repartition_file_min_size(optimizer.repartition_file_min_size);
+    let pieces = if is_divisible { pieces.repartition_file_groups(&groups) } else { None };
+    pieces.unwrap_or(groups)
+}
+
 #[async_trait]
 impl TableProvider for Snapshot {
     fn schema(&self) -> SchemaRef {
@@ -196,7 +211,7 @@ impl TableProvider for Snapshot {
             None => Arc::new(ParquetSource::new(self.table_schema.clone())),
             Some(predicate) => Arc::new(ParquetSource::new(self.table_schema.clone()).with_predicate(predicate)),
         };
-        let groups = FileGroup::new(files).split_files(state.config().target_partitions());
+        let groups = divided(files, state);
         let config = FileScanConfigBuilder::new(self.store_url.clone(), source)
             .with_file_groups(groups)
             .with_statistics(self.statistics().unwrap_or_else(|| Statistics::new_unknown(&self.schema())))

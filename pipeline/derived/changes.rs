@@ -215,7 +215,7 @@ impl Changes {
 
 /// A writer of the rows of a change, under names that are never used twice.
 pub fn writer(lake: &Lake, name: &str, schema: SchemaRef) -> PartWriter {
-    PartWriter::new(lake.clone(), FILES.into(), format!("{name}-{}", Uuid::new_v4().simple()), schema)
+    PartWriter::new(lake.clone(), FILES.into(), format!("{name}-{}", Uuid::new_v4().simple()), schema).small()
 }
 
 fn path_of(number: u64) -> String {
