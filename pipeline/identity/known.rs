@@ -23,6 +23,8 @@ use crate::identifiers::Blocked;
 #[derive(Debug, Default)]
 pub(super) struct Known {
     pub(super) components: BTreeSet<String>,
+    /// Customers of identifiers that were asked for beside, by identity key.
+    pub(super) beside: HashMap<String, String>,
     /// Customer of each identifier, both by their content hashes.
     pub(super) customers: HashMap<[u8; 16], [u8; 16]>,
     pub(super) links: Links,
@@ -30,16 +32,17 @@ pub(super) struct Known {
 
 impl Known {
     /// The components of the identifiers with these keys, as far as they are known, and those that rulings link with
-    /// them; with a time, only the identifiers and links first seen up to it.
+    /// them; with a time, only the identifiers and links first seen up to it. Of those `beside` only the customers.
     pub(super) async fn of(
         ctx: &SessionContext,
         blocked: &Blocked,
-        identity_keys: HashSet<String>,
+        (identity_keys, beside): (HashSet<String>, HashSet<String>),
         rulings: &Rulings,
         until: Option<i64>,
     ) -> Result<Self> {
         let ctx = &engine::reading_few_rows(ctx);
-        let mut known = Self { components: components(ctx, identity_keys, rulings).await?, ..Self::default() };
+        let (components, beside) = components(ctx, identity_keys, beside, rulings).await?;
+        let mut known = Self { components, beside, ..Self::default() };
         let components: HashSet<String> = known.components.iter().cloned().collect();
         let is_known_by = |first_seen: i64| until.is_none_or(|until| first_seen <= until);
 
@@ -72,19 +75,39 @@ impl Known {
     }
 }
 
-/// Keys of the components of these identifiers and of those that rulings link with them.
+/// Customers, by identity key, of the identifiers with these keys, as far as they are known.
+pub async fn customers_of(ctx: &SessionContext, identity_keys: HashSet<String>) -> Result<HashMap<String, String>> {
+    let ctx = &engine::reading_few_rows(ctx);
+    let mut found = rows(ctx, "identity_map", "identity_key", identity_keys, &["identity_key", "customer_id"]).await?;
+    let mut customers = HashMap::new();
+    while let Some(batch) = found.try_next().await? {
+        let (keys, of) = (text(&batch, 0)?, text(&batch, 1)?);
+        customers.extend(keys.iter().flatten().map(String::from).zip(of.iter().flatten().map(String::from)));
+    }
+    Ok(customers)
+}
+
+/// Keys of the components of these identifiers and of those that rulings link with them, and the customers of those
+/// beside, in one scan.
 async fn components(
     ctx: &SessionContext,
     identity_keys: HashSet<String>,
+    beside: HashSet<String>,
     rulings: &Rulings,
-) -> Result<BTreeSet<String>> {
+) -> Result<(BTreeSet<String>, HashMap<String, String>)> {
     let links: Vec<[String; 2]> = rulings.links().map(|(from, to)| [from.key(), to.key()]).collect();
     let mut wanted = identity_keys.clone();
     wanted.extend(links.iter().flatten().cloned());
+    wanted.extend(beside.iter().cloned());
     let mut component_of: HashMap<String, String> = HashMap::new();
-    let mut found = rows(ctx, "identity_map", "identity_key", wanted, &["identity_key", "component"]).await?;
+    let mut customers = HashMap::new();
+    let columns = ["identity_key", "component", "customer_id"];
+    let mut found = rows(ctx, "identity_map", "identity_key", wanted, &columns).await?;
     while let Some(batch) = found.try_next().await? {
-        let (keys, components) = (text(&batch, 0)?, text(&batch, 1)?);
+        let (keys, components, of) = (text(&batch, 0)?, text(&batch, 1)?, text(&batch, 2)?);
+        let is_beside = |(key, _): &(&str, &str)| beside.contains(*key);
+        let of = keys.iter().flatten().zip(of.iter().flatten()).filter(is_beside);
+        customers.extend(of.map(|(key, customer)| (key.to_string(), customer.to_string())));
         component_of.extend(keys.iter().flatten().map(String::from).zip(components.iter().flatten().map(String::from)));
     }
 
@@ -99,7 +122,7 @@ async fn components(
         let before = touched.len();
         touched.extend(reached.into_iter().cloned());
         if touched.len() == before {
-            return Ok(touched);
+            return Ok((touched, customers));
         }
     }
 }

@@ -11,10 +11,11 @@ use std::time::Instant;
 use arrow::array::{ArrayRef, RecordBatch, StringBuilder};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::prelude::DataFrame;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::identity_key::identity_key;
 use super::known::Known;
+pub use super::known::customers_of;
 use super::rulings::{Identifier, Rulings};
 use super::stage::{self, Resolved};
 use super::{Links, Resolution, Rules, resolve, tables};
@@ -40,6 +41,8 @@ pub struct Update {
     /// Every identifier of these components, by kind and value: `identity_key`, `customer_before` (null: the identifier
     /// is new), `customer_id`; all `Utf8`.
     pub moves: RecordBatch,
+    /// Customers, before, of the identifiers that were asked for beside, by identity key.
+    pub customers_before: HashMap<String, String>,
     /// What was resolved: these components.
     pub resolved: Resolved,
 }
@@ -47,14 +50,16 @@ pub struct Update {
 /// Resolves again what new events touch. Nothing is written.
 ///
 /// - `new_events`: `identifiers` and `occurred_at` of events that the identity tables do not know yet
+/// - `beside`: identity keys of which the customers are wanted too
 ///
 /// The tables `identity_map` and `identity_links` are read from the session; they must have been made under today's
 /// configuration and rulings.
-pub async fn update(workspace: &Workspace, new_events: DataFrame) -> Result<Update> {
+pub async fn update(workspace: &Workspace, new_events: DataFrame, beside: HashSet<String>) -> Result<Update> {
     let started = Instant::now();
     let rules = stage::rules(workspace).await?;
     let links = stage::collect(new_events, &workspace.blocked).await?;
-    let known = Known::of(&workspace.ctx, &workspace.blocked, links.identity_keys(), &rules.rulings, None).await?;
+    let keys = (links.identity_keys(), beside);
+    let known = Known::of(&workspace.ctx, &workspace.blocked, keys, &rules.rulings, None).await?;
     let update = tokio::task::spawn_blocking(move || resolved(known, links, &rules, "new data: events")).await;
     let mut update = stage::finished(update)?;
     update.resolved.seconds = started.elapsed().as_secs_f64();
@@ -63,7 +68,7 @@ pub async fn update(workspace: &Workspace, new_events: DataFrame) -> Result<Upda
 
 /// What rulings would make of two identifiers and of all that links connect with them. Nothing is written.
 pub async fn restate(workspace: &Workspace, ends: [&Identifier; 2], rulings: Rulings) -> Result<Update> {
-    let keys = ends.map(Identifier::key).into_iter().collect();
+    let keys = (ends.map(Identifier::key).into_iter().collect(), HashSet::new());
     let known = Known::of(&workspace.ctx, &workspace.blocked, keys, &rulings, None).await?;
     let rules = Rules { rulings, ..Rules::from(&workspace.project.config.identity) };
     resolved(known, Links::new(), &rules, "ruling")
@@ -71,7 +76,7 @@ pub async fn restate(workspace: &Workspace, ends: [&Identifier; 2], rulings: Rul
 
 /// Resolves what is known together with what is new.
 fn resolved(known: Known, mut new: Links, rules: &Rules, reason: &str) -> Result<Update> {
-    let Known { components, customers, links } = known;
+    let Known { components, beside, customers, links } = known;
     new.merge(links)?;
     let resolution = Arc::new(resolve(new, rules));
     let replaced: BTreeSet<&[u8; 16]> = customers.values().collect();
@@ -83,6 +88,7 @@ fn resolved(known: Known, mut new: Links, rules: &Rules, reason: &str) -> Result
         links: tables::identity_links(resolution.clone()).collect(),
         refusals: tables::identity_refusals(resolution.clone()).collect(),
         moves: moves(&resolution, &customers),
+        customers_before: beside,
         resolved: stage::summary(&resolution, reason.into()),
     })
 }

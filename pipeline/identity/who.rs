@@ -1,5 +1,7 @@
 //! Who an identifier belongs to, and to whom it belonged when less was known.
 
+use hashbrown::HashSet;
+
 use super::known::Known;
 use super::rulings::Identifier;
 use super::{resolve, stage};
@@ -23,7 +25,7 @@ pub struct Who {
 /// rules and rulings make of the events that occurred up to it: identifiers and links first seen later are left out.
 pub async fn who(workspace: &Workspace, identifier: &Identifier, at: Option<i64>) -> Result<Option<Who>> {
     let rules = stage::rules(workspace).await?;
-    let keys = [identifier.key()].into_iter().collect();
+    let keys = (HashSet::from([identifier.key()]), HashSet::new());
     let known = Known::of(&workspace.ctx, &workspace.blocked, keys, &rules.rulings, at).await?;
     let Known { customers, links, .. } = known;
     let resolution = resolve(links, &rules);

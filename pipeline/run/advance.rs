@@ -8,19 +8,17 @@
 
 use std::collections::BTreeSet;
 
-use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Date32Type;
 use datafusion::prelude::{ident, lit};
 use sha2::{Digest, Sha256};
 
 use super::backfill::Backfill;
 use super::tables::Tables;
-use crate::config::Config;
+use super::touched::EventsOfTouched;
 use crate::delta::Table;
 use crate::derived::changes::{Changes, State};
 use crate::derived::keys;
 use crate::derived::window::Window;
-use crate::engine;
 use crate::error::Result;
 use crate::identity::stage::{self as identity, Resolved, Standing};
 use crate::identity::update::update;
@@ -60,14 +58,19 @@ pub async fn advance(
     let mut advance = Advance::default();
     match last {
         Some(last) if can_follow(workspace, &last, &now, fingerprint.as_ref()).await? => {
-            if reason.is_some() {
+            let events_of_touched = EventsOfTouched::of(workspace, &last, &now).await?;
+            let mut touched = if reason.is_some() {
                 let new_events = workspace.ctx.table("events").await?.filter(ident("batch").gt(lit(last.batch)))?;
-                let update = update(workspace, new_events.select_columns(&["identifiers", "occurred_at"])?).await?;
+                let new_events = new_events.select_columns(&["identifiers", "occurred_at"])?;
+                let update = update(workspace, new_events, events_of_touched.keys()).await?;
                 identity::lay(workspace, changes, events, &update).await?;
                 identity::register(workspace, changes).await?;
+                let touched = events_of_touched.customers_after(&update);
                 (advance.resolved, advance.news.moves) = (Some(update.resolved), Some(update.moves));
-            }
-            let mut touched = touched(workspace, &last, &now, advance.news.moves.as_ref()).await?;
+                touched
+            } else {
+                events_of_touched.customers(workspace).await?
+            };
             touched.extend(backfill.iter().flat_map(|backfill| backfill.strays.iter().cloned()));
             now.touched = Some(keys::write(&workspace.lake, "touched", touched.iter().map(String::as_str)).await?);
         }
@@ -146,63 +149,4 @@ pub async fn can_follow(workspace: &Workspace, last: &State, now: &State, identi
         }
     }
     Ok(new as f64 <= workspace.project.config.engine.rebuild_share * all as f64)
-}
-
-pub async fn touched(
-    workspace: &Workspace,
-    last: &State,
-    now: &State,
-    moves: Option<&RecordBatch>,
-) -> Result<BTreeSet<String>> {
-    let mut touched = BTreeSet::new();
-    if let Some(moves) = moves {
-        let (before, now) = (moves.column(1).as_string::<i32>(), moves.column(2).as_string::<i32>());
-        for row in (0..moves.num_rows()).filter(|row| before.is_valid(*row) && before.value(*row) != now.value(*row)) {
-            touched.extend([before.value(row).to_string(), now.value(row).to_string()]);
-        }
-    }
-    let conditions = conditions(&workspace.project.config, last, now);
-    let events: Vec<String> = conditions
-        .iter()
-        .map(|condition| {
-            format!("select event_id, identity_key(identifiers) as identity_key from events where {condition}")
-        })
-        .collect();
-    let sql = format!(
-        "with recent as ({}) \
-         select distinct coalesce(identity_map.customer_id, content_id('event', recent.event_id)) \
-         from recent left join identity_map on recent.identity_key = identity_map.identity_key",
-        events.join(" union all ")
-    );
-    for batch in engine::query(&workspace.ctx, &sql).await?.collect().await? {
-        touched.extend(keys::as_text(batch.column(0))?.iter().flatten().map(String::from));
-    }
-    Ok(touched)
-}
-
-/// Conditions of the events whose customers are touched: new ones, those of a backfill, and those that have come to one of
-/// the configured ages between the two logical times.
-fn conditions(config: &Config, last: &State, now: &State) -> Vec<String> {
-    let mut conditions = vec![format!("batch > {}", last.batch)];
-    conditions.extend(now.backfill.map(|Window { since, until }| occurred_between(since, until - 1)));
-    let (Some(before), Some(after)) = (last.as_of, now.as_of) else { return conditions };
-    if before == after {
-        return conditions;
-    }
-    let mut ages = BTreeSet::from([0, config.journeys.timeout.micros()]);
-    ages.extend(config.funnels.iter().map(|funnel| funnel.window.micros()));
-    for age in ages {
-        // Both ends are in: whether a rule says `<` or `<=` is its own affair.
-        let (first, end) = (before.min(after).saturating_sub(age), before.max(after).saturating_sub(age));
-        conditions.push(occurred_between(first, end));
-    }
-    conditions
-}
-
-/// A condition of events, given their first and their last instant.
-pub fn occurred_between(first: i64, last: i64) -> String {
-    format!(
-        "{PARTITION} between cast(to_timestamp_micros({first}) as date) and cast(to_timestamp_micros({last}) as date) \
-         and occurred_at between to_timestamp_micros({first}) and to_timestamp_micros({last})"
-    )
 }

@@ -12,8 +12,8 @@ use arrow::datatypes::DataType;
 use datafusion::prelude::ident;
 
 use super::Options;
-use super::advance::occurred_between;
 use super::tables::Tables;
+use super::touched::occurred_between;
 use crate::derived::changes::Changes;
 use crate::derived::window::Window;
 use crate::derived::{Derived, keys};

@@ -9,6 +9,7 @@ mod restatements;
 mod run_results;
 pub mod tables;
 mod told_by_reports;
+mod touched;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;

@@ -90,7 +90,7 @@ fn links_of(events: &[Event]) -> Links {
 
 async fn updated(kept: &Kept, events: &[Event], rules: &Rules) -> Update {
     let links = links_of(events);
-    let keys = links.identity_keys();
+    let keys = (links.identity_keys(), HashSet::new());
     let known = Known::of(&kept.session(), &Blocked::default(), keys, &rules.rulings, None).await.unwrap();
     resolved(known, links, rules, "new data").unwrap()
 }

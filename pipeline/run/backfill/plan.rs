@@ -22,8 +22,9 @@ use crate::models::graph::Model;
 use crate::models::header::Publish;
 use crate::models::update::ways::{Way, ways};
 use crate::models::update::{CUSTOMER, is_one_of_days};
-use crate::run::advance::{can_follow, next_state, occurred_between, touched};
+use crate::run::advance::{can_follow, next_state};
 use crate::run::tables::register_tables;
+use crate::run::touched::{EventsOfTouched, occurred_between};
 use crate::run::{Options, load_graph_to_build, plan as plan_models};
 use crate::workspace::Workspace;
 
@@ -76,7 +77,7 @@ pub async fn plan(workspace: &Workspace, options: &Options) -> Result<Plan> {
     if let Some(last) = changes.states.last()
         && can_follow(workspace, last, &now, standing.fingerprint.as_ref()).await?
     {
-        customers = touched(workspace, last, &now, None).await?;
+        customers = EventsOfTouched::of(workspace, last, &now).await?.customers(workspace).await?;
         customers.extend(backfill.strays.iter().cloned());
         plan.customers = Some(customers.len());
         // The list is not kept, only that there is one.
