@@ -82,9 +82,9 @@ pub struct Layer {
 }
 
 impl Over {
-    /// Rows that lie lowest, given how many the Delta table has, and rows of the changes over these.
-    pub fn rows(&self, of_table: usize) -> (usize, usize) {
-        let mut layers = self.layers.iter().map(|layer| layer.rows().map(|part| part.rows).sum());
+    /// Bytes of the rows that lie lowest, given those of the Delta table, and of the changes over these.
+    pub fn bytes(&self, of_table: u64) -> (u64, u64) {
+        let mut layers = self.layers.iter().map(|layer| layer.files().map(|part| part.size).sum());
         let below = if self.replaces_all { layers.next().unwrap_or_default() } else { of_table };
         (below, layers.sum())
     }

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use datafusion::prelude::SessionContext;
 
 use super::build::build;
-use super::changes::{Changes, FILES, Over};
+use super::changes::{Changes, FILES, Layer, Over};
 use super::{Built, Derived};
 use crate::error::Result;
 use crate::failpoint::failpoint;
@@ -62,8 +62,10 @@ pub async fn fold(
 }
 
 fn is_due(over: &Over, rows: usize) -> bool {
-    let (below, above) = over.rows(rows);
-    over.layers.len() > MOST_LAYERS || (over.layers.len() > 1 && above as f64 > LARGEST_SHARE * below as f64)
+    let in_layers: usize = over.layers.iter().flat_map(Layer::rows).map(|part| part.rows).sum();
+    // What is added to sums is weighed when it is added.
+    let is_much = over.sums.is_none() && in_layers as f64 > LARGEST_SHARE * rows as f64;
+    over.layers.len() > MOST_LAYERS || (over.layers.len() > 1 && is_much)
 }
 
 /// Removes files that `changes`, the newest, do not name and that nobody reads any more; returns how many.

@@ -87,7 +87,10 @@ impl Derived {
     pub async fn provider(&self, ctx: &SessionContext) -> Result<Arc<dyn TableProvider>> {
         let provider = self.provider.get_or_try_init(|| async {
             match &self.over {
-                Some(over) if over.sums.is_some() => summed::provider(ctx, &self.lake, &self.folder, &self.table, over),
+                // The rows that lie lowest are sums already.
+                Some(over) if over.sums.is_some() && over.layers.len() > usize::from(over.replaces_all) => {
+                    summed::provider(ctx, &self.lake, &self.folder, &self.table, over)
+                }
                 Some(over) => layered::provider(ctx, &self.lake, &self.folder, &self.table, over).await,
                 None => self.table.provider(&self.lake, &self.folder),
             }

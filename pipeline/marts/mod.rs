@@ -37,7 +37,7 @@ use crate::lake::Lake;
 use crate::models::graph::{Graph, Model};
 use crate::models::header::Publish;
 use crate::models::update::is_one_of_days;
-use crate::models::{Exchanged, NodeResult, Outcome, RowCount, Status, result};
+use crate::models::{Exchanged, NodeResult, Outcome, Status, result};
 use crate::workspace::Workspace;
 
 /// Folder of the marts in the lake.
@@ -187,11 +187,8 @@ fn known(model: &Model, outcome: &Outcome, published: &Mart, found: &BTreeSet<St
         Publish::ByDay(day) => Some(changed.days.get(day)?.keys().copied().collect()),
         _ => None,
     };
-    // Days that were asked for are made from the table, whatever their files hold.
-    let is_asked_for = changed.days.values().flat_map(BTreeMap::values).any(|rows| *rows == RowCount::default());
-    let exchanged = changed.exchanged.as_ref().filter(|_| !is_asked_for).cloned();
     let is_whole = published.files.keys().all(|path| found.contains(path));
-    is_whole.then_some(Known { exchanged, days })
+    is_whole.then(|| Known { exchanged: changed.exchanged.clone(), days })
 }
 
 /// How the files of a mart are made.

@@ -69,7 +69,8 @@ pub fn find(name: &str, before: &Mart, now: &Mart, outcome: &Outcome) -> Vec<Res
             continue;
         }
         let day = day_of(path);
-        let rows: Option<RowCount> = changed.and_then(|changed| match &day {
+        let counted = changed.filter(|changed| changed.rows.is_some());
+        let rows: Option<RowCount> = counted.and_then(|changed| match &day {
             Some((column, day)) => Some(changed.days.get(*column)?.get(day).copied().unwrap_or_default()),
             None => changed.rows,
         });

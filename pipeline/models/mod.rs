@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use datafusion::prelude::{DataFrame, SessionContext};
+use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
@@ -124,13 +125,16 @@ pub struct Outcome {
 pub struct Changed {
     /// Its fingerprint before.
     pub before: String,
-    /// Rows that are gone and new; `None` where all were made.
+    /// Rows that are gone and new; `None` where all were made, or nobody looked which were there.
     pub rows: Option<RowCount>,
     /// By column of dates: the days of these rows, and those that were asked for.
     pub days: BTreeMap<String, BTreeMap<Option<i32>, RowCount>>,
-    /// The rows themselves; `None` where all were made.
+    /// The rows themselves; `None` where these are not known to be all, or days were asked for.
     pub exchanged: Option<Exchanged>,
 }
+
+/// Tables whose logs are read at a time.
+const TABLES_AT_ONCE: usize = 8;
 
 /// Folder of a model's table in the lake.
 pub fn folder(model: &str) -> String {
@@ -150,17 +154,20 @@ pub async fn plan(
     let mut fingerprints = fingerprints.clone();
     let backfills = changes.backfills();
     let needed = selected.map(|selected| graph.with_upstream(selected));
+    let is_needed = |model: &Model| needed.as_ref().is_none_or(|needed| needed.contains(&model.name));
+    let kept = graph.models.iter().filter(|model| model.header.build.is_table() && is_needed(model));
+    let mut tables = open_tables(workspace, changes, kept).await?;
     let mut planned = Vec::with_capacity(graph.models.len());
     for model in &graph.models {
         let mut built_from = built_from(model, &fingerprints, &backfills);
         let mut reason = None;
         let mut table = None;
-        if needed.as_ref().is_some_and(|needed| !needed.contains(&model.name)) {
+        if !is_needed(model) {
             fingerprints.insert(model.name.clone(), built_from.fingerprint());
             continue;
         }
         if model.header.build.is_table() {
-            table = Derived::open(&workspace.lake, changes, &folder(&model.name)).await?;
+            table = tables.remove(&model.name);
             let before = derived::built_from(table.as_ref())?;
             reason = built_from.why_stale(before.as_ref(), |name| settings.contains(name));
             if selected.is_some_and(|selected| !selected.contains(&model.name)) {
@@ -176,6 +183,21 @@ pub async fn plan(
         planned.push(Planned { model: model.clone(), reason, built_from, table, before: None });
     }
     Ok(planned)
+}
+
+/// Opens the tables of models, several at a time, since each is a matter of waiting for its log.
+async fn open_tables<'a>(
+    workspace: &Workspace,
+    changes: &Changes,
+    models: impl Iterator<Item = &'a Model>,
+) -> Result<BTreeMap<String, Derived>> {
+    let opened = futures::stream::iter(models)
+        .map(|model| async move {
+            let table = Derived::open(&workspace.lake, changes, &folder(&model.name)).await?;
+            Ok::<_, Error>(table.map(|table| (model.name.clone(), table)))
+        })
+        .buffered(TABLES_AT_ONCE);
+    Ok(opened.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
 }
 
 /// What a model would be built from now, given the fingerprints of all tables and the last backfill of each model.

@@ -6,6 +6,7 @@
 //! Models that are neither are made whole. Whatever does not fit (another statement, a table that was built whole
 //! meanwhile, a state that nobody remembers) is left to be built whole: the answer is the same, only dearer.
 
+mod customers;
 mod moves;
 mod step;
 mod sums;
@@ -99,53 +100,58 @@ pub async fn update(
         customers => customers?,
     };
     let mut unfinished = Unfinished::default();
-    for at in group.steps {
-        let planned = &mut planned[at];
-        let name = planned.model.name.clone();
-        if expanded(graph, &planned.model).iter().any(|read| unfinished.left.contains(read)) {
-            unfinished.left.insert(name);
-            continue;
-        }
-        if let Some(read) = planned.model.reads.iter().find(|read| unfinished.failed.contains(*read)) {
-            let message = format!("reads {read}, which could not be built");
-            outcome.results.push(result("model", &name, Status::Skipped, Instant::now(), message));
-            unfinished.failed.insert(name);
-            continue;
-        }
-        progress(&name);
-        let started = Instant::now();
-        let change = step.change_customers(&mut customers, planned, changes).await;
-        if unfinished.settle(change, planned, started, &step.asked_for, outcome) && news.checks == Scope::Touched {
-            let lines = checks::run_rules(&customers.whole, &planned.model).await;
-            if lines.iter().any(|line| line.status != Status::Pass) {
-                outcome.failed.insert(name);
+    let threads = workspace.project.config.engine.thread_count();
+    let mut open = group.steps;
+    while !open.is_empty() {
+        let names: BTreeSet<&String> = open.iter().map(|at| &planned[*at].model.name).collect();
+        let reads_open = |at: &usize| expanded(graph, &planned[*at].model).iter().any(|read| names.contains(read));
+        let (waiting, ready): (Vec<usize>, Vec<usize>) = open.iter().partition(|at| reads_open(at));
+        let mut targets = Vec::with_capacity(ready.len());
+        for at in ready {
+            let model = planned[at].model.clone();
+            if expanded(graph, &model).iter().any(|read| unfinished.left.contains(read)) {
+                unfinished.left.insert(model.name);
+            } else if let Some(read) = model.reads.iter().find(|read| unfinished.failed.contains(*read)) {
+                let message = format!("reads {read}, which could not be built");
+                outcome.results.push(result("model", &model.name, Status::Skipped, Instant::now(), message));
+                unfinished.failed.insert(model.name);
+            } else {
+                targets.push((at, model, opened(&planned[at])?.clone()));
             }
-            outcome.results.extend(lines);
         }
+        let tasks = targets.into_iter().map(|(at, model, table)| {
+            progress(&model.name);
+            let (step, customers) = (step.clone(), customers.clone());
+            (at, async move { step.remake(&customers, &model, &table).await })
+        });
+        for (at, started, remade) in at_once(threads, tasks).await? {
+            let planned = &mut planned[at];
+            let written = match remade {
+                Ok(remade) => step.show(&mut customers, &planned.model, remade).await,
+                Err(error) => Err(error),
+            };
+            let change = written.and_then(|written| written.lay(planned, changes));
+            if unfinished.settle(change, planned, started, &step.asked_for, outcome) && news.checks == Scope::Touched {
+                let lines = checks::run_rules(&customers.whole, &planned.model).await;
+                if lines.iter().any(|line| line.status != Status::Pass) {
+                    outcome.failed.insert(planned.model.name.clone());
+                }
+                outcome.results.extend(lines);
+            }
+        }
+        open = waiting;
     }
     let made = Arc::new(std::mem::take(&mut customers.made));
     let mut targets = Vec::new();
     for at in step.sums_due(&planned, &unfinished, &made, outcome)? {
-        progress(&planned[at].model.name);
         targets.push((at, planned[at].model.clone(), opened(&planned[at])?.clone()));
     }
-    let threads = workspace.project.config.engine.thread_count();
-    let mut at_work = futures::stream::iter(targets)
-        .map(|(at, model, table)| {
-            let (step, made) = (step.clone(), made.clone());
-            tokio::spawn(async move {
-                let started = Instant::now();
-                (at, started, step.added(&model, &table, &made).await)
-            })
-        })
-        .buffer_unordered(threads);
-    let mut done = Vec::new();
-    while let Some(written) = at_work.next().await {
-        done.push(written.map_err(|error| Error::internal(format!("a build stopped: {error}")))?);
-    }
-    drop(at_work);
-    done.sort_by_key(|(at, ..)| *at);
-    for (at, started, written) in done {
+    let tasks = targets.into_iter().map(|(at, model, table)| {
+        progress(&model.name);
+        let (step, made) = (step.clone(), made.clone());
+        (at, async move { step.added(&model, &table, &made).await })
+    });
+    for (at, started, written) in at_once(threads, tasks).await? {
         let planned = &mut planned[at];
         let change = written.and_then(|written| written.lay(planned, changes));
         unfinished.settle(change, planned, started, &step.asked_for, outcome);
@@ -162,33 +168,23 @@ pub async fn update(
         if due.is_empty() {
             break;
         }
-        let threads = workspace.project.config.engine.thread_count();
         let mut targets = Vec::with_capacity(due.len());
         for (at, days) in due {
             let schema = opened(&planned[at])?.stored_schema()?;
             targets.push((at, days, planned[at].model.clone(), schema));
         }
-        let mut at_work = futures::stream::iter(targets)
-            .map(|(at, days, model, schema)| {
-                progress(&model.name);
-                let step = step.clone();
-                tokio::spawn(async move {
-                    let started = Instant::now();
-                    let written = match &days {
-                        Some((day, days)) => step.changed_days(&model, &schema, day, days).await,
-                        None => step.changed_whole(&model, &schema).await,
-                    };
-                    (at, started, written)
-                })
-            })
-            .buffer_unordered(threads);
-        let mut done = Vec::new();
-        while let Some(written) = at_work.next().await {
-            done.push(written.map_err(|error| Error::internal(format!("a build stopped: {error}")))?);
-        }
-        drop(at_work);
-        done.sort_by_key(|(at, ..)| *at);
-        for (at, started, written) in done {
+        let tasks = targets.into_iter().map(|(at, days, model, schema)| {
+            progress(&model.name);
+            let step = step.clone();
+            let written = async move {
+                match &days {
+                    Some((day, days)) => step.changed_days(&model, &schema, day, days).await,
+                    None => step.changed_whole(&model, &schema).await,
+                }
+            };
+            (at, written)
+        });
+        for (at, started, written) in at_once(threads, tasks).await? {
             let planned = &mut planned[at];
             let change = written.and_then(|written| written.lay(planned, changes));
             unfinished.settle(change, planned, started, &step.asked_for, outcome);
@@ -199,6 +195,27 @@ pub async fn update(
     planned.retain(|step| !unfinished.failed.contains(&step.model.name));
     outcome.missing.extend(unfinished.failed);
     Ok(planned)
+}
+
+/// Does so many tasks at a time; returns what came of each and when it began, in the order of their numbers.
+async fn at_once<T: Send + 'static>(
+    threads: usize,
+    tasks: impl Iterator<Item = (usize, impl Future<Output = Result<T>> + Send + 'static)>,
+) -> Result<Vec<(usize, Instant, Result<T>)>> {
+    let mut at_work = futures::stream::iter(tasks)
+        .map(|(at, task)| {
+            tokio::spawn(async move {
+                let started = Instant::now();
+                (at, started, task.await)
+            })
+        })
+        .buffer_unordered(threads);
+    let mut done = Vec::new();
+    while let Some(task) = at_work.next().await {
+        done.push(task.map_err(|error| Error::internal(format!("a build stopped: {error}")))?);
+    }
+    done.sort_by_key(|(at, ..)| *at);
+    Ok(done)
 }
 
 /// Models that were not changed.
@@ -355,6 +372,9 @@ pub fn is_one_of_days(column: &str, days: &BTreeSet<Option<i32>>) -> Expr {
 
 /// Registers the planned models as they are.
 async fn register(workspace: &Workspace, planned: &[Planned]) -> Result<()> {
+    // For a table with changes over it their keys are read, of several at a time.
+    let tables = planned.iter().filter_map(|step| step.table.as_ref());
+    futures::future::try_join_all(tables.map(|table| table.provider(&workspace.ctx))).await?;
     for step in planned {
         register_if_there(&workspace.ctx, &step.model, step.table.as_ref()).await?;
     }

@@ -1,30 +1,27 @@
 //! What a step changes of each model.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::datasource::MemTable;
-use datafusion::logical_expr::{Expr, lit};
-use datafusion::prelude::{DataFrame, SessionContext, coalesce, ident};
+use datafusion::prelude::{DataFrame, SessionContext};
 use futures::TryStreamExt;
 use hashbrown::HashSet;
 
 use super::moves::Moves;
-use super::{CUSTOMER, Group, Unfinished, expanded, is_one_of_days};
+use super::{Unfinished, expanded, is_one_of_days};
 use crate::derived::changes::{self, Changes, Layer, State, Sums};
-use crate::derived::one_of::is_one_of;
 use crate::derived::storage::{stored_schema, to_stored};
 use crate::derived::{self, Built, Derived, Stale, keys};
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::models::difference::{Difference, difference, rows_of};
 use crate::models::graph::{Graph, Model};
-use crate::models::header::{Build, ByCustomer};
-use crate::models::merge::merge;
-use crate::models::{Changed, Outcome, Planned, Status, folder, result, settings};
+use crate::models::header::Build;
+use crate::models::{Changed, Outcome, Planned, RowCount, Status, folder, result, settings};
 use crate::workspace::Workspace;
 
 /// What the models of a group are changed by.
@@ -53,13 +50,15 @@ pub(super) struct Written {
     pub(super) sums: Option<Sums>,
     /// None: all rows were made.
     pub(super) difference: Option<Difference>,
+    /// Rows that are gone and new, where that is known.
+    pub(super) rows: Option<RowCount>,
     pub(super) what: String,
 }
 
 impl Written {
     /// Lays the change over its table; it is in force once the changes are saved.
     pub(super) fn lay(self, planned: &mut Planned, changes: &mut Changes) -> Result<Change> {
-        let Self { key, layer, sums, difference, what } = self;
+        let Self { key, layer, sums, difference, rows, what } = self;
         let mut built = Built::default();
         if let Some(layer) = &layer {
             built.rows = layer.rows().map(|part| part.rows).sum();
@@ -73,7 +72,7 @@ impl Written {
             None => changes.lay(&folder, table, &key, built_from, layer),
         }
         planned.note_change(changes)?;
-        Ok(Change { built, difference, what })
+        Ok(Change { built, difference, rows, what })
     }
 }
 
@@ -81,6 +80,7 @@ impl Written {
 pub(super) struct Change {
     built: Built,
     difference: Option<Difference>,
+    rows: Option<RowCount>,
     what: String,
 }
 
@@ -101,37 +101,20 @@ impl Change {
         tracing::info!(model = name, rows = self.built.rows, seconds = line.execution_time, "changed");
         outcome.results.push(line);
         let before = planned.before.take().unwrap_or_default();
-        let rows = self.difference.as_ref().map(|difference| difference.rows);
         let (mut days, exchanged) = match self.difference {
             Some(difference) => (difference.days, Some(difference.exchanged)),
             None => Default::default(),
         };
+        // Sums that are added to a row are no rows of the table; and what was asked for is made from the table, whatever
+        // is published of it.
+        let exchanged = exchanged.filter(|_| self.rows.is_some() && asked_for.is_empty());
         for days in days.values_mut() {
             for day in asked_for {
                 days.entry(*day).or_default();
             }
         }
-        outcome.changed.insert(name, Changed { before, rows, days, exchanged });
+        outcome.changed.insert(name, Changed { before, rows: self.rows, days, exchanged });
     }
-}
-
-/// Two sessions over the tables of touched customers.
-pub(super) struct Customers {
-    /// With all their events.
-    pub(super) whole: SessionContext,
-    /// With those events only that rows which are merged do not hold yet.
-    pub(super) new: SessionContext,
-    /// What was made of them, by model.
-    pub(super) made: BTreeMap<String, Made>,
-}
-
-/// The rows of touched customers that a model had and has.
-pub(super) struct Made {
-    pub(super) schema: SchemaRef,
-    pub(super) before: Vec<RecordBatch>,
-    pub(super) after: Vec<RecordBatch>,
-    /// Customers of whom some row is another.
-    pub(super) keys: BTreeSet<String>,
 }
 
 impl Step {
@@ -139,135 +122,8 @@ impl Step {
         &self.workspace.ctx
     }
 
-    /// The rows of a table whose customer was touched.
-    async fn of_touched(&self, table: &str) -> Result<DataFrame> {
-        let frame = engine::reading_few_rows(self.ctx()).table(table).await?;
-        Ok(frame.filter(is_one_of(ident(CUSTOMER), self.touched.clone()))?)
-    }
-
-    pub(super) async fn customers(&self, planned: &[Planned], group: &Group) -> Result<Customers> {
-        let (whole, new) = (engine::beside(self.ctx()), engine::beside(self.ctx()));
-        let customers = Customers { whole, new, made: BTreeMap::new() };
-        let changed: BTreeSet<&str> = group.steps.iter().map(|at| planned[*at].model.name.as_str()).collect();
-        let mut needed = BTreeSet::new();
-        for at in &group.steps {
-            needed.extend(expanded(&self.graph, &planned[*at].model));
-        }
-        for table in needed.iter().filter(|table| self.graph.model(table).is_none()) {
-            match table.as_str() {
-                "events" => {
-                    customers.whole.register_table("events", self.events_of_touched().await?.into_view())?;
-                    customers.new.register_table("events", self.new_events().await?.into_view())?;
-                }
-                "identity_map" | "identity_customers" => {
-                    let rows = collected(self.of_touched(table).await?).await?;
-                    customers.whole.register_table(table.as_str(), rows.clone())?;
-                    customers.new.register_table(table.as_str(), rows)?;
-                }
-                _ => {
-                    let provider = self.ctx().table_provider(table.as_str()).await?;
-                    customers.whole.register_table(table.as_str(), provider.clone())?;
-                    customers.new.register_table(table.as_str(), provider)?;
-                }
-            }
-        }
-        // Models stand behind those that they read. Views over those that are changed come when they are.
-        for model in self.graph.models.iter().filter(|model| needed.contains(&model.name)) {
-            if model.header.build != Build::View && !changed.contains(model.name.as_str()) {
-                let rows = collected(self.of_touched(&model.name).await?).await?;
-                customers.register(&model.name, rows)?;
-            } else if model.header.build == Build::View
-                && !expanded(&self.graph, model).iter().any(|read| changed.contains(read.as_str()))
-            {
-                customers.register_view(model).await?;
-            }
-        }
-        Ok(customers)
-    }
-
-    /// All events of touched customers: those of their identifiers, and those that nothing identifies.
-    async fn events_of_touched(&self) -> Result<DataFrame> {
-        let map = self.of_touched("identity_map").await?.select_columns(&["identity_key"])?;
-        let mut keys: HashSet<String> = self.touched.iter().cloned().collect();
-        for batch in map.collect().await? {
-            keys.extend(keys::as_text(batch.column(0))?.iter().flatten().map(String::from));
-        }
-        let events = self.ctx().table("events").await?;
-        Ok(events.filter(is_one_of(self.key_of_event()?, Arc::new(keys)))?)
-    }
-
-    /// The identity key of an event, or the customer that it is without one.
-    fn key_of_event(&self) -> Result<Expr> {
-        let state = self.ctx().state();
-        let function = |name: &str| {
-            let function = state.scalar_functions().get(name).cloned();
-            function.ok_or_else(|| Error::internal(format!("function {name} is not registered")))
-        };
-        let own = function("content_id")?.call(vec![lit("event"), ident("event_id")]);
-        Ok(coalesce(vec![function("identity_key")?.call(vec![ident("identifiers")]), own]))
-    }
-
-    /// Events of batches that came since, and those of customers that fell apart.
-    async fn new_events(&self) -> Result<DataFrame> {
-        let events = self.ctx().table("events").await?;
-        let new = events.clone().filter(ident("batch").gt(lit(self.since.batch)))?;
-        match &self.moves {
-            Some(moves) if !moves.scattered_keys.is_empty() => {
-                let keys = Arc::new(moves.scattered_keys.clone());
-                let again = events
-                    .filter(ident("batch").lt_eq(lit(self.since.batch)))?
-                    .filter(is_one_of(self.key_of_event()?, keys))?;
-                Ok(new.union(again)?)
-            }
-            _ => Ok(new),
-        }
-    }
-
-    pub(super) async fn change_customers(
-        &self,
-        customers: &mut Customers,
-        planned: &mut Planned,
-        changes: &mut Changes,
-    ) -> Result<Change> {
-        let model = planned.model.clone();
-        let table = opened(planned)?;
-        let schema = table.stored_schema()?;
-        let before = stored(self.of_touched(&model.name).await?, &schema).await?;
-        let Build::ByCustomer(ByCustomer { merged_by, .. }) = &model.header.build else {
-            return Err(Error::internal("only models by customer are changed by customer"));
-        };
-        let after = match (merged_by, &self.moves) {
-            (Some((times, ids)), Some(moves)) => {
-                let mut rows = stored(engine::query(&customers.new, &model.sql).await?, &schema).await?;
-                for kept in &before {
-                    rows.push(moves.renamed(kept)?);
-                }
-                merge(&rows, CUSTOMER, (times, ids))?.into_iter().collect()
-            }
-            _ => stored(engine::query(&customers.whole, &model.sql).await?, &schema).await?,
-        };
-        let found = difference(&schema, CUSTOMER, &before, &after)?;
-        if let Some(other) = found.keys.iter().find(|key| !self.touched.contains(*key)) {
-            return Err(Error::invalid(format!("it makes rows of customer `{other}`, which nothing touched")));
-        }
-        let rows = rows_of(&after, CUSTOMER, &found.keys)?;
-        customers.register(&model.name, Arc::new(MemTable::try_new(schema.clone(), vec![after.clone()])?))?;
-        for view in self.graph.models.iter().filter(|view| view.header.build == Build::View) {
-            // A view that reads others still to be changed is planned again behind each of them.
-            if expanded(&self.graph, view).contains(&model.name) {
-                customers.register_view(view).await.ok();
-            }
-        }
-        if self.is_summed(&model.name) {
-            let made = Made { schema: schema.clone(), before, after, keys: found.keys.clone() };
-            customers.made.insert(model.name.clone(), made);
-        }
-        let what = format!("{} of {} touched customers", found.keys.len(), self.touched.len());
-        self.written(&model.name, &schema, CUSTOMER, found, rows, what).await?.lay(planned, changes)
-    }
-
     /// Writes the rows and keys of a change.
-    async fn written(
+    pub(super) async fn written(
         &self,
         name: &str,
         schema: &SchemaRef,
@@ -276,17 +132,18 @@ impl Step {
         rows: Vec<RecordBatch>,
         what: String,
     ) -> Result<Written> {
-        if difference.keys.is_empty() {
-            return Ok(Written { key: key.to_string(), layer: None, sums: None, difference: Some(difference), what });
+        let mut layer = None;
+        if !difference.keys.is_empty() {
+            let mut writer = changes::writer(&self.workspace.lake, name, schema.clone());
+            for batch in &rows {
+                writer.write(batch).await?;
+            }
+            let parts = writer.finish().await?;
+            let keys = keys::write(&self.workspace.lake, name, difference.keys.iter().map(String::as_str)).await?;
+            layer = Some(Layer { keys: Some(keys), parts, removed: Vec::new() });
         }
-        let mut writer = changes::writer(&self.workspace.lake, name, schema.clone());
-        for batch in &rows {
-            writer.write(batch).await?;
-        }
-        let parts = writer.finish().await?;
-        let keys = keys::write(&self.workspace.lake, name, difference.keys.iter().map(String::as_str)).await?;
-        let layer = Some(Layer { keys: Some(keys), parts, removed: Vec::new() });
-        Ok(Written { key: key.to_string(), layer, sums: None, difference: Some(difference), what })
+        let rows = Some(difference.rows);
+        Ok(Written { key: key.to_string(), layer, sums: None, difference: Some(difference), rows, what })
     }
 
     /// Models that can be changed now, by their positions, with the column and the days of those by day.
@@ -416,26 +273,7 @@ impl Step {
         }
         let parts = writer.finish().await?;
         let layer = Some(Layer { keys: None, parts, removed: Vec::new() });
-        Ok(Written { key: String::new(), layer, sums: None, difference: None, what: "all rows".into() })
-    }
-}
-
-impl Customers {
-    fn register(&self, name: &str, rows: Arc<MemTable>) -> Result<()> {
-        for ctx in [&self.whole, &self.new] {
-            ctx.deregister_table(name)?;
-            ctx.register_table(name, rows.clone())?;
-        }
-        Ok(())
-    }
-
-    async fn register_view(&self, model: &Model) -> Result<()> {
-        for ctx in [&self.whole, &self.new] {
-            ctx.deregister_table(model.name.as_str())?;
-            let view = engine::query(ctx, &model.sql).await?;
-            ctx.register_table(model.name.as_str(), view.into_view())?;
-        }
-        Ok(())
+        Ok(Written { key: String::new(), layer, sums: None, difference: None, rows: None, what: "all rows".into() })
     }
 }
 

@@ -16,7 +16,8 @@ use datafusion::prelude::{DataFrame, SessionContext, ident};
 use futures::TryStreamExt;
 use hashbrown::HashSet;
 
-use super::step::{Made, Step, Written, collected, stored};
+use super::customers::Made;
+use super::step::{Step, Written, collected, stored};
 use super::{CUSTOMER, Unfinished, expanded};
 use crate::delta::Part;
 use crate::derived::changes::{self, Layer, Sums};
@@ -28,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::models::difference::{difference, picked, rows_of};
 use crate::models::graph::Model;
 use crate::models::header::Build;
-use crate::models::{Outcome, Planned, settings, table_rows};
+use crate::models::{Outcome, Planned, RowCount, settings, table_rows};
 
 /// Share of a table of sums that may be added and taken off before it is written anew.
 const LARGEST_SHARE: f64 = 0.5;
@@ -102,7 +103,8 @@ impl Step {
         })
     }
 
-    fn is_view(&self, name: &str) -> bool {
+    /// Whether a name is that of a view.
+    pub(super) fn is_view(&self, name: &str) -> bool {
         self.graph.model(name).is_some_and(|model| model.header.build == Build::View)
     }
 
@@ -126,12 +128,16 @@ impl Step {
         let (removed, added) = (picked(&before, &found.removed)?, picked(&after, &found.added)?);
         let what = format!("{} sums added, {} taken off", found.rows.added, found.rows.removed);
         let (below, above) = match &table.over {
-            Some(over) => over.rows(table.table.rows()?),
-            None => (table.table.rows()?, 0),
+            Some(over) => over.bytes(of_table(table)?),
+            None => (of_table(table)?, 0),
         };
-        let over = above + found.rows.added + found.rows.removed;
-        let mut written = Written { key: String::new(), layer: None, sums: None, difference: Some(found), what };
-        if over as f64 > LARGEST_SHARE * below as f64 {
+        // In memory rows take more than in a file; where that matters, a table is small and soon written.
+        let of_change: usize = removed.iter().chain(&added).map(RecordBatch::get_array_memory_size).sum();
+        let is_another = found.rows != RowCount::default();
+        // Whether a row was there before is known where the table is read.
+        let mut written =
+            Written { key: String::new(), layer: None, sums: None, difference: Some(found), rows: None, what };
+        if is_another && (above + of_change as u64) as f64 > LARGEST_SHARE * below as f64 {
             let ctx = self.ctx();
             let in_memory = |rows| ctx.read_table(Arc::new(MemTable::try_new(schema.clone(), vec![rows])?));
             let all = ctx.table(model.name.as_str()).await?.union(in_memory(added)?)?;
@@ -139,7 +145,7 @@ impl Step {
             written.layer = Some(Layer { keys: None, parts, removed: Vec::new() });
             return Ok(written);
         }
-        if over > above {
+        if is_another {
             let (parts, removed) =
                 (self.in_files(model, &schema, added).await?, self.in_files(model, &schema, removed).await?);
             written.layer = Some(Layer { keys: None, parts, removed });
@@ -155,8 +161,8 @@ impl Step {
         let found = difference(schema, &sums_of(model)?.keys[0], &before, &after)?;
         let parts = self.in_files(model, schema, after).await?;
         let layer = Some(Layer { keys: None, parts, removed: Vec::new() });
-        let what = "all sums".to_string();
-        Ok(Written { key: String::new(), layer, sums: None, difference: Some(found), what })
+        let (rows, what) = (Some(found.rows), "all sums".to_string());
+        Ok(Written { key: String::new(), layer, sums: None, difference: Some(found), rows, what })
     }
 
     /// A session in which the events are those that came since.
@@ -229,6 +235,11 @@ impl Step {
 /// Whether a table is one of the configuration, which is the same before and after.
 fn is_setting(name: &str) -> bool {
     name != "as_of" && settings::TABLES.contains(&name)
+}
+
+/// Bytes of a Delta table.
+fn of_table(table: &Derived) -> Result<u64> {
+    Ok(table.table.files()?.iter().map(|file| file.size).sum())
 }
 
 fn sums_of(model: &Model) -> Result<Sums> {
