@@ -52,7 +52,7 @@ async fn every_column_is_described_and_every_description_has_its_column() {
 async fn lineage_leads_from_the_sources_to_the_marts() {
     let dictionary = dictionary(&[]).await.unwrap();
     let switches = dictionary.table("int_switches").unwrap();
-    assert_eq!((switches.kind, switches.reads.as_slice()), (Kind::Model, &["journeys".to_string()][..]));
+    assert_eq!((switches.kind, switches.reads.as_slice()), (Kind::View, &["journeys".to_string()][..]));
     assert_eq!(switches.marts, ["channel_switches"]);
     for source in ["events", "identity_map", "settings", "as_of", "goals", "touchpoint_stages"] {
         assert!(switches.sources.iter().any(|name| name == source), "{source}: {:?}", switches.sources);

@@ -1,7 +1,6 @@
--- Switches: one row per change of the channel inside a journey. Kept narrow, since several steps read it, and a statement
--- would make it anew for each.
+-- Switches: one row per change of the channel inside a journey.
 --
--- build:      incremental by customer
+-- build:      view
 -- publish:    no
 -- columns:
 --   customer_id: the customer

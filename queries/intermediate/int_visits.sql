@@ -1,7 +1,6 @@
--- Visits: one row per run of a journey's touches in one cell of the stage and channel map. Kept narrow, since several
--- steps read it, and a statement would make it anew for each.
+-- Visits: one row per run of a journey's touches in one cell of the stage and channel map.
 --
--- build:      incremental by customer
+-- build:      view
 -- publish:    no
 -- columns:
 --   customer_id: the customer
