@@ -60,6 +60,9 @@ pub struct Config {
     /// What the query engine may use.
     #[serde(default)]
     pub engine: Engine,
+    /// When marts are published.
+    #[serde(default)]
+    pub marts: Marts,
     /// Where runs tell what they read and wrote.
     #[serde(default)]
     pub lineage: Lineage,
@@ -327,6 +330,15 @@ impl Default for Engine {
     fn default() -> Self {
         Self { memory: "1500M".into(), threads: 0, rebuild_share: 0.2 }
     }
+}
+
+/// `[marts]`.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Marts {
+    /// Marts that are published again at most so often, by name: `{ customers = "10m" }`. Until then their files are those of
+    /// the last time, which `catalog.json` tells. All others are published by every run that changes them.
+    pub every: BTreeMap<String, Span>,
 }
 
 /// `[lineage]`: events of OpenLineage. The usual variables `OPENLINEAGE_URL`, `OPENLINEAGE_NAMESPACE`, … go before it; the

@@ -1,8 +1,10 @@
 //! `catalog.json`: what is published, for people and tools.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use arrow::datatypes::Field;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::comments::Comments;
@@ -49,6 +51,9 @@ pub struct Mart {
     pub layout: String,
     /// The run that published it.
     pub run_id: String,
+    /// When that was, RFC 3339.
+    #[serde(default)]
+    pub published_at: Option<String>,
     /// Logical time of that run.
     pub as_of: Option<String>,
     /// Last batch of events at that run.
@@ -95,6 +100,16 @@ pub struct MartFile {
     /// A digest of its rows as they are encoded, whatever it says of itself; empty where an older version wrote it.
     #[serde(default)]
     pub digest: String,
+}
+
+impl Mart {
+    /// Whether it was published, whole and less than a time ago.
+    pub fn is_younger_than(&self, age: Duration) -> bool {
+        let published_at = self.published_at.as_deref().and_then(|at| DateTime::parse_from_rfc3339(at).ok());
+        let since = published_at.and_then(|at| Utc::now().signed_duration_since(at).to_std().ok());
+        // A clock that was set back tells nothing.
+        !self.fingerprint.is_empty() && since.is_some_and(|since| since < age)
+    }
 }
 
 impl Catalog {

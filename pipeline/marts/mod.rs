@@ -22,6 +22,7 @@ use std::time::Instant;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Date32Type, Schema, SchemaRef};
+use chrono::{SecondsFormat, Utc};
 use datafusion::prelude::{DataFrame, ident};
 use futures::{StreamExt, TryStreamExt};
 
@@ -29,6 +30,7 @@ use self::catalog::MartFile;
 use self::comments::Comments;
 use self::files::{Encoder, Staged};
 use self::patch::Patch;
+use crate::config;
 use crate::derived::storage::{is_flat, stored_schema, to_stored};
 use crate::engine;
 use crate::error::{Error, Result};
@@ -65,8 +67,18 @@ pub struct Published {
     pub restatements: Vec<Restatement>,
 }
 
-/// Publishes every sound model that is published at all and whose published files are not up to date or not all there;
-/// removes the files of marts that no model makes any more, and those that a run cut short left behind. Writes nothing
+/// An error if `[marts]` names what is no mart.
+pub fn expect_known(config: &config::Marts, graph: &Graph) -> Result<()> {
+    let is_mart = |name: &String| graph.model(name).is_some_and(|model| model.header.publish != Publish::No);
+    match config.every.keys().find(|name| !is_mart(name)) {
+        Some(name) => Err(Error::invalid(format!("marts.every names `{name}`, which is no mart"))
+            .hint("`publish:` in the header of a model makes it one")),
+        None => Ok(()),
+    }
+}
+
+/// Publishes every sound model that is published at all and whose published files are not up to date or not all there,
+/// unless it is to be published less often; removes the files of marts that no model makes any more, and those that a run cut short left behind. Writes nothing
 /// when all is up to date.
 pub async fn publish(
     workspace: &Workspace,
@@ -78,6 +90,7 @@ pub async fn publish(
     let mut catalog = Catalog::load(&workspace.lake).await?;
     let before = catalog.clone();
     let found = files::list(&workspace.lake, MARTS).await?;
+    let every = &workspace.project.config.marts.every;
     let mut due = Vec::new();
     for model in graph.models.iter().filter(|model| model.header.publish != Publish::No) {
         let Some(fingerprint) = outcome.fingerprints.get(&model.name) else { continue };
@@ -85,8 +98,12 @@ pub async fn publish(
         // Of what is published otherwise, or with other words, no file is as it would be.
         let layout = comments.layout(model);
         let published = catalog.marts.get(&model.name).filter(|mart| mart.layout == layout);
-        let is_current = published
-            .is_some_and(|mart| mart.fingerprint == *fingerprint && mart.files.keys().all(|path| found.contains(path)));
+        let is_to_stay = |mart: &Mart| {
+            let is_early = || every.get(&model.name).is_some_and(|every| mart.is_younger_than(every.0));
+            mart.fingerprint == *fingerprint || is_early()
+        };
+        let is_current =
+            published.is_some_and(|mart| is_to_stay(mart) && mart.files.keys().all(|path| found.contains(path)));
         if !is_current && outcome.sound.contains(&model.name) {
             let known = published.and_then(|published| known(model, outcome, published, &found));
             let before = catalog.marts.get(&model.name).map(|mart| mart.files.clone()).unwrap_or_default();
@@ -293,6 +310,7 @@ async fn make_ready(workspace: &Workspace, due: &Due, edition: &Edition) -> Resu
         fingerprint: fingerprint.clone(),
         layout: comments.layout(model),
         run_id: edition.run_id.clone(),
+        published_at: Some(Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true)),
         as_of: edition.as_of.clone(),
         batch: Some(edition.batch),
     };

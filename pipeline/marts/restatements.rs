@@ -131,6 +131,7 @@ mod tests {
             fingerprint: "f".into(),
             layout: String::new(),
             run_id: String::new(),
+            published_at: None,
             as_of: None,
             batch,
         }

@@ -119,6 +119,7 @@ async fn stages(workspace: &Workspace, job: &mut Job, progress: &mut dyn Progres
 fn load_graph_to_build(workspace: &Workspace) -> Result<Graph> {
     let graph = load_graph(workspace)?;
     graph.expect_reads()?;
+    marts::expect_known(&workspace.project.config.marts, &graph)?;
     Ok(graph)
 }
 

@@ -27,6 +27,7 @@ mod manual;
 mod one_customer;
 mod outputs;
 mod postgres;
+mod publication;
 mod python;
 mod queries;
 mod readme;
