@@ -15,6 +15,7 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::{ScalarUDF, Volatility};
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 
 pub use self::bounded::register as bound_functions;
@@ -104,6 +105,12 @@ async fn plan(ctx: &SessionContext, sql: &str) -> Result<DataFrame, DataFusionEr
     let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     options.verify_plan(&plan)?;
     ctx.execute_logical_plan(plan).await
+}
+
+/// Whether a function gives another answer each time: a clock or chance.
+pub fn is_clock(function: &ScalarUDF) -> bool {
+    const CLOCKS: [&str; 5] = ["now", "current_date", "current_time", "current_timestamp", "today"];
+    function.signature().volatility == Volatility::Volatile || CLOCKS.contains(&function.name())
 }
 
 /// Names of the tables of a session.

@@ -14,8 +14,8 @@ use arrow::compute::{can_cast_types, filter_record_batch};
 use arrow::datatypes::{DataType, Date32Type, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, plan_err};
+use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{Expr, Volatility};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
@@ -27,6 +27,7 @@ use super::events::{EVENT_SCHEMA, MONEY, identifier_fields};
 use super::time::{Refusal, TimeFormat, is_leap_second};
 use super::values::{Refusals, as_text, convert, decimals, identifier_text, names, text, to_types, with_types};
 use crate::config::{EventMapping, Source};
+use crate::engine;
 use crate::error::{Context, Error, Result};
 use crate::functions::{content_hash, content_id};
 use crate::identifiers::{Pseudonymiser, normalise};
@@ -575,11 +576,8 @@ fn given(event: &EventMapping) -> Vec<(EventColumn, String)> {
 
 /// The clock of a run must not get into events: landed again, they would be others.
 fn refuse_clocks(expression: &Expr) -> datafusion::error::Result<()> {
-    const CLOCKS: [&str; 5] = ["now", "current_date", "current_time", "current_timestamp", "today"];
     expression.apply(|part| match part {
-        Expr::ScalarFunction(call)
-            if call.func.signature().volatility == Volatility::Volatile || CLOCKS.contains(&call.func.name()) =>
-        {
+        Expr::ScalarFunction(call) if engine::is_clock(&call.func) => {
             plan_err!("{} gives another answer each time, and an event must not", call.func.name())
         }
         _ => Ok(TreeNodeRecursion::Continue),

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
@@ -19,6 +20,7 @@ use datafusion::scalar::ScalarValue;
 use super::settings;
 use super::update::CUSTOMER;
 use crate::derived::multiset;
+use crate::engine::is_clock;
 use crate::error::{Error, Result};
 
 /// The rows of a statement whose sums are kept: sums of nothing are 0, so that what was added can be taken off again.
@@ -65,14 +67,18 @@ fn check(plan: &LogicalPlan, keys: &[String], count: &str) -> Result<()> {
     let mut places: Vec<usize> = (0..names.len()).collect();
     let mut plan = plan;
     let aggregate = loop {
+        check_expressions(plan)?;
         plan = match plan {
             LogicalPlan::SubqueryAlias(alias) => &alias.input,
             LogicalPlan::Sort(sort) if sort.fetch.is_none() => &sort.input,
             LogicalPlan::Projection(projection) => {
                 for (place, name) in places.iter_mut().zip(&names) {
-                    *place = passed_on(&projection.expr[*place], &projection.input).ok_or_else(|| {
+                    let expr = &projection.expr[*place];
+                    let is_told_apart = !keys.contains(name) || !is_filled(expr);
+                    *place = passed_on(expr, &projection.input).filter(|_| is_told_apart).ok_or_else(|| {
+                        let expected = if keys.contains(name) { "what is grouped by" } else { "a count or sum" };
                         Error::invalid(format!(
-                            "incremental by sum: `{name}` is worked out, expected a count or sum as it is"
+                            "incremental by sum: `{name}` is worked out, expected {expected} as it is"
                         ))
                     })?;
                 }
@@ -94,13 +100,85 @@ fn check(plan: &LogicalPlan, keys: &[String], count: &str) -> Result<()> {
             (true, true) => {}
             (true, false) => return refuse(format!("`{name}` is grouped by and not of the grain")),
             (false, true) => return refuse(format!("`{name}` is of the grain and not grouped by")),
-            (false, false) => check_sum(&aggregate.aggr_expr[*place - groups], name, aggregate, &customers)?,
+            (false, false) => {
+                let sum = &aggregate.aggr_expr[*place - groups];
+                check_sum(sum, name, aggregate, &customers)?;
+                if name == count && !counts_rows(sum, &aggregate.input) {
+                    return refuse(format!(
+                        "`{name}` may be 0 of a row that is there, expected count(*) or its sum, without a filter"
+                    ));
+                }
+            }
         }
     }
     if let Some(hidden) = (0..groups).find(|group| !places.contains(group)) {
         return refuse(format!("`{}` is grouped by and is no column", aggregate.group_expr[hidden]));
     }
     Ok(())
+}
+
+/// Refuses what gives another answer each time, or asks for other rows than those that a plan reads.
+fn check_expressions(plan: &LogicalPlan) -> Result<()> {
+    for expr in plan.expressions() {
+        let mut found = None;
+        expr.apply(|part| {
+            found = match part {
+                Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_) => {
+                    Some("it has a query inside an expression".to_owned())
+                }
+                Expr::ScalarFunction(call) if is_clock(&call.func) => {
+                    Some(format!("{} gives another answer each time", call.func.name()))
+                }
+                _ => return Ok(TreeNodeRecursion::Continue),
+            };
+            Ok(TreeNodeRecursion::Stop)
+        })?;
+        if let Some(found) = found {
+            return refuse(found);
+        }
+    }
+    Ok(())
+}
+
+/// Whether an expression puts something in the place of null, so that two keys may become one.
+fn is_filled(expr: &Expr) -> bool {
+    expr.exists(|part| Ok(matches!(part, Expr::ScalarFunction(call) if call.name() == "coalesce"))).unwrap_or(true)
+}
+
+/// Whether a column counts the rows of its group, so that it is 0 of none that is there: `count(*)`, the number of customers,
+/// or the sum of such a column, without a filter.
+fn counts_rows(expr: &Expr, input: &LogicalPlan) -> bool {
+    match expr {
+        Expr::Alias(alias) => counts_rows(&alias.expr, input),
+        Expr::Cast(cast) => counts_rows(&cast.expr, input),
+        Expr::Column(column) => {
+            input.schema().maybe_index_of_column(column).is_some_and(|place| counts_rows_at(place, input))
+        }
+        Expr::AggregateFunction(AggregateFunction { func, params }) if params.filter.is_none() => {
+            match (func.name(), params.distinct, params.args.as_slice()) {
+                ("count", false, [Expr::Literal(value, _)]) => !value.is_null(),
+                // Distinct customers, as `check_sum` sees to.
+                ("count", distinct, _) => distinct,
+                ("sum", false, [arg]) => counts_rows(arg, input),
+                _ => false,
+            }
+        }
+        _ => false,
+    }
+}
+
+/// The same of a column of a plan, by its place.
+fn counts_rows_at(place: usize, plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::SubqueryAlias(alias) => counts_rows_at(place, &alias.input),
+        LogicalPlan::Filter(filter) => counts_rows_at(place, &filter.input),
+        LogicalPlan::Sort(sort) => counts_rows_at(place, &sort.input),
+        LogicalPlan::Projection(projection) => counts_rows(&projection.expr[place], &projection.input),
+        LogicalPlan::Aggregate(aggregate) => place
+            .checked_sub(aggregate.group_expr.len())
+            .is_some_and(|place| counts_rows(&aggregate.aggr_expr[place], &aggregate.input)),
+        _ => false,
+    }
 }
 
 /// The column of the input that an expression hands on, or only brings to another type that holds every sum of it.
@@ -139,6 +217,9 @@ fn check_sum(expr: &Expr, name: &str, aggregate: &Aggregate, customers: &BTreeSe
         return refuse(format!("`{name}` is {expr}, expected count, sum or array_agg"));
     };
     let is_of_customer = |arg: &Expr| matches!(arg, Expr::Column(column) if aggregate.input.schema().maybe_index_of_column(column).is_some_and(|at| customers.contains(&at)));
+    if !params.order_by.is_empty() {
+        return refuse(format!("`{name}` is a list in an order of its own, expected array_agg without order by"));
+    }
     match (func.name(), params.distinct) {
         ("count" | "sum" | "array_agg", false) => Ok(()),
         ("count", true) if params.args.iter().all(is_of_customer) => Ok(()),
@@ -152,15 +233,7 @@ fn check_sum(expr: &Expr, name: &str, aggregate: &Aggregate, customers: &BTreeSe
 /// The places of the columns that hold the customer, in a plan that makes the rows of a customer of that customer's rows alone
 /// (of an event's alone, where there are none); `None` of a plan that reads settings only.
 fn customers(plan: &LogicalPlan) -> Result<Option<BTreeSet<usize>>> {
-    let has_subquery = |expr: &Expr| {
-        let is_one = |expr: &Expr| {
-            Ok(matches!(expr, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_)))
-        };
-        datafusion::common::tree_node::TreeNode::exists(expr, is_one).unwrap_or(true)
-    };
-    if plan.expressions().iter().any(has_subquery) {
-        return refuse("it has a query inside an expression");
-    }
+    check_expressions(plan)?;
     let same = |input: &LogicalPlan| -> Result<Option<BTreeSet<usize>>> {
         let Some(found) = customers(input)? else { return Ok(None) };
         let names = found.into_iter().map(|at| input.schema().columns()[at].clone());
@@ -326,12 +399,14 @@ mod tests {
     async fn counts_and_sums_of_what_is_made_of_one_customer_add_up() {
         for sql in [
             "select path, count(*) as journeys from journeys group by path",
-            "select path, count(*) filter (where value > 1) as journeys, sum(value) as value from visits group by path",
+            "select path, count(*) as journeys, count(*) filter (where value > 1) as dear, sum(value) as value from visits group by path",
+            "with by_customer as (select path, customer_id, count(*) as journeys from journeys group by path, customer_id)
+             select path, cast(sum(journeys) as bigint) as journeys from by_customer group by path",
             "select path, count(distinct customer_id) as journeys from journeys group by path",
             "with by_customer as (select path, customer_id, max(value) as value from journeys group by path, customer_id)
              select path, cast(count(*) as bigint) as journeys, coalesce(sum(value), 0) as value from by_customer group by path",
             "select path, count(*) as journeys from funnels cross join journeys group by path",
-            "select path, count(session_id) as journeys
+            "select path, count(*) as journeys, count(session_id) as sessions
              from journeys left join sessions on journeys.customer_id = sessions.customer_id group by path",
             "with ranked as (
                  select *, row_number() over (partition by customer_id order by started_date) as rank from journeys
@@ -410,6 +485,27 @@ mod tests {
                 "a query inside an expression",
             ),
             ("select path, count(*) as journeys from (select * from journeys limit 5) group by path", "it has limit"),
+            ("select path, count(*) filter (where value > 1) as journeys from journeys group by path", "may be 0"),
+            ("select path, sum(value) as journeys from journeys group by path", "may be 0"),
+            ("select path, count(share) as journeys from journeys group by path", "may be 0"),
+            (
+                "select path, count(*) as journeys, count(*) filter (where value > (select avg(value) from journeys)) as dear
+                 from journeys group by path",
+                "a query inside an expression",
+            ),
+            (
+                "select path, count(*) as journeys from journeys where started_date > current_date() group by path",
+                "gives another answer each time",
+            ),
+            (
+                "select path, count(*) as journeys, count(*) filter (where random() > 0.5) as some from journeys group by path",
+                "gives another answer each time",
+            ),
+            ("select coalesce(path, '0') as path, count(*) as journeys from journeys group by journeys.path", "`path` is worked out"),
+            (
+                "select path, count(*) as journeys, array_agg(share order by value) as shares from journeys group by path",
+                "an order of its own",
+            ),
             ("select funnel as path, count(*) as journeys from funnels group by funnel", "no rows of customers"),
         ] {
             let refusal = refusal(sql).await.unwrap_or_else(|| panic!("is taken: {sql}"));

@@ -26,6 +26,8 @@ pub struct Column {
     shape: Shape,
     kind: Kind,
     pages: SerializedPageReader<Fetched>,
+    /// Levels that are still to come, by the file's footer.
+    left: usize,
     dictionary: Option<Dictionary>,
     page: Option<OpenPage>,
     levels: Levels,
@@ -66,9 +68,9 @@ struct Rows {
 }
 
 impl Column {
-    /// The column whose pages are `pages`, as an array of the type of `field`.
-    pub fn new(field: FieldRef, shape: Shape, kind: Kind, pages: SerializedPageReader<Fetched>) -> Self {
-        Self { field, shape, kind, pages, dictionary: None, page: None, levels: Levels::default() }
+    /// The column whose `pages` have so many `levels`, as an array of the type of `field`.
+    pub fn new(field: FieldRef, shape: Shape, kind: Kind, pages: SerializedPageReader<Fetched>, levels: usize) -> Self {
+        Self { field, shape, kind, pages, left: levels, dictionary: None, page: None, levels: Levels::default() }
     }
 
     /// The next `count` rows. `elements` is how many elements they are likely to have.
@@ -98,6 +100,11 @@ impl Column {
         let Some(page) = &mut self.page else { return Ok(()) };
         let levels = &mut self.levels;
         let first = rows.values.len();
+        let begins =
+            !self.shape.is_list || page.starts.get(page.next_start).is_some_and(|at| *at as usize == levels.at);
+        if rows.count == 0 && end > levels.at && !begins {
+            return Err(ParquetError::General("a value that goes on with a list before the first".to_owned()));
+        }
         if levels.definitions.is_empty() {
             let count = end - levels.at;
             offset(first + count)?;
@@ -196,6 +203,8 @@ impl Column {
                     (num_values, encoding, repetitions, definitions, buf)
                 }
             };
+            self.left = (self.left.checked_sub(count as usize))
+                .ok_or_else(|| ParquetError::General("pages of more values than their column has".to_owned()))?;
             return Ok(Some(OpenPage {
                 count: count as usize,
                 starts: if self.shape.is_list { zeros(&repetitions, count as usize)? } else { vec![] },

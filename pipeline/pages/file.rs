@@ -145,13 +145,15 @@ impl OpenFile {
         let parts = ranges.iter().map(|range| range.start).zip(bytes).collect();
         let fetched = Arc::new(Fetched::new(self.size, parts));
         let rows = group.num_rows() as usize;
-        let batch_rows = (self.batch_size * ELEMENTS_PER_ROW * rows / elements as usize).clamp(1, self.batch_size);
+        let elements_of_batch = self.batch_size.saturating_mul(ELEMENTS_PER_ROW);
+        let batch_rows = (elements_of_batch.saturating_mul(rows) / elements as usize).clamp(1, self.batch_size.max(1));
         let columns = (ways.into_iter().zip(self.columns.fields()))
             .map(|(way, field)| {
                 Ok(match way {
                     Way::Here(leaf, shape, kind) => {
                         let pages = SerializedPageReader::new(fetched.clone(), group.column(leaf), rows, None)?;
-                        Source::Here(Box::new(Column::new(field.clone(), shape, kind, pages)))
+                        let levels = group.column(leaf).num_values().max(0) as usize;
+                        Source::Here(Box::new(Column::new(field.clone(), shape, kind, pages, levels)))
                     }
                     Way::Library => Source::Library(field.clone()),
                     Way::Absent => Source::Absent(field.clone()),
@@ -172,8 +174,9 @@ impl OpenFile {
                 )
             }
         };
-        let elements_per_row = elements as usize / rows.max(1) + 1;
-        Ok(Group { schema: self.columns.clone(), left: rows, batch_rows, elements_per_row, columns, library })
+        // Room for what a batch is likely to have, and for no more than it should have, whatever the footer says.
+        let room = (elements as usize / rows.max(1) + 1).saturating_mul(batch_rows).min(elements_of_batch);
+        Ok(Group { schema: self.columns.clone(), left: rows, batch_rows, room, columns, library })
     }
     /// Places of the stored columns that a column is made of.
     fn leaves(&self, name: &str) -> Vec<usize> {
@@ -214,7 +217,8 @@ struct Group {
     /// Rows to come.
     left: usize,
     batch_rows: usize,
-    elements_per_row: usize,
+    /// Elements that a batch is likely to have.
+    room: usize,
     columns: Vec<Source>,
     /// What the library's reader has of it.
     library: Option<ParquetRecordBatchReader>,
@@ -231,7 +235,7 @@ impl Group {
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.columns.len());
         for source in &mut self.columns {
             columns.push(match source {
-                Source::Here(column) => column.take(rows, rows * self.elements_per_row)?,
+                Source::Here(column) => column.take(rows, self.room)?,
                 Source::Library(field) => {
                     let stored = library.as_ref().and_then(|batch| batch.column_by_name(field.name()));
                     let stored =

@@ -106,7 +106,7 @@ impl Hybrid {
         let stored = bytes.min(self.bytes.len() - self.at);
         let bit = self.at * 8;
         self.at += stored;
-        let left = if self.width == 0 { count * 8 } else { stored * 8 / self.width };
+        let left = if self.width == 0 { count.saturating_mul(8) } else { stored * 8 / self.width };
         if left == 0 && count > 0 {
             return Err(bits::cut_short());
         }

@@ -43,6 +43,17 @@ async fn read_here(
     schema: &SchemaRef,
     batch_size: usize,
 ) -> datafusion::common::Result<Vec<RecordBatch>> {
+    let whole = (0, file.len() as i64);
+    read_ranges(file, schema, batch_size, &[whole]).await
+}
+
+/// The same of parts of it, one after another.
+async fn read_ranges(
+    file: Vec<u8>,
+    schema: &SchemaRef,
+    batch_size: usize,
+    ranges: &[(i64, i64)],
+) -> datafusion::common::Result<Vec<RecordBatch>> {
     let store = InMemory::new();
     let size = file.len() as u64;
     store.put(&Path::from(FILE), file.into()).await?;
@@ -50,8 +61,9 @@ async fn read_here(
         SessionContext::new_with_config(SessionConfig::new().with_batch_size(batch_size).with_target_partitions(1));
     let url = ObjectStoreUrl::parse("memory://").unwrap();
     ctx.register_object_store(url.as_ref(), Arc::new(store));
+    let parts = ranges.iter().map(|(start, end)| PartitionedFile::new(FILE, size).with_range(*start, *end));
     let config = FileScanConfigBuilder::new(url, Arc::new(PageSource::new(schema.clone())))
-        .with_file_groups(vec![FileGroup::new(vec![PartitionedFile::new(FILE, size)])])
+        .with_file_groups(vec![FileGroup::new(parts.collect())])
         .build();
     collect(DataSourceExec::from_data_source(config), ctx.task_ctx()).await
 }
@@ -230,6 +242,21 @@ proptest! {
         let here = concat_batches(&schema, &batches).unwrap();
         let library = read_by_library(file, &schema);
         prop_assert_eq!(plain(&here, &batch.schema()), plain(&library, &batch.schema()));
+        prop_assert_eq!(plain(&here, &batch.schema()), batch.columns().to_vec());
+    }
+
+    #[test]
+    fn every_row_group_is_in_one_range_of_a_file(rows in rows(), how in how(), cuts in proptest::collection::vec(any::<u16>(), 0..4)) {
+        let batch = columns(&rows);
+        let file = write(&batch, &how);
+        let schema = coded(&batch.schema());
+        let size = file.len() as i64;
+        let mut cuts: Vec<i64> = cuts.into_iter().map(|cut| i64::from(cut) % (size + 1)).chain([0, size]).collect();
+        cuts.sort_unstable();
+        let ranges: Vec<(i64, i64)> = cuts.windows(2).map(|ends| (ends[0], ends[1])).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let batches = runtime.block_on(read_ranges(file, &schema, 100, &ranges)).unwrap();
+        let here = concat_batches(&schema, &batches).unwrap();
         prop_assert_eq!(plain(&here, &batch.schema()), batch.columns().to_vec());
     }
 

@@ -64,7 +64,7 @@ impl Dictionary {
         match kind {
             Kind::Text => Ok(Self::Texts(Arc::new(texts(bytes, count)?))),
             Kind::Word => {
-                let bytes = bytes.get(..count * 8).ok_or_else(bits::cut_short)?;
+                let bytes = bytes.get(..count.saturating_mul(8)).ok_or_else(bits::cut_short)?;
                 Ok(Self::Words(Arc::new(words(bytes).collect())))
             }
             Kind::Boolean => Err(ParquetError::General("a dictionary of booleans".to_owned())),
@@ -74,7 +74,8 @@ impl Dictionary {
 
 /// Texts, each behind its length.
 fn texts(bytes: &[u8], count: usize) -> Result<StringArray> {
-    let mut offsets = Vec::with_capacity(count + 1);
+    // Each has four bytes at least.
+    let mut offsets = Vec::with_capacity(count.min(bytes.len() / 4) + 1);
     let mut values = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
     offsets.push(0);
