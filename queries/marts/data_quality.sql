@@ -20,9 +20,13 @@
 
 with
 
+-- An interval is added once and not to every event: it goes through the calendar each time.
 settings as (
 
-    select settings.future_tolerance, as_of.as_of
+    select
+        as_of.as_of,
+        cast(as_of.as_of + settings.future_tolerance as bigint)
+            - cast(as_of.as_of as bigint) as tolerance_microseconds
     from settings
     cross join as_of
 
@@ -41,7 +45,8 @@ events as (
         batch,
         (cast(received_at as bigint) - cast(occurred_at as bigint)) / 1e6
             as lateness_seconds,
-        occurred_at > received_at + settings.future_tolerance as is_future,
+        cast(occurred_at as bigint) - cast(received_at as bigint)
+            > settings.tolerance_microseconds as is_future,
         occurred_at,
         case when occurred_at <= settings.as_of then occurred_at end
             as occurred_so_far
