@@ -106,7 +106,7 @@ impl Hybrid {
         let stored = bytes.min(self.bytes.len() - self.at);
         let bit = self.at * 8;
         self.at += stored;
-        let left = if self.width == 0 { count.saturating_mul(8) } else { stored * 8 / self.width };
+        let left = (stored * 8).checked_div(self.width).unwrap_or(count.saturating_mul(8));
         if left == 0 && count > 0 {
             return Err(bits::cut_short());
         }

@@ -43,7 +43,11 @@ impl Steps {
         let parts = varint(&bytes, &mut at)? as usize;
         let left = varint(&bytes, &mut at)? as usize;
         let last = zigzag(&bytes, &mut at)?;
-        if parts == 0 || parts > bytes.len() || block_length % parts != 0 || !is_in_bytes(block_length / parts) {
+        if parts == 0
+            || parts > bytes.len()
+            || !block_length.is_multiple_of(parts)
+            || !is_in_bytes(block_length / parts)
+        {
             let what = format!("blocks of {block_length} steps in {parts} parts");
             return Err(ParquetError::General(what));
         }

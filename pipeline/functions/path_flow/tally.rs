@@ -153,7 +153,7 @@ impl Spans {
             return None;
         }
         let middle = spans.len() / 2;
-        let is_even = spans.len() % 2 == 0;
+        let is_even = spans.len().is_multiple_of(2);
         let (below, upper, _) = spans.select_nth_unstable(middle);
         let upper = *upper;
         match below.iter().max().filter(|_| is_even) {

@@ -33,7 +33,7 @@ fn parameters(has_values: bool) -> Arc<Parameters> {
 /// When a touch happened: in order in some journeys, and unknown now and then.
 fn time(journey: &Journey, touch: usize) -> Option<i64> {
     let length = journey.touches.len();
-    let days = if length % 2 == 0 { touch * touch } else { (touch * 5 + length) % 9 };
+    let days = if length.is_multiple_of(2) { touch * touch } else { (touch * 5 + length) % 9 };
     ((touch + length) % 7 != 3).then_some(days as i64 * DAY)
 }
 

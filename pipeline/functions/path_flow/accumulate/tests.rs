@@ -21,6 +21,9 @@ type Record = (i64, Option<String>, Option<String>, i64, i64, Option<f64>);
 /// A text, null behind all others.
 type Text = (bool, String);
 
+/// Journeys, converted, and the times between in microseconds.
+type Counts = (i64, i64, Vec<i64>);
+
 /// When a touch happened: in no order, and unknown now and then.
 fn time(journey: &Journey, touch: usize) -> Option<i64> {
     let seconds = (touch * touch * 7 + journey.touches.len() * 5) % 11;
@@ -28,7 +31,7 @@ fn time(journey: &Journey, touch: usize) -> Option<i64> {
 }
 
 fn naive(rows: &[Journey], group: usize, given: Given, limit: usize) -> Vec<Record> {
-    let mut counted: BTreeMap<(i64, Text, Text), (i64, i64, Vec<i64>)> = BTreeMap::new();
+    let mut counted: BTreeMap<(i64, Text, Text), Counts> = BTreeMap::new();
     let named = |name: &str| (false, name.to_owned());
     for row in rows.iter().filter(|row| row.group == group) {
         for (nodes, is_converted) in row.paths(given) {
