@@ -39,4 +39,5 @@ mod schedulers;
 mod shell;
 mod sqllogic;
 mod start;
+mod sums;
 mod watch;
