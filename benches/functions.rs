@@ -94,6 +94,7 @@ const JOURNEYS: &str = "
 /// Calls over the rows of a customer.
 const AGGREGATES: &[(&str, &str)] = &[
     ("baseline", "count(*)"),
+    ("arg_min", "arg_min(channel, occurred_at)"),
     ("window_funnel", "window_funnel(interval '7 days', occurred_at, a, b, c, d)"),
     (
         "window_funnel_strict_deduplication",
@@ -135,6 +136,11 @@ const SCALARS: &[(&str, &str)] = &[
     ("channel_switches", "channel_switches(channels, times)"),
     ("gap_starts", "gap_starts(times, interval '30 minutes')"),
     ("run_end", "run_end(gap_starts(times, interval '30 minutes'), 1)"),
+    (
+        "channel_switches_options",
+        "channel_switches(channels, times, named_struct('session_gap', interval '30 minutes', \
+         'timeout', interval '7 days', 'goals', is_goals))",
+    ),
     ("goal_touches", "goal_touches(named_struct('times', times, 'channels', channels), is_goals, interval '30 days')"),
     ("attribution_weights_u_shaped", "attribution_weights('u_shaped', channels)"),
     ("attribution_weights_time_decay", "attribution_weights('time_decay', channels, times)"),
@@ -194,6 +200,10 @@ const QUERIES: &[(&str, &str)] = &[
         "select max(session) from (select sessionize(occurred_at, interval '30 minutes') \
          over (partition by customer_id order by occurred_at) as session from events)",
     ),
+    ("wilson_interval", "select wilson_interval(customer_id % 100, 100) from events"),
+    ("difference_interval", "select difference_interval(customer_id % 100, 100, 30, 100) from events"),
+    ("two_proportion_test", "select two_proportion_test(customer_id % 100, 100, 30, 100) from events"),
+    ("sample_ratio_p", "select sample_ratio_p([customer_id % 100, 50], [0.5, 0.5]) from events"),
     (
         "markov",
         "select count(*) from markov_attribution((select path_collapse(channels), list_any(is_goals), not list_any(is_goals) \
