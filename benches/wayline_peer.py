@@ -9,9 +9,9 @@ import subprocess
 
 # The workloads of each layout; W1 and W11 read what the layout `parquet` reads.
 LAYOUTS = {
-    "parquet": ("W1", "W3", "W4", "W11"),
-    "clustered": ("W3", "W4"),
-    "journeys": ("W3", "W4", "W5", "W6", "W8", "W10"),
+    "parquet": ("W1", "W3", "W4", "W9", "W11"),
+    "clustered": ("W3", "W4", "W9"),
+    "journeys": ("W2", "W3", "W4", "W5", "W6", "W7", "W8", "W10"),
 }
 
 
