@@ -12,7 +12,10 @@ LAYOUTS = {
     "parquet": ("W1", "W3", "W4", "W9", "W11"),
     "clustered": ("W3", "W4", "W9"),
     "journeys": ("W2", "W3", "W4", "W5", "W6", "W7", "W8", "W10"),
+    "w12": ("W12",),
 }
+# Those that are no queries over a layout.
+STAGES = ("W1", "W11", "W12")
 
 
 class Result(dict):
@@ -45,13 +48,18 @@ class Peer:
         return lambda: self.run(workload)
 
     def run(self, workload):
-        is_query = workload not in ("W1", "W11")
-        path = os.path.join(self.tmp, f"{workload.lower()}_wayline" + ("" if workload == "W1" else ".parquet"))
-        command = [self.program, f"{workload}/{self.layout}" if is_query else workload, self.data, path, str(self.threads)]
+        name = workload if workload in STAGES else f"{workload}/{self.layout}"
+        path = os.path.join(self.tmp, f"{workload.lower()}_wayline" + ("" if workload in ("W1", "W12") else ".parquet"))
+        command = [self.program, name, self.data, path, str(self.threads)]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         said = json.loads(done.stdout)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        return Result(path, child_cpu=round(cpu, 4), child_rss_mb=round(after.ru_maxrss / 1024), child_wall=said["wall"],
+        batches = {}
+        if workload == "W12":
+            # As the peers tell it: seconds by batch.
+            seconds = lambda kind: [took for phase, took in said["phases"].items() if phase.startswith(kind)]
+            batches = {"setup_s": said["phases"]["history"], "small": seconds("small"), "big": seconds("big")}
+        return Result(path, **batches, child_cpu=round(cpu, 4), child_rss_mb=round(after.ru_maxrss / 1024), child_wall=said["wall"],
                       child_rows=said["rows"], phases=said["phases"])

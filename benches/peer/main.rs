@@ -1,18 +1,20 @@
 //! Workloads of the benches, done with the library's own stages, as a program of its own.
 //!
 //! Usage: `peer W1 DATA OUT THREADS`, `peer W11 DATA OUT.parquet THREADS`, `peer identifiers COUNT OUT.parquet THREADS`,
-//! `peer build DATA - THREADS` or `peer W3/LAYOUT DATA OUT.parquet THREADS`, up to `W10/LAYOUT`
+//! `peer W12 DATA OUT THREADS`, `peer build DATA - THREADS` or `peer W3/LAYOUT DATA OUT.parquet THREADS`, from `W2/LAYOUT` up
+//! to `W10/LAYOUT`
 //! - `DATA`: a folder that holds `jsonl/*.jsonl` (for W1), `resolved/day=*/*.parquet` (for W11 and the layout `parquet`),
 //!   `clustered/*.parquet` (for the layout `clustered` and for `build`), `wayline_journeys/*.parquet` (for the layout
-//!   `journeys`; made by `build`)
+//!   `journeys`; made by `build`), `w12/*.parquet` (for W12)
 //! - `COUNT`: how many identifiers to make up and resolve
-//! - `OUT`: a folder of `day=…/part-N.parquet` (W1) or one file
+//! - `OUT`: a folder of `day=…/part-N.parquet` (W1) or of an answer each (W12), or one file
 //!
 //! Prints one line of JSON: rows written, wall seconds, seconds by phase, peak memory. The README beside it tells what
 //! the workloads are and how their results are checked.
 
 mod identifiers;
 mod identity;
+mod incremental;
 mod journeys;
 mod land;
 mod queries;
@@ -53,10 +55,11 @@ fn run(arguments: &[String]) -> Result<()> {
         "W1" => land::run(data, out, threads, &mut phases)?,
         "identifiers" => identifiers::run(data, out, threads, &mut phases)?,
         "W11" => identity::run(data, out, threads, &mut phases)?,
+        "W12" => incremental::run(data, out, threads, &mut phases)?,
         "build" => journeys::build(data, threads)?,
         other => match other.split_once('/') {
             Some((query, layout)) => queries::run(query, layout, data, out, threads, &mut phases)?,
-            None => return Err(Error::invalid(format!("no workload `{other}`, expected W1, W11 or W3/parquet"))),
+            None => return Err(Error::invalid(format!("no workload `{other}`, expected W1, W11, W12 or W3/parquet"))),
         },
     };
     println!("{}", phases.report(workload, rows));

@@ -31,11 +31,15 @@ pub struct Files {
 }
 
 impl Files {
-    /// The files of a folder and of its folders, by name. `order` names the columns by which each file is sorted; files
+    /// The files of a folder and of its folders, by name, or one file. `order` names the columns by which each file is sorted; files
     /// then hold the ranges of the first of them, one after another, and no value of it lies in two files.
     pub fn open(folder: &Path, order: &[&'static str]) -> std::io::Result<Self> {
         let mut paths = Vec::new();
-        list(folder, &mut paths)?;
+        if folder.is_file() {
+            paths.push(folder.to_path_buf());
+        } else {
+            list(folder, &mut paths)?;
+        }
         paths.sort();
         let first = paths.first().ok_or_else(|| std::io::Error::other(format!("{}: no files", folder.display())))?;
         let stored = ArrowReaderMetadata::load(&std::fs::File::open(first)?, ArrowReaderOptions::new())?;
