@@ -178,7 +178,7 @@ impl AggregateUDFImpl for TopPaths {
                 source: "our own; what tools call top paths.",
                 differs: &[
                     Unlike {
-                        whom: "ClickHouse's `topK`",
+                        whom: "`topK` of ClickHouse",
                         by: &["counts are exact, where its are estimates once values are many"],
                     },
                     Unlike {

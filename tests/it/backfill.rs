@@ -162,6 +162,23 @@ fn damaged_rows_of_the_window_are_mended_and_those_beside_it_left() {
 }
 
 #[test]
+fn a_row_that_was_only_lost_comes_back_once() {
+    let house = house();
+    let (sound, files) = (tables(&house), published(&house));
+    damage(
+        &house,
+        "sessions",
+        "select * from sessions where not (started_date = date '2025-01-02' and exit_touchpoint = 'view')",
+    );
+    house.succeed(&SECOND_DAY);
+    assert_eq!(tables(&house), sound);
+    let sessions = |files: &BTreeMap<String, Vec<u8>>| -> BTreeMap<String, Vec<u8>> {
+        files.iter().filter(|(path, _)| path.starts_with("sessions/")).map(|(p, f)| (p.clone(), f.clone())).collect()
+    };
+    assert_eq!(sessions(&published(&house)), sessions(&files));
+}
+
+#[test]
 fn damaged_files_of_the_window_are_published_again_and_no_others() {
     let house = house();
     let sound = published(&house);

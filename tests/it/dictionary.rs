@@ -58,7 +58,7 @@ fn in_sql(arrow: &str) -> String {
     // The name of the elements of a list may follow them.
     let element = arrow.strip_prefix("List(").map(|rest| rest.split(", field: ").next().unwrap().trim_end_matches(')'));
     let name = match element.unwrap_or(arrow) {
-        "Utf8" | "Utf8View" | "Dictionary(Int32, Utf8)" => "varchar",
+        "Utf8" | "Utf8View" | "Dictionary(Int32, Utf8" | "Dictionary(Int32, Utf8)" => "varchar",
         "Int64" => "bigint",
         "Int32" => "integer",
         "Float64" => "double",

@@ -184,6 +184,7 @@ fn queries_over_lists() -> Vec<String> {
         "cardinality(run_starts(times, interval '1 second'))",
         "cardinality(gap_starts(times, interval '1 second'))",
         "run_end(gap_starts(times, interval '1 second'), 5)",
+        "first_at(pages, pages, 'page 999')",
         "count_distinct(pages)",
         "count_switches(pages)",
         "cardinality(attribution_weights('u_shaped', pages))",
