@@ -161,12 +161,13 @@ impl State {
 
     /// Makes the rows of a version those that are read.
     async fn read(&mut self, made: Vec<(&'static str, Vec<RecordBatch>)>, after: &[RecordBatch]) -> Result<()> {
-        let mut versions = self.versions.write().map_err(|error| Error::internal(error.to_string()))?;
-        for customers in after {
-            let customers = customers.column(0).as_primitive::<Int64Type>().values();
-            versions.extend(customers.iter().map(|customer| (*customer, self.version)));
+        {
+            let mut versions = self.versions.write().map_err(|error| Error::internal(error.to_string()))?;
+            for customers in after {
+                let customers = customers.column(0).as_primitive::<Int64Type>().values();
+                versions.extend(customers.iter().map(|customer| (*customer, self.version)));
+            }
         }
-        drop(versions);
         for (name, rows) in made {
             let all = self.rows.entry(name).or_default();
             all.extend(rows);
