@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::Column;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::{Expr, cast};
 use datafusion::prelude::DataFrame;
 use datafusion_postgres::arrow_pg::datatypes::{arrow_schema_to_pg_fields, encode_recordbatch};
 use datafusion_postgres::pgwire::api::portal::Format;
@@ -15,6 +18,32 @@ use tokio::time::Instant;
 
 use crate::engine;
 use crate::error::{Error, Kind};
+
+/// The same rows with lists of plain texts: the protocol knows none of keys.
+pub fn with_plain_lists(query: DataFrame) -> Result<DataFrame, Error> {
+    let plain = |data_type: &DataType| match data_type {
+        DataType::List(item) => match item.data_type() {
+            DataType::Dictionary(_, value) => {
+                Some(DataType::List(Arc::new(Field::new(item.name(), value.as_ref().clone(), item.is_nullable()))))
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    if query.schema().fields().iter().all(|field| plain(field.data_type()).is_none()) {
+        return Ok(query);
+    }
+    let columns: Vec<Expr> = (query.schema().iter())
+        .map(|(table, field)| {
+            let column = Expr::Column(Column::from((table, field)));
+            match plain(field.data_type()) {
+                Some(data_type) => cast(column, data_type).alias_qualified(table.cloned(), field.name()),
+                None => column,
+            }
+        })
+        .collect();
+    Ok(query.select(columns)?)
+}
 
 /// Begins to answer a query. Nothing may be awaited between this and the end of the handler that asks: what tells of a
 /// cancelled query is renewed here.

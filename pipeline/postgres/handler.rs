@@ -32,7 +32,7 @@ use datafusion_postgres::pgwire::messages::PgWireBackendMessage;
 use futures::Sink;
 use tokio::time::Instant;
 
-use super::answer::{answer, failed, refused, timed_out};
+use super::answer::{answer, failed, refused, timed_out, with_plain_lists};
 use super::authentication::Admitted;
 use super::catalog::Catalog;
 use crate::engine;
@@ -72,7 +72,7 @@ impl Handler {
     {
         let deadline = self.deadline(client);
         let Some(statement) = statement else {
-            let query = engine::query(session, sent).await.map_err(|error| failed(sent, error))?;
+            let query = query(session, sent, sent).await?;
             return Ok(Response::Query(answer(client, sent, query, &Format::UnifiedText, deadline).await?));
         };
         if let Some(response) = self.session_statement(client, session, &statement, deadline).await {
@@ -343,13 +343,19 @@ impl Planner {
     /// Plans a statement that only reads.
     async fn plan(&self, session: &SessionContext, sent: &str, statement: &Statement) -> PgWireResult<LogicalPlan> {
         let text = statement.to_string();
-        let query = engine::query(session, &text).await.map_err(|error| failed(sent, error))?;
+        let query = query(session, &text, sent).await?;
         let plan = query.logical_plan().clone();
         match reads_settings(&plan) {
             true => Err(refused("settings of the server are not shown")),
             false => Ok(plan),
         }
     }
+}
+
+/// Plans a query for this protocol; `sent` is what the client sees in errors.
+async fn query(session: &SessionContext, sql: &str, sent: &str) -> PgWireResult<DataFrame> {
+    let query = engine::query(session, sql).await.and_then(with_plain_lists);
+    query.map_err(|error| failed(sent, error))
 }
 
 /// Whether a plan reads what the server is set up with.
