@@ -17,6 +17,7 @@ mod conditions;
 mod content_id;
 mod content_number;
 mod count;
+mod counted_groups;
 mod documentation;
 mod elements;
 mod first_at;

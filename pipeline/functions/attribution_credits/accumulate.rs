@@ -10,14 +10,13 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::datatypes::{DataType, Decimal128Type, Fields, Int64Type, UInt64Type};
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, resources_datafusion_err};
-use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 
 use super::super::arguments::{Lists, TextColumn, item_field, to_booleans};
 use super::super::attribution::{Attribution, Touch};
+use super::super::counted_groups::{Counted, CountedGroups};
 use super::super::elements::{Names, Rows, record_fields};
 use super::super::goal_touches::Cuts;
 use super::super::moments::to_moments;
-use super::super::single_group::FirstGroup;
 use super::super::symbols::{OwnNumbers, Symbols};
 use super::sums::{Overflow, Sum, Sums};
 use super::{NAME, NO_TOUCH, Parameters};
@@ -48,11 +47,13 @@ impl From<Overflow> for DataFusionError {
     }
 }
 
+/// The accumulator.
+pub(super) type CreditsAccumulator = CountedGroups<Credits>;
+
 /// The credits of many groups.
 #[derive(Debug)]
-pub(super) struct CreditsAccumulator {
+pub(super) struct Credits {
     parameters: Arc<Parameters>,
-    groups: usize,
     symbols: Symbols,
     sums: Sums,
 }
@@ -82,8 +83,24 @@ impl Values {
 impl CreditsAccumulator {
     /// Without conversions.
     pub(super) fn new(parameters: Arc<Parameters>) -> Self {
+        Self::of(Credits::of(parameters))
+    }
+}
+
+impl Credits {
+    fn of(parameters: Arc<Parameters>) -> Self {
         let sums = Sums::of(parameters.models.len());
-        Self { parameters, groups: 0, symbols: Symbols::default(), sums }
+        Self { parameters, symbols: Symbols::default(), sums }
+    }
+}
+
+impl Counted for Credits {
+    fn empty(&self) -> Self {
+        Self::of(Arc::clone(&self.parameters))
+    }
+
+    fn heap_size(&self) -> usize {
+        self.symbols.size() + self.sums.size()
     }
 
     fn count_rows(
@@ -173,16 +190,8 @@ impl CreditsAccumulator {
         Ok(())
     }
 
-    fn emitted(&self, emit_to: EmitTo) -> usize {
-        match emit_to {
-            EmitTo::All => self.groups,
-            EmitTo::First(groups) => groups,
-        }
-    }
-
     /// Forgets the first `groups` groups, and channels that no other group has; the others move down by as many.
-    fn forget(&mut self, groups: usize) -> Result<()> {
-        self.groups -= groups;
+    fn forget(&mut self, groups: usize, _left: usize) -> Result<()> {
         let models = self.parameters.models.len();
         let sums = std::mem::replace(&mut self.sums, Sums::of(models));
         let symbols = std::mem::take(&mut self.symbols);
@@ -312,60 +321,6 @@ impl<'a> Sharing<'a> {
             sums.sum(place, number).add(1.0, value)?;
         }
         Ok(())
-    }
-}
-
-impl GroupsAccumulator for CreditsAccumulator {
-    fn update_batch(
-        &mut self,
-        values: &[ArrayRef],
-        group_indices: &[usize],
-        opt_filter: Option<&BooleanArray>,
-        total_num_groups: usize,
-    ) -> Result<()> {
-        self.groups = self.groups.max(total_num_groups);
-        self.count_rows(values, group_indices.iter().copied(), opt_filter)
-    }
-
-    fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
-        self.groups = self.groups.max(total_num_groups);
-        self.merge_states(values, group_indices.iter().copied())
-    }
-
-    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let groups = self.emitted(emit_to);
-        let results = self.results(groups)?;
-        self.forget(groups)?;
-        Ok(results)
-    }
-
-    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        let groups = self.emitted(emit_to);
-        let states = self.states(groups)?;
-        self.forget(groups)?;
-        Ok(states)
-    }
-
-    /// Each row becomes the state of a group of its own.
-    fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        let rows = values[0].len();
-        let mut each = Self::new(Arc::clone(&self.parameters));
-        each.count_rows(values, 0..rows, opt_filter)?;
-        each.states(rows)
-    }
-
-    fn size(&self) -> usize {
-        size_of::<Self>() + self.symbols.size() + self.sums.size()
-    }
-}
-
-impl FirstGroup for CreditsAccumulator {
-    fn begin(&mut self) {
-        self.groups = self.groups.max(1);
-    }
-
-    fn peek(&mut self) -> Result<ArrayRef> {
-        self.results(1)
     }
 }
 

@@ -13,11 +13,10 @@ use datafusion::arrow::array::{
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::datatypes::{DataType, Decimal128Type, Fields, Int64Type, UInt32Type, UInt64Type};
 use datafusion::common::{Result, exec_datafusion_err, exec_err};
-use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 
 use super::super::arguments::{Lists, TextColumn, element_type, item_field};
+use super::super::counted_groups::{Counted, CountedGroups};
 use super::super::elements::{Names, record_fields};
-use super::super::single_group::FirstGroup;
 use super::super::symbols::{END, START, Symbols};
 use super::cut::CutJourneys;
 use super::entries::{Entries, Ranks};
@@ -43,13 +42,15 @@ pub(super) fn entry_fields() -> Fields {
     ])
 }
 
+/// The accumulator.
+pub(in crate::functions) type PathCounts<M> = CountedGroups<Paths<M>>;
+
 /// The counts of many groups.
 #[derive(Debug)]
-pub(in crate::functions) struct PathCounts<M> {
+pub(in crate::functions) struct Paths<M> {
     model: M,
     /// The digits behind the point of values; `None` without values.
     scale: Option<i8>,
-    groups: usize,
     symbols: Symbols,
     tally: Tally,
     /// The numbers of the channels of the path in hand, and what its model makes of them.
@@ -91,15 +92,31 @@ impl<'a> RowCounts<'a> {
 impl<M: Model> PathCounts<M> {
     /// Without paths.
     pub(super) fn new(model: M, scale: Option<i8>) -> Self {
+        Self::of(Paths::of(model, scale))
+    }
+}
+
+impl<M: Model> Paths<M> {
+    fn of(model: M, scale: Option<i8>) -> Self {
         Self {
             model,
             scale,
-            groups: 0,
             symbols: Symbols::default(),
             tally: Tally::default(),
             path: Vec::new(),
             scratch: Vec::new(),
         }
+    }
+}
+
+impl<M: Model> Counted for Paths<M> {
+    fn empty(&self) -> Self {
+        Self::of(self.model.clone(), self.scale)
+    }
+
+    fn heap_size(&self) -> usize {
+        let scratch = (self.path.capacity() + self.scratch.capacity()) * size_of::<u32>();
+        self.symbols.size() + self.tally.size() + scratch
     }
 
     fn count_rows(
@@ -184,27 +201,19 @@ impl<M: Model> PathCounts<M> {
         Ok(())
     }
 
-    /// The number of groups to emit.
-    fn emitted(&self, emit_to: EmitTo) -> usize {
-        match emit_to {
-            EmitTo::All => self.groups,
-            EmitTo::First(groups) => groups,
-        }
-    }
-
-    fn forget(&mut self, groups: usize) {
-        self.groups -= groups;
-        if self.groups == 0 {
+    fn forget(&mut self, groups: usize, left: usize) -> Result<()> {
+        if left == 0 {
             self.tally = Tally::default();
             self.symbols = Symbols::default();
             (self.path, self.scratch) = (Vec::new(), Vec::new());
-            return;
+            return Ok(());
         }
         self.tally.forget(groups);
         // Names of channels leave with their groups, once most of them are of no group that stays.
         if self.symbols.len() > 2 * self.tally.word_count() + FEW_CHANNELS {
             self.symbols = self.tally.renumber(&self.symbols, |key| self.model.keys().normalise(key));
         }
+        Ok(())
     }
 
     /// The state of the first `groups` groups.
@@ -300,61 +309,6 @@ fn list_of<M: Model>(values: ArrayRef, ends: &[usize]) -> Result<ArrayRef> {
     });
     let offsets = OffsetBuffer::from_lengths(lengths);
     Ok(Arc::new(ListArray::try_new(item_field(values.data_type().clone()), offsets, values, None)?))
-}
-
-impl<M: Model> GroupsAccumulator for PathCounts<M> {
-    fn update_batch(
-        &mut self,
-        values: &[ArrayRef],
-        group_indices: &[usize],
-        opt_filter: Option<&BooleanArray>,
-        total_num_groups: usize,
-    ) -> Result<()> {
-        self.groups = self.groups.max(total_num_groups);
-        self.count_rows(values, group_indices.iter().copied(), opt_filter)
-    }
-
-    fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
-        self.groups = self.groups.max(total_num_groups);
-        self.merge_states(values, group_indices.iter().copied())
-    }
-
-    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let groups = self.emitted(emit_to);
-        let results = self.results(groups)?;
-        self.forget(groups);
-        Ok(results)
-    }
-
-    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        let groups = self.emitted(emit_to);
-        let states = self.states(groups)?;
-        self.forget(groups);
-        Ok(states)
-    }
-
-    /// Each row becomes the state of a group of its own.
-    fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        let rows = values[0].len();
-        let mut each = Self::new(self.model.clone(), self.scale);
-        each.count_rows(values, 0..rows, opt_filter)?;
-        each.states(rows)
-    }
-
-    fn size(&self) -> usize {
-        let scratch = (self.path.capacity() + self.scratch.capacity()) * size_of::<u32>();
-        size_of::<Self>() + self.symbols.size() + self.tally.size() + scratch
-    }
-}
-
-impl<M: Model> FirstGroup for PathCounts<M> {
-    fn begin(&mut self) {
-        self.groups = self.groups.max(1);
-    }
-
-    fn peek(&mut self) -> Result<ArrayRef> {
-        self.results(1)
-    }
 }
 
 #[cfg(test)]

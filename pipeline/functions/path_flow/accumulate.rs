@@ -10,13 +10,12 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::datatypes::{DataType, Fields, Int64Type, UInt32Type, UInt64Type};
 use datafusion::common::Result;
-use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 
 use super::super::arguments::{Lists, TextColumn, item_field, to_times};
+use super::super::counted_groups::{Counted, CountedGroups};
 use super::super::elements::{Names, Optionals, Rows, integers, record_fields, seconds, time_at};
 use super::super::journey_paths::JourneyPaths;
 use super::super::path_edges::{EXIT, REST, START};
-use super::super::single_group::FirstGroup;
 use super::super::symbols::{OwnNumbers, Symbols};
 use super::NAME;
 use super::tally::{Counts, Edge, Tally};
@@ -45,11 +44,13 @@ pub(super) fn result_fields() -> Fields {
     ])
 }
 
+/// The accumulator.
+pub(super) type PathFlowAccumulator = CountedGroups<Flows>;
+
 /// The edges of many groups.
 #[derive(Debug)]
-pub(super) struct PathFlowAccumulator {
+pub(super) struct Flows {
     limit: usize,
-    groups: usize,
     symbols: Symbols,
     tally: Tally,
 }
@@ -57,7 +58,17 @@ pub(super) struct PathFlowAccumulator {
 impl PathFlowAccumulator {
     /// Without paths.
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, groups: 0, symbols: Symbols::default(), tally: Tally::default() }
+        Self::of(Flows { limit, symbols: Symbols::default(), tally: Tally::default() })
+    }
+}
+
+impl Counted for Flows {
+    fn empty(&self) -> Self {
+        Self { limit: self.limit, symbols: Symbols::default(), tally: Tally::default() }
+    }
+
+    fn heap_size(&self) -> usize {
+        self.symbols.size() + self.tally.size()
     }
 
     fn count_rows(
@@ -135,19 +146,11 @@ impl PathFlowAccumulator {
         Ok(())
     }
 
-    fn emitted(&self, emit_to: EmitTo) -> usize {
-        match emit_to {
-            EmitTo::All => self.groups,
-            EmitTo::First(groups) => groups,
-        }
-    }
-
     /// Forgets the first `groups` groups, and touchpoints that no other group has; the others move down by as many.
-    fn forget(&mut self, groups: usize) {
-        self.groups -= groups;
+    fn forget(&mut self, groups: usize, left: usize) -> Result<()> {
         let (symbols, tally) = (std::mem::take(&mut self.symbols), std::mem::take(&mut self.tally));
-        if self.groups == 0 {
-            return;
+        if left == 0 {
+            return Ok(());
         }
         let spans = tally.spans();
         for number in 0..tally.len() {
@@ -159,6 +162,7 @@ impl PathFlowAccumulator {
             let kept = self.tally.add(Edge { group, position, from, to }, tally.counts(number));
             self.tally.add_spans(kept, spans.of(number));
         }
+        Ok(())
     }
 
     /// The state of the first `groups` groups.
@@ -241,60 +245,6 @@ impl PathFlowAccumulator {
             seconds(medians),
         ];
         rows.finish_records(result_fields(), columns)
-    }
-}
-
-impl GroupsAccumulator for PathFlowAccumulator {
-    fn update_batch(
-        &mut self,
-        values: &[ArrayRef],
-        group_indices: &[usize],
-        opt_filter: Option<&BooleanArray>,
-        total_num_groups: usize,
-    ) -> Result<()> {
-        self.groups = self.groups.max(total_num_groups);
-        self.count_rows(values, group_indices.iter().copied(), opt_filter)
-    }
-
-    fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
-        self.groups = self.groups.max(total_num_groups);
-        self.merge_states(values, group_indices.iter().copied())
-    }
-
-    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let groups = self.emitted(emit_to);
-        let results = self.results(groups)?;
-        self.forget(groups);
-        Ok(results)
-    }
-
-    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        let groups = self.emitted(emit_to);
-        let states = self.states(groups)?;
-        self.forget(groups);
-        Ok(states)
-    }
-
-    /// Each row becomes the state of a group of its own.
-    fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        let rows = values[0].len();
-        let mut each = Self::new(self.limit);
-        each.count_rows(values, 0..rows, opt_filter)?;
-        each.states(rows)
-    }
-
-    fn size(&self) -> usize {
-        size_of::<Self>() + self.symbols.size() + self.tally.size()
-    }
-}
-
-impl FirstGroup for PathFlowAccumulator {
-    fn begin(&mut self) {
-        self.groups = self.groups.max(1);
-    }
-
-    fn peek(&mut self) -> Result<ArrayRef> {
-        self.results(1)
     }
 }
 

@@ -11,12 +11,11 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::datatypes::{DataType, Fields, UInt32Type, UInt64Type};
 use datafusion::common::Result;
-use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 
 use super::super::arguments::{Lists, TextColumn, item_field, list_type};
+use super::super::counted_groups::{Counted, CountedGroups};
 use super::super::elements::{Names, Rows, record_fields};
 use super::super::journey_paths::JourneyPaths;
-use super::super::single_group::FirstGroup;
 use super::super::symbols::{OwnNumbers, Symbols};
 use super::tally::{Counts, Entry, Tally};
 use super::{NAME, Parameters};
@@ -42,11 +41,13 @@ pub(super) fn result_fields() -> Fields {
     ])
 }
 
+/// The accumulator.
+pub(super) type TopPathsAccumulator = CountedGroups<Paths>;
+
 /// The paths of many groups.
 #[derive(Debug)]
-pub(super) struct TopPathsAccumulator {
+pub(super) struct Paths {
     parameters: Parameters,
-    groups: usize,
     symbols: Symbols,
     tally: Tally,
 }
@@ -54,7 +55,17 @@ pub(super) struct TopPathsAccumulator {
 impl TopPathsAccumulator {
     /// Without paths.
     pub(super) fn new(parameters: Parameters) -> Self {
-        Self { parameters, groups: 0, symbols: Symbols::default(), tally: Tally::default() }
+        Self::of(Paths { parameters, symbols: Symbols::default(), tally: Tally::default() })
+    }
+}
+
+impl Counted for Paths {
+    fn empty(&self) -> Self {
+        Self { parameters: self.parameters, symbols: Symbols::default(), tally: Tally::default() }
+    }
+
+    fn heap_size(&self) -> usize {
+        self.symbols.size() + self.tally.size()
     }
 
     fn count_rows(
@@ -119,16 +130,8 @@ impl TopPathsAccumulator {
         Ok(())
     }
 
-    fn emitted(&self, emit_to: EmitTo) -> usize {
-        match emit_to {
-            EmitTo::All => self.groups,
-            EmitTo::First(groups) => groups,
-        }
-    }
-
     /// Forgets the first `groups` groups, and touchpoints that no other group has; the others move down by as many.
-    fn forget(&mut self, groups: usize) {
-        self.groups -= groups;
+    fn forget(&mut self, groups: usize, _left: usize) -> Result<()> {
         let (symbols, tally) = (std::mem::take(&mut self.symbols), std::mem::take(&mut self.tally));
         let mut numbers = Vec::new();
         for entry in tally.behind(groups) {
@@ -137,6 +140,7 @@ impl TopPathsAccumulator {
             numbers.iter_mut().for_each(|number| *number = self.symbols.number(symbols.text(*number)));
             self.tally.add(entry.group - groups as u32, numbers.iter().copied(), entry.counts);
         }
+        Ok(())
     }
 
     /// The state of the first `groups` groups.
@@ -260,60 +264,6 @@ impl Top {
             by_journeys.then_with(|| ranks[left.start..left.end].cmp(&ranks[right.start..right.end]))
         });
         self.chosen.truncate(count);
-    }
-}
-
-impl GroupsAccumulator for TopPathsAccumulator {
-    fn update_batch(
-        &mut self,
-        values: &[ArrayRef],
-        group_indices: &[usize],
-        opt_filter: Option<&BooleanArray>,
-        total_num_groups: usize,
-    ) -> Result<()> {
-        self.groups = self.groups.max(total_num_groups);
-        self.count_rows(values, group_indices.iter().copied(), opt_filter)
-    }
-
-    fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
-        self.groups = self.groups.max(total_num_groups);
-        self.merge_states(values, group_indices.iter().copied())
-    }
-
-    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let groups = self.emitted(emit_to);
-        let results = self.results(groups)?;
-        self.forget(groups);
-        Ok(results)
-    }
-
-    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        let groups = self.emitted(emit_to);
-        let states = self.states(groups)?;
-        self.forget(groups);
-        Ok(states)
-    }
-
-    /// Each row becomes the state of a group of its own.
-    fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        let rows = values[0].len();
-        let mut each = Self::new(self.parameters);
-        each.count_rows(values, 0..rows, opt_filter)?;
-        each.states(rows)
-    }
-
-    fn size(&self) -> usize {
-        size_of::<Self>() + self.symbols.size() + self.tally.size()
-    }
-}
-
-impl FirstGroup for TopPathsAccumulator {
-    fn begin(&mut self) {
-        self.groups = self.groups.max(1);
-    }
-
-    fn peek(&mut self) -> Result<ArrayRef> {
-        self.results(1)
     }
 }
 

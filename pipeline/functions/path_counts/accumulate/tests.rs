@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use datafusion::arrow::array::{GenericListArray, OffsetSizeTrait};
 use datafusion::arrow::compute::cast;
 use datafusion::common::{ScalarValue, plan_err};
-use datafusion::logical_expr::Accumulator;
+use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 use proptest::prelude::*;
 
 use super::super::super::arguments::coded_text_type;
@@ -189,7 +189,7 @@ fn add(total: &mut PathCounts<Probe>, rows: &[Row], way: Way, encoding: usize) {
             GroupsAccumulator::merge_batch(total, &state, &groups, GROUPS).unwrap();
         }
         Way::State { first } => {
-            let mut part = empty(total.model.0);
+            let mut part = empty(total.counted.model.0);
             part.update_batch(&values, &groups, Some(&filter), GROUPS).unwrap();
             let state = GroupsAccumulator::state(&mut part, EmitTo::First(first)).unwrap();
             let groups: Vec<usize> = (0..GROUPS).collect();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use datafusion::logical_expr::Accumulator;
+use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 use proptest::prelude::*;
 
 use super::super::super::journey_paths::testing::{
