@@ -29,8 +29,15 @@ pub(super) const STARTS: (&str, &str) = (
      there is a journey of its own. The first touch starts one in any case.",
 );
 
+/// Coerces the arguments `goals` and `starts` as far as they are given.
+pub(super) fn coerce_goals_and_starts(function: &str, types: &[DataType]) -> Result<Vec<DataType>> {
+    let goals = types.first().map(|goals| coerce_goals(function, goals));
+    let starts = types.get(1).map(|starts| coerce_booleans(function, starts));
+    goals.into_iter().chain(starts).collect()
+}
+
 /// Coerces the argument that says what reached a goal: a boolean per journey, or a list of them, one per touch.
-pub(super) fn coerce_goals(function: &str, data_type: &DataType) -> Result<DataType> {
+fn coerce_goals(function: &str, data_type: &DataType) -> Result<DataType> {
     match data_type {
         DataType::Boolean | DataType::Null => Ok(DataType::Boolean),
         DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => {

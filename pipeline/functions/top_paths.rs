@@ -16,11 +16,11 @@ use datafusion::logical_expr::{
 };
 
 use self::accumulate::{TopPathsAccumulator, result_fields, state_fields};
-use super::arguments::{coerce_booleans, coerce_texts, empty_list, list_type};
+use super::arguments::{coerce_texts, empty_list, list_type};
 use super::call::{Call, Parameterised};
 use super::documentation::{Example, Manual, Section, Unlike, WINDOWS};
 use super::elements::records_type;
-use super::journey_paths::{GOALS, STARTS, coerce_goals, constant_count};
+use super::journey_paths::{GOALS, STARTS, coerce_goals_and_starts, constant_count};
 use super::path::coerce_limit;
 use super::single_group::{MovingFrame, SingleGroup};
 
@@ -79,12 +79,7 @@ impl AggregateUDFImpl for TopPaths {
         }
         let mut coerced =
             vec![coerce_limit(NAME, &types[0])?, coerce_texts(NAME, &types[1])?, coerce_limit(NAME, &types[2])?];
-        if let Some(goals) = types.get(3) {
-            coerced.push(coerce_goals(NAME, goals)?);
-        }
-        if let Some(starts) = types.get(4) {
-            coerced.push(coerce_booleans(NAME, starts)?);
-        }
+        coerced.extend(coerce_goals_and_starts(NAME, &types[3..])?);
         Ok(coerced)
     }
 
