@@ -12,6 +12,7 @@ fn blocks(language: &str) -> Vec<String> {
     readme.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap().to_string()).collect()
 }
 
+/// The first is the main job, and what it prints is what the README shows.
 #[test]
 fn the_commands_of_the_readme_run() {
     let folder = tempfile::tempdir().unwrap();
@@ -28,7 +29,13 @@ fn the_commands_of_the_readme_run() {
             .output()
             .unwrap();
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-        assert!(!output.stdout.is_empty(), "{command} prints something");
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(!printed.is_empty(), "{command} prints something");
+        if count == 0 {
+            for line in blocks("text")[0].lines().filter(|line| *line != "…") {
+                assert!(printed.lines().any(|other| other == line), "the README says {line:?}, and {command} prints:\n{printed}");
+            }
+        }
         count += 1;
     }
     assert_eq!(count, 4);
