@@ -4,8 +4,9 @@ use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch};
 use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, SortField};
 use hashbrown::HashSet;
-use parquet::basic::Encoding;
-use parquet::file::properties::WriterPropertiesBuilder;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, Encoding};
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
 use crate::error::Result;
@@ -14,10 +15,17 @@ use crate::error::Result;
 const LOOKED_AT: usize = 1024;
 /// Rows that tell nothing yet.
 const FEW: usize = 32;
+/// What compression must leave of a column at most to be worth its time.
+const WORTH_IT: f64 = 0.8;
 
 /// Properties with the encodings that fit columns such as these, flat ones and lists. Times are steps. A column most of
-/// whose values are different has no dictionary, which would hold nearly all of them and be written beside them.
-pub fn that_fit(properties: WriterPropertiesBuilder, first: &RecordBatch) -> Result<WriterPropertiesBuilder> {
+/// whose values are different has no dictionary, which would hold nearly all of them and be written beside them; where
+/// `compression` makes it hardly smaller, as it does of ids, the column is not compressed.
+pub fn that_fit(
+    properties: WriterPropertiesBuilder,
+    compression: Compression,
+    first: &RecordBatch,
+) -> Result<WriterPropertiesBuilder> {
     let first = first.slice(0, first.num_rows().min(LOOKED_AT));
     let mut properties = properties;
     for (field, column) in first.schema_ref().fields().iter().zip(first.columns()) {
@@ -36,6 +44,9 @@ pub fn that_fit(properties: WriterPropertiesBuilder, first: &RecordBatch) -> Res
             }
             nested if nested.is_nested() => {}
             _ if is_mostly_distinct(&values)? => {
+                if !is_worth_compressing(&values, compression)? {
+                    properties = properties.set_column_compression(path.clone(), Compression::UNCOMPRESSED);
+                }
                 properties = properties.set_column_dictionary_enabled(path, false);
             }
             _ => {}
@@ -64,12 +75,23 @@ fn is_mostly_distinct(column: &ArrayRef) -> Result<bool> {
     Ok(distinct.len() * 2 > values)
 }
 
+/// Whether values take clearly fewer bytes compressed, one after another and without a dictionary.
+fn is_worth_compressing(column: &ArrayRef, compression: Compression) -> Result<bool> {
+    let rows = RecordBatch::try_from_iter([("column", column.clone())])?;
+    let properties = WriterProperties::builder().set_dictionary_enabled(false).set_compression(compression).build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties))?;
+    writer.write(&rows)?;
+    let metadata = writer.close()?;
+    let column = metadata.row_group(0).column(0);
+    Ok(column.compressed_size() as f64 <= WORTH_IT * column.uncompressed_size() as f64)
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use arrow::array::{Int64Array, ListBuilder, StringArray, StringBuilder, TimestampMicrosecondArray};
-    use parquet::file::properties::WriterProperties;
+    use parquet::basic::ZstdLevel;
 
     use super::*;
 
@@ -90,15 +112,34 @@ mod tests {
             lists.append_value((0..row % 3).map(|n| Some(format!("{row} {n}"))));
         }
         let lists = RecordBatch::try_from_iter([("ids", Arc::new(lists.finish()) as ArrayRef)]).unwrap().slice(9, 41);
-        let properties = that_fit(WriterProperties::builder(), &lists).unwrap().build();
+        let properties = that_fit(WriterProperties::builder(), Compression::SNAPPY, &lists).unwrap().build();
         let path = ColumnPath::new(["ids", "list", "item"].map(String::from).to_vec());
         assert!(!properties.dictionary_enabled(&path));
 
         let has_dictionary = |rows: &RecordBatch| {
-            let properties = that_fit(WriterProperties::builder(), rows).unwrap().build();
+            let properties = that_fit(WriterProperties::builder(), Compression::SNAPPY, rows).unwrap().build();
             ["id", "channel", "none", "at"].map(|name| properties.dictionary_enabled(&ColumnPath::from(name)))
         };
         assert_eq!(has_dictionary(&rows), [false, true, true, false]);
         assert_eq!(has_dictionary(&rows.slice(0, 5)), [true, true, true, false], "a few rows tell nothing");
+    }
+
+    #[test]
+    fn ids_are_not_compressed_and_sentences_are() {
+        let ids = (0..500_u64).map(|n| Some(format!("{:016x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))));
+        let sentences = (0..500).map(|n| Some(format!("the same words of the same page, number {n}")));
+        let rows = RecordBatch::try_from_iter([
+            ("id", Arc::new(ids.collect::<StringArray>()) as ArrayRef),
+            ("page", Arc::new(sentences.collect::<StringArray>())),
+        ])
+        .unwrap();
+        // Letters of hexadecimal numbers are 4 bits each, which entropy coding finds and matching does not.
+        let zstd = Compression::ZSTD(ZstdLevel::default());
+        for (compression, of_ids) in [(Compression::SNAPPY, Compression::UNCOMPRESSED), (zstd, zstd)] {
+            let properties = WriterProperties::builder().set_compression(compression);
+            let properties = that_fit(properties, compression, &rows).unwrap().build();
+            assert_eq!(properties.compression(&ColumnPath::from("id")), of_ids, "{compression}");
+            assert_eq!(properties.compression(&ColumnPath::from("page")), compression);
+        }
     }
 }

@@ -95,7 +95,7 @@ pub fn published_writer(first: &RecordBatch, metadata: Vec<(String, String)>) ->
         .into_builder()
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_key_value_metadata(Some(metadata));
-    file_writer(first.schema_ref(), encodings::that_fit(properties, first)?.build())
+    file_writer(first.schema_ref(), encodings::that_fit(properties, small(), first)?.build())
 }
 
 fn file_writer(schema: &SchemaRef, properties: WriterProperties) -> Result<ArrowWriter<Vec<u8>>> {
@@ -155,7 +155,7 @@ impl PartWriter {
             None => {
                 let properties = properties(self.compression).into_builder();
                 let properties = properties.set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
-                file_writer(&self.schema, encodings::that_fit(properties, batch)?.build())?
+                file_writer(&self.schema, encodings::that_fit(properties, self.compression, batch)?.build())?
             }
         };
         writer.write(batch)?;

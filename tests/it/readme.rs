@@ -33,7 +33,10 @@ fn the_commands_of_the_readme_run() {
         assert!(!printed.is_empty(), "{command} prints something");
         if count == 0 {
             for line in blocks("text")[0].lines().filter(|line| *line != "…") {
-                assert!(printed.lines().any(|other| other == line), "the README says {line:?}, and {command} prints:\n{printed}");
+                assert!(
+                    printed.lines().any(|other| other == line),
+                    "the README says {line:?}, and {command} prints:\n{printed}"
+                );
             }
         }
         count += 1;
