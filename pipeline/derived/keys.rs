@@ -1,5 +1,6 @@
 //! Sets of keys, kept as Parquet files with one column of text.
 
+use std::hash::BuildHasher;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray};
@@ -58,4 +59,59 @@ pub fn as_text(column: &dyn Array) -> Result<StringArray> {
         0 => text.clone(),
         _ => text.iter().map(|key| Some(key.unwrap_or_default())).collect(),
     })
+}
+
+/// Tells of most texts, by a few kilobytes that stay in the nearest cache, that they are none of some keys. A table of the keys
+/// themselves is asked for the others.
+#[derive(Debug)]
+pub struct Sieve {
+    /// A bit for each value of the upper bits of a hash; a power of two of them.
+    bits: Vec<u64>,
+    shift: u32,
+    state: foldhash::fast::RandomState,
+}
+
+impl Sieve {
+    /// Bits to a key: of other texts one in so many passes.
+    const BITS_PER_KEY: usize = 16;
+
+    /// A sieve through which these keys pass.
+    pub fn of<'a>(keys: impl ExactSizeIterator<Item = &'a str>) -> Self {
+        let bits = (keys.len() * Self::BITS_PER_KEY).next_power_of_two().max(64);
+        let shift = u64::BITS - bits.trailing_zeros();
+        let mut sieve = Self { bits: vec![0; bits / 64], shift, state: foldhash::fast::RandomState::default() };
+        for key in keys {
+            let (word, bit) = sieve.place(key);
+            sieve.bits[word] |= 1 << bit;
+        }
+        sieve
+    }
+
+    /// Whether a text may be one of the keys; true of all of them.
+    pub fn passes(&self, text: &str) -> bool {
+        let (word, bit) = self.place(text);
+        self.bits[word] >> bit & 1 == 1
+    }
+
+    fn place(&self, text: &str) -> (usize, u64) {
+        let place = self.state.hash_one(text) >> self.shift;
+        ((place / 64) as usize, place % 64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_keys_pass_a_sieve_and_few_other_texts() {
+        for count in [0, 1, 5, 1000, 20_000] {
+            let name = |number: usize| format!("customer {number}");
+            let keys: Vec<String> = (0..count).map(name).collect();
+            let sieve = Sieve::of(keys.iter().map(String::as_str));
+            assert!(keys.iter().all(|key| sieve.passes(key)));
+            let passed = (count..count + 100_000).filter(|number| sieve.passes(&name(*number))).count();
+            assert!(passed <= 100_000 / Sieve::BITS_PER_KEY * 2, "{passed} of 100,000 others beside {count} keys");
+        }
+    }
 }

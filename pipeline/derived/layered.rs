@@ -14,7 +14,7 @@ use datafusion::prelude::{DataFrame, SessionContext, ident, lit};
 use hashbrown::HashMap;
 
 use super::changes::{FILES, Over};
-use super::keys;
+use super::keys::{self, Sieve};
 use crate::delta::{Snapshot, Table};
 use crate::error::Result;
 use crate::lake::Lake;
@@ -36,6 +36,7 @@ pub async fn provider(
         }
     }
     let is_current = ScalarUDF::from(IsCurrent {
+        sieve: Sieve::of(replaced_in.keys().map(String::as_str)),
         replaced_in: Arc::new(replaced_in),
         signature: Signature::any(2, Volatility::Immutable),
     });
@@ -69,6 +70,7 @@ pub async fn provider(
 /// Whether no change above a layer has replaced the rows of a key: `is_current(key, layer)`.
 #[derive(Debug)]
 struct IsCurrent {
+    sieve: Sieve,
     /// The last change that has replaced the rows of each key.
     replaced_in: Arc<HashMap<String, u32, foldhash::fast::RandomState>>,
     signature: Signature,
@@ -108,7 +110,9 @@ impl ScalarUDFImpl for IsCurrent {
             other => return datafusion::common::exec_err!("is_current: the layer is {other:?}"),
         };
         let column = arguments.args[0].to_array(arguments.number_rows)?;
-        let is_current = |key: &str| self.replaced_in.get(key).is_none_or(|replaced_in| *replaced_in <= layer);
+        let is_current = |key: &str| {
+            !self.sieve.passes(key) || self.replaced_in.get(key).is_none_or(|replaced_in| *replaced_in <= layer)
+        };
         let current = keys::test_each(&column, is_current);
         let current = current.map_err(|error| datafusion::error::DataFusionError::External(error.into()))?;
         Ok(ColumnarValue::Array(Arc::new(current) as ArrayRef))

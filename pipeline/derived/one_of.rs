@@ -9,17 +9,19 @@ use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUD
 use datafusion::logical_expr::{Signature, Volatility};
 use hashbrown::HashSet;
 
-use super::keys;
+use super::keys::{self, Sieve};
 
 /// Whether a text holds one of `texts`. Unlike `in (…)` it costs no planning per text, and a scan can decide by it
 /// which rows of the other columns to read.
 pub fn is_one_of(text: Expr, texts: Arc<HashSet<String>>) -> Expr {
-    ScalarUDF::from(OneOf { signature: Signature::any(1, Volatility::Immutable), texts }).call(vec![text])
+    let sieve = Sieve::of(texts.iter().map(String::as_str));
+    ScalarUDF::from(OneOf { signature: Signature::any(1, Volatility::Immutable), sieve, texts }).call(vec![text])
 }
 
 #[derive(Debug)]
 struct OneOf {
     signature: Signature,
+    sieve: Sieve,
     texts: Arc<HashSet<String>>,
 }
 
@@ -52,7 +54,7 @@ impl ScalarUDFImpl for OneOf {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let column = args.args[0].to_array(args.number_rows)?;
-        let is_one = keys::test_each(&column, |text| self.texts.contains(text));
+        let is_one = keys::test_each(&column, |text| self.sieve.passes(text) && self.texts.contains(text));
         let is_one = is_one.map_err(|error| DataFusionError::External(error.into()))?;
         Ok(ColumnarValue::Array(Arc::new(is_one)))
     }
