@@ -19,10 +19,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{DataFrame, SessionContext};
 use tokio::sync::OnceCell;
 
-use self::changes::{Changes, Over};
+use self::changes::{Changes, Over, Sums};
 use crate::delta::{self, Change, Part, Table};
 use crate::error::Result;
 use crate::lake::Lake;
@@ -96,6 +96,17 @@ impl Derived {
             }
         });
         provider.await.cloned()
+    }
+
+    /// The rows of a table of sums that have the keys of some row of `keys`.
+    pub async fn sums_of(&self, ctx: &SessionContext, sums: &Sums, keys: &DataFrame) -> Result<DataFrame> {
+        let of_keys = |rows| summed::of_keys(rows, sums, keys);
+        match &self.over {
+            Some(over) if over.sums.is_some() => {
+                summed::rows(ctx, &self.lake, &self.folder, &self.table, over, of_keys)
+            }
+            _ => of_keys(ctx.read_table(self.provider(ctx).await?)?),
+        }
     }
 
     /// Takes over what lies over the table now.

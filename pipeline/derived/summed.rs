@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema};
 use datafusion::catalog::TableProvider;
+use datafusion::common::{Column, JoinType, NullEquality};
 use datafusion::functions_aggregate::expr_fn::sum;
-use datafusion::logical_expr::{Expr, cast, lit};
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, lit};
 use datafusion::prelude::{DataFrame, SessionContext, ident};
 
 use super::changes::{FILES, Layer, Over, Sums};
@@ -25,18 +26,44 @@ pub fn provider(
     table: &Table,
     over: &Over,
 ) -> Result<Arc<dyn TableProvider>> {
+    Ok(rows(ctx, lake, folder, table, over, Ok)?.into_view())
+}
+
+/// The rows of [`provider`], of what a filter by keys leaves of each part that is summed.
+pub fn rows(
+    ctx: &SessionContext,
+    lake: &Lake,
+    folder: &str,
+    table: &Table,
+    over: &Over,
+    filter: impl Fn(DataFrame) -> Result<DataFrame>,
+) -> Result<DataFrame> {
     let sums = over.sums.as_ref().ok_or_else(|| Error::internal("layers of rows do not add up"))?;
     let schema = table.schema()?;
     let of_layers = |parts: fn(&Layer) -> &Vec<Part>| -> Result<DataFrame> {
         let parts: Vec<Part> = over.layers.iter().flat_map(parts).cloned().collect();
         Ok(ctx.read_table(Arc::new(Snapshot::new(lake, FILES, &schema, &[], parts)?))?)
     };
-    let taken_off = of_layers(|layer| &layer.removed)?;
-    let mut rows = of_layers(|layer| &layer.parts)?;
+    let taken_off = filter(of_layers(|layer| &layer.removed)?)?;
+    let mut rows = filter(of_layers(|layer| &layer.parts)?)?;
     if !over.replaces_all {
-        rows = ctx.read_table(table.provider(lake, folder)?)?.union(rows)?;
+        rows = filter(ctx.read_table(table.provider(lake, folder)?)?)?.union(rows)?;
     }
-    Ok(total(rows, taken_off, sums, &schema)?.into_view())
+    total(rows, taken_off, sums, &schema)
+}
+
+/// Those rows whose key is that of some row of `of`.
+pub fn of_keys(rows: DataFrame, sums: &Sums, of: &DataFrame) -> Result<DataFrame> {
+    // Of another name, so that it is not taken for a column of the rows.
+    let wanted: Vec<String> = sums.keys.iter().map(|key| format!("wanted {key}")).collect();
+    let keys = sums.keys.iter().zip(&wanted).map(|(key, wanted)| ident(key).alias(wanted));
+    let of = of.clone().select(keys.collect::<Vec<_>>())?.into_unoptimized_plan();
+    let (state, rows) = rows.into_parts();
+    let column = |name: &String| Column::from_name(name);
+    let on = (sums.keys.iter().map(column).collect::<Vec<_>>(), wanted.iter().map(column).collect::<Vec<_>>());
+    let plan =
+        LogicalPlanBuilder::from(rows).join_detailed(of, JoinType::LeftSemi, on, None, NullEquality::NullEqualsNull)?;
+    Ok(DataFrame::new(state, plan.build()?))
 }
 
 /// The sums of `added` less those of `taken_off`, all with the columns of a schema; lists add up as multisets.

@@ -149,7 +149,7 @@ pub async fn publish(
             Ok(mart) => {
                 (line.rows, line.bytes) = (Some(mart.rows), Some(mart.bytes));
                 if let Some(before) = before.marts.get(&name) {
-                    restated.extend(restatements::find(&name, before, &mart, outcome));
+                    restated.extend(restatements::find(graph, &name, before, &mart, outcome));
                 }
                 catalog.marts.insert(name, mart);
             }

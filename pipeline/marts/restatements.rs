@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::catalog::{Mart, MartFile};
+use crate::models::graph::Graph;
 use crate::models::{Outcome, RowCount};
 
 /// One published file that is another than before: that of a day, or of a whole mart.
@@ -14,7 +15,7 @@ pub struct Restatement {
     pub mart: String,
     /// The day, ISO 8601; none for a mart of one file, and for rows without a day.
     pub day: Option<String>,
-    /// Why the model was built; none if an earlier run built it.
+    /// Why the model was built, of a view what it reads; none if an earlier run built it.
     pub reason: Option<String>,
     /// Rows of the file before.
     pub rows_before: usize,
@@ -53,14 +54,13 @@ fn are_encoded_alike(a: &str, b: &str) -> bool {
 
 /// Files of a mart that are others than before; what is known of their events is told by others. None of a mart that is
 /// published in another way than before.
-pub fn find(name: &str, before: &Mart, now: &Mart, outcome: &Outcome) -> Vec<Restatement> {
+pub fn find(graph: &Graph, name: &str, before: &Mart, now: &Mart, outcome: &Outcome) -> Vec<Restatement> {
     if before.path != now.path {
         return Vec::new();
     }
     // Counts are told from one set of rows to the next: they fit if the former was what was published.
     let changed = outcome.changed.get(name).filter(|changed| changed.before == before.fingerprint);
-    let line = outcome.results.iter().find(|line| line.unique_id == format!("model.wayline.{name}"));
-    let reason = line.map(|line| line.message.split(';').next().unwrap_or_default().to_string());
+    let reason = reason(graph, name, outcome);
     let first_batch = before.batch.map(|batch| batch + 1).filter(|first| Some(*first) <= now.batch);
     let mut restatements = Vec::new();
     for (path, file) in &before.files {
@@ -89,6 +89,17 @@ pub fn find(name: &str, before: &Mart, now: &Mart, outcome: &Outcome) -> Vec<Res
         });
     }
     restatements
+}
+
+/// Why a model was built, of a view the first of those that it reads.
+fn reason(graph: &Graph, name: &str, outcome: &Outcome) -> Option<String> {
+    match graph.model(name) {
+        Some(view) if !view.header.build.is_table() => view.reads.iter().find_map(|read| reason(graph, read, outcome)),
+        _ => {
+            let line = outcome.results.iter().find(|line| line.unique_id == format!("model.wayline.{name}"))?;
+            Some(line.message.split(';').next().unwrap_or_default().to_string())
+        }
+    }
 }
 
 /// Whether a file is known to be another, or is gone.
@@ -157,12 +168,12 @@ mod tests {
                 ("marts/m/on=1970-01-05/part-0.parquet", 1, "e"),
             ],
         );
-        let mut outcome = Outcome::default();
+        let (graph, mut outcome) = (Graph::default(), Outcome::default());
         let days = BTreeMap::from([(Some(1), RowCount { removed: 1, added: 4 })]);
         let rows = Some(RowCount::default());
         let changed = Changed { before: "f".into(), rows, days: [("on".into(), days)].into(), ..Changed::default() };
         outcome.changed.insert("m".into(), changed);
-        let told: Vec<_> = find("m", &before, &now, &outcome)
+        let told: Vec<_> = find(&graph, "m", &before, &now, &outcome)
             .into_iter()
             .map(|restated| {
                 let rows = (restated.rows_before, restated.rows_after, restated.rows_removed, restated.rows_added);
@@ -179,7 +190,7 @@ mod tests {
         // Without a batch since, and of another table than was published.
         let again = mart(Some(3), &[("marts/m/on=1970-01-02/part-0.parquet", 9, "x")]);
         outcome.changed.clear();
-        let told = find("m", &before, &again, &outcome);
+        let told = find(&graph, "m", &before, &again, &outcome);
         assert_eq!((told.len(), told[1].first_batch, told[1].rows_added), (4, None, None));
     }
 }

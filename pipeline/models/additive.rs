@@ -118,7 +118,7 @@ fn check(plan: &LogicalPlan, keys: &[String], count: &str) -> Result<()> {
 }
 
 /// Refuses what gives another answer each time, or asks for other rows than those that a plan reads.
-fn check_expressions(plan: &LogicalPlan) -> Result<()> {
+pub fn check_expressions(plan: &LogicalPlan) -> Result<()> {
     for expr in plan.expressions() {
         let mut found = None;
         expr.apply(|part| {

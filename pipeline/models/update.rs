@@ -10,6 +10,7 @@ mod customers;
 mod moves;
 mod step;
 mod sums;
+mod views;
 pub mod ways;
 
 use std::collections::BTreeSet;
@@ -151,10 +152,16 @@ pub async fn update(
         let (step, made) = (step.clone(), made.clone());
         (at, async move { step.added(&model, &table, &made).await })
     });
-    for (at, started, written) in at_once(threads, tasks).await? {
+    for (at, started, added) in at_once(threads, tasks).await? {
         let planned = &mut planned[at];
-        let change = written.and_then(|written| written.lay(planned, changes));
-        unfinished.settle(change, planned, started, &step.asked_for, outcome);
+        let mut views = Vec::new();
+        let change = added.and_then(|added| {
+            views = added.views;
+            added.written.lay(planned, changes)
+        });
+        if unfinished.settle(change, planned, started, &step.asked_for, outcome) {
+            outcome.changed.extend(views);
+        }
     }
     // Rows of all customers are replaced in one step, and what is summed over them with them, whatever reads whatever.
     if !outcome.changed.is_empty() {

@@ -1,7 +1,7 @@
 -- Paths: journeys by the touchpoints that they go through. Equal neighbours are one; a path longer than 8 ends in `…`.
 --
 -- grain:      path, started_date
--- build:      incremental by day(started_date)
+-- build:      view
 -- publish:    file
 -- checks:     unique(path, started_date); not_null(journeys, conversion_rate)
 -- columns:

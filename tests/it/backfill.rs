@@ -78,7 +78,7 @@ fn damage(house: &House, model: &str, sql: &str) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
 }
 
-/// Damage of the second day: sessions that are others, too many and missing, and counts of paths.
+/// Damage of the second day: sessions that are others, too many and missing, and counts of touches.
 fn damage_second_day(house: &House) {
     damage(
         house,
@@ -92,9 +92,9 @@ fn damage_second_day(house: &House) {
     );
     damage(
         house,
-        "paths",
-        "select * replace (journeys + 7 as journeys) from paths
-         where started_date = date '2025-01-02' union all select * from paths where started_date <> date '2025-01-02'",
+        "stage_channels",
+        "select * replace (touches + 7 as touches) from stage_channels where occurred_date = date '2025-01-02'
+         union all select * from stage_channels where occurred_date <> date '2025-01-02'",
     );
 }
 
@@ -107,8 +107,17 @@ fn rows(house: &House, query: &str) -> Vec<String> {
 
 /// Rows of all tables that the tests damage or that read them.
 fn tables(house: &House) -> BTreeMap<&'static str, Vec<String>> {
-    let names =
-        ["int_timelines", "int_visits", "sessions", "journeys", "customers", "paths", "funnel_steps", "drop_offs"];
+    let names = [
+        "int_timelines",
+        "int_visits",
+        "sessions",
+        "journeys",
+        "customers",
+        "paths",
+        "stage_channels",
+        "funnel_steps",
+        "drop_offs",
+    ];
     names.map(|name| (name, rows(house, &format!("select * from {name}")))).into()
 }
 
@@ -137,7 +146,7 @@ fn damaged_rows_of_the_window_are_mended_and_those_beside_it_left() {
          select * replace ('nobody' as customer_id, 'nothing' as session_id) from sessions
          where started_date = date '2025-01-02' and exit_touchpoint = 'cart'",
     );
-    damage(&house, "paths", "select * replace (journeys + 7 as journeys) from paths");
+    damage(&house, "stage_channels", "select * replace (touches + 7 as touches) from stage_channels");
     assert!(house.succeed(&["run"]).contains("nothing new"), "a run does not look at what it has built");
     let stderr = house.fail(1, &SECOND_DAY);
     assert!(stderr.contains("every_event_is_in_exactly_one_session"), "checks find what is left: {stderr}");
@@ -151,8 +160,8 @@ fn damaged_rows_of_the_window_are_mended_and_those_beside_it_left() {
     let left = of("not in");
     assert_eq!(left.len(), sound["sessions"].len() - 3, "the stray row of the window is gone: {left:?}");
     assert!(left.iter().all(|row| !sound["sessions"].contains(row)), "{left:?}");
-    for row in rows(&house, "select * from paths") {
-        let is_mended = sound["paths"].contains(&row);
+    for row in rows(&house, "select * from stage_channels") {
+        let is_mended = sound["stage_channels"].contains(&row);
         assert_eq!(is_mended, row.contains("2025-01-02"), "{row}");
     }
 
@@ -256,16 +265,17 @@ fn selected_models_are_made_anew_and_what_reads_them_by_the_next_run() {
     let house = house();
     let sound = tables(&house);
     damage_second_day(&house);
-    let done = report(&house, &[&SECOND_DAY[..], &["-s", "paths"]].concat());
+    let done = report(&house, &[&SECOND_DAY[..], &["-s", "stage_channels"]].concat());
     let built = |report: &Value| -> Vec<String> {
         let names = report["results"].as_array().unwrap().iter().filter_map(|line| line["unique_id"].as_str());
         names.filter_map(|name| Some(name.strip_prefix("model.wayline.")?.to_string())).collect()
     };
-    assert_eq!(built(&done), ["paths"]);
+    assert_eq!(built(&done), ["stage_channels"]);
     let message = done["results"][0]["message"].as_str().unwrap();
     assert_eq!(message, "backfill; 1 of 1 days");
-    assert_eq!(rows(&house, "select * from paths where started_date = date '2025-01-02'").len(), 2);
-    assert_ne!(tables(&house)["sessions"], sound["sessions"]);
+    let after = tables(&house);
+    assert_eq!(after["stage_channels"], sound["stage_channels"]);
+    assert_ne!(after["sessions"], sound["sessions"]);
     house.succeed(&[&SECOND_DAY[..], &["-s", "sessions"]].concat());
     let read = report(&house, &["run"]);
     let of_sessions = built(&read);
@@ -286,7 +296,7 @@ fn a_plan_tells_what_would_be_made_anew_and_writes_nothing() {
     };
     let sessions = step("build", "sessions");
     assert_eq!((&sessions["why"], &sessions["rows"]), (&"backfill; 2 customers".into(), &3.into()));
-    assert_eq!(step("build", "paths")["why"], "backfill; 1 days, and those of changed rows");
+    assert_eq!(step("build", "stage_channels")["why"], "backfill; 1 days, and those of changed rows");
     assert_eq!(step("build", "path_edges")["why"], "backfill; whole");
     assert_eq!(step("publish", "sessions")["why"], "1 of 5 files, and those of changed rows");
     assert_eq!(step("publish", "sessions")["rows"], 2);
@@ -304,7 +314,7 @@ fn a_plan_tells_what_would_be_made_anew_and_writes_nothing() {
         .map(|line| (line["unique_id"].as_str().unwrap(), line["message"].as_str().unwrap()))
         .collect();
     assert_eq!(messages["model.wayline.sessions"], "backfill; 0 of 2 touched customers");
-    assert_eq!(messages["model.wayline.paths"], "backfill; 0 of 1 days");
+    assert_eq!(messages["model.wayline.stage_channels"], "backfill; 0 of 1 days");
 }
 
 #[test]

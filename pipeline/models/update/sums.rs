@@ -29,10 +29,16 @@ use crate::error::{Error, Result};
 use crate::models::difference::{difference, picked, rows_of};
 use crate::models::graph::Model;
 use crate::models::header::Build;
-use crate::models::{Outcome, Planned, RowCount, settings, table_rows};
+use crate::models::{Changed, Outcome, Planned, RowCount, settings, table_rows};
 
 /// Share of a table of sums that may be added and taken off before it is written anew.
 const LARGEST_SHARE: f64 = 0.5;
+
+/// What is added to a table of sums and taken off, and what that changes of published views over it.
+pub(super) struct Added {
+    pub(super) written: Written,
+    pub(super) views: Vec<(String, Changed)>,
+}
 
 impl Step {
     /// Whether a table of sums is made of a model.
@@ -109,7 +115,7 @@ impl Step {
     }
 
     /// Writes what is added to a table of sums and what is taken off.
-    pub(super) async fn added(&self, model: &Model, table: &Derived, made: &BTreeMap<String, Made>) -> Result<Written> {
+    pub(super) async fn added(&self, model: &Model, table: &Derived, made: &BTreeMap<String, Made>) -> Result<Added> {
         let schema = table.stored_schema()?;
         let (before, after) = match self.reads_events_alone(model) {
             true => (Vec::new(), stored(table_rows(&self.over_new_events(model).await?, model).await?, &schema).await?),
@@ -127,6 +133,13 @@ impl Step {
         let found = difference(&schema, &sums.keys[0], &before, &after)?;
         let (removed, added) = (picked(&before, &found.removed)?, picked(&after, &found.added)?);
         let what = format!("{} sums added, {} taken off", found.rows.added, found.rows.removed);
+        let views = match self.changed_views(model, table, &sums, &removed, &added).await {
+            Err(error) if !error.is_temporary() => {
+                tracing::warn!(model = model.name, %error, "views of it are published whole");
+                Vec::new()
+            }
+            views => views?,
+        };
         let (below, above) = match &table.over {
             Some(over) => over.bytes(of_table(table)?),
             None => (of_table(table)?, 0),
@@ -143,7 +156,7 @@ impl Step {
             let all = ctx.table(model.name.as_str()).await?.union(in_memory(added)?)?;
             let parts = self.parts(model, &schema, summed::total(all, in_memory(removed)?, &sums, &schema)?).await?;
             written.layer = Some(Layer { keys: None, parts, removed: Vec::new() });
-            return Ok(written);
+            return Ok(Added { written, views });
         }
         if is_another {
             let (parts, removed) =
@@ -151,7 +164,7 @@ impl Step {
             written.layer = Some(Layer { keys: None, parts, removed });
         }
         written.sums = Some(sums);
-        Ok(written)
+        Ok(Added { written, views })
     }
 
     /// Makes all sums again.
@@ -199,7 +212,11 @@ impl Step {
     }
 
     /// A session of some tables, the settings, and the views over them that a model reads.
-    async fn session(&self, model: &Model, tables: Vec<(String, Arc<dyn TableProvider>)>) -> Result<SessionContext> {
+    pub(super) async fn session(
+        &self,
+        model: &Model,
+        tables: Vec<(String, Arc<dyn TableProvider>)>,
+    ) -> Result<SessionContext> {
         let session = engine::beside(self.ctx());
         let needed = expanded(&self.graph, model);
         for (name, rows) in tables {
