@@ -4,7 +4,8 @@
 //! events of the batch in their places (`after`); what the former count for is taken off, what the latter count for is
 //! added (`changed` holds both, each row with its sign). Everything that a batch makes, journeys and sessions of its
 //! customers and counts with their signs, is one folder of Parquet files: synced, then renamed into place. The same rows
-//! stay in memory, as those of all batches before; of a customer the last ones count.
+//! stay in memory, as those of all batches before; of a customer the last ones count. Statements that do not read each other run
+//! side by side, and the answers are worked out while the disk syncs; they count once both are done.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -130,33 +131,16 @@ impl State {
         self.replace_rows("changed", changed)?;
 
         self.version += 1;
-        let sessions = answer(&self.ctx, SESSIONS).await?;
+        let statements = [SESSIONS].into_iter().chain(COUNTED.iter().map(|counted| counted.changes));
+        let mut changes = side_by_side(statements.map(|sql| answer_of(&self.ctx, sql))).await?.into_iter();
+        let sessions = changes.next().unwrap_or_default();
         let mut made = vec![("journeys", self.of_version(&after)?), ("sessions", self.of_version(&sessions)?)];
-        for Counted { name, changes, .. } in &COUNTED {
-            made.push((name, answer(&self.ctx, changes).await?));
-        }
-        self.commit(&made)?;
+        made.extend(COUNTED.iter().map(|counted| counted.name).zip(changes));
+        let committed = tokio::spawn(commit(self.folder.clone(), self.version, made.clone()));
         self.read(made, &after).await?;
-
-        let mut answers = Vec::with_capacity(COUNTED.len());
-        for counted in &COUNTED {
-            answers.push(answer(&self.ctx, counted.answer).await?);
-        }
+        let answers = side_by_side(COUNTED.iter().map(|counted| answer_of(&self.ctx, counted.answer))).await?;
+        committed.await.map_err(stopped)??;
         Ok(answers)
-    }
-
-    /// Makes a version durable, whole or not at all.
-    fn commit(&self, made: &[(&str, Vec<RecordBatch>)]) -> Result<()> {
-        let pending = self.folder.join(format!("pending-{}", self.version));
-        fs::create_dir_all(&pending)?;
-        for (name, rows) in made {
-            let path = pending.join(format!("{name}.parquet"));
-            write(rows, &path)?;
-            File::open(&path)?.sync_all()?;
-        }
-        File::open(&pending)?.sync_all()?;
-        fs::rename(&pending, self.folder.join(format!("version-{}", self.version)))?;
-        Ok(File::open(&self.folder)?.sync_all()?)
     }
 
     /// Makes the rows of a version those that are read.
@@ -220,6 +204,54 @@ impl State {
         self.ctx.register_table(name, table)?;
         Ok(())
     }
+}
+
+/// The rows of a query, as a task that needs nothing of others.
+fn answer_of(
+    ctx: &SessionContext,
+    sql: &'static str,
+) -> impl Future<Output = Result<Vec<RecordBatch>>> + Send + 'static {
+    let ctx = ctx.clone();
+    async move { answer(&ctx, sql).await }
+}
+
+/// What tasks come to that run at once, in their order.
+async fn side_by_side<T: Send + 'static>(
+    tasks: impl Iterator<Item = impl Future<Output = Result<T>> + Send + 'static>,
+) -> Result<Vec<T>> {
+    let at_work: Vec<_> = tasks.map(tokio::spawn).collect();
+    let mut done = Vec::with_capacity(at_work.len());
+    for task in at_work {
+        done.push(task.await.map_err(stopped)??);
+    }
+    Ok(done)
+}
+
+/// Makes a version durable, whole or not at all.
+async fn commit(folder: PathBuf, version: i64, made: Vec<(&'static str, Vec<RecordBatch>)>) -> Result<()> {
+    let pending = folder.join(format!("pending-{version}"));
+    fs::create_dir_all(&pending)?;
+    let files = made.into_iter().map(|(name, rows)| {
+        let path = pending.join(format!("{name}.parquet"));
+        async move {
+            write(&rows, &path)?;
+            sync(path).await
+        }
+    });
+    side_by_side(files).await?;
+    sync(pending.clone()).await?;
+    fs::rename(&pending, folder.join(format!("version-{version}")))?;
+    sync(folder).await
+}
+
+/// Waits, on no thread that works, until a file or folder is on the disk.
+async fn sync(path: PathBuf) -> Result<()> {
+    let synced = tokio::task::spawn_blocking(move || File::open(path)?.sync_all());
+    Ok(synced.await.map_err(stopped)??)
+}
+
+fn stopped(error: tokio::task::JoinError) -> Error {
+    Error::internal(format!("a task stopped: {error}"))
 }
 
 /// A customer's row.
