@@ -56,11 +56,13 @@ def place(project, waiting, count, name):
 class Watch:
     """The running program, and when it reported how many records it had taken in all."""
 
-    def __init__(self, binary, project, every):
+    def __init__(self, binary, project, every, log):
         command = [binary, "watch", "--every", every, "--json", "--project", project]
-        self.child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.log = log
+        with open(log, "wb") as stderr:
+            self.child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
         self.published = []
-        self.reader = threading.Thread(target=self.read)
+        self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
 
     def read(self):
@@ -76,15 +78,21 @@ class Watch:
     def taken(self):
         return self.published[-1][1] if self.published else 0
 
+    def expect_alive(self):
+        if self.child.poll() is not None:
+            with open(self.log, errors="replace") as log:
+                sys.exit(f"the watch ended with {self.child.returncode}: {log.read()[-2000:]}")
+
     def memory(self):
         """MiB that it holds now."""
+        self.expect_alive()
         with open(f"/proc/{self.child.pid}/status") as status:
             return next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) / 1024
 
     def stop(self):
         self.child.send_signal(signal.SIGTERM)
+        self.child.wait()
         self.reader.join()
-        return self.child.wait()
 
 
 def percentile(values, share):
@@ -106,20 +114,23 @@ def main():
         place(project, waiting, options.history, "events-history.jsonl")
         subprocess.run([options.binary, "run", "--project", project], check=True, capture_output=True)
 
-    watch = Watch(options.binary, project, options.every)
+    watch = Watch(options.binary, project, options.every, os.path.join(folder, "watch.log"))
     arrived, memory = [], []
     begun = time.monotonic()
-    for second in range(options.seconds):
-        place(project, waiting, options.rate, f"events-{second:06}.jsonl")
-        arrived.append(time.monotonic())
-        memory.append(watch.memory())
-        time.sleep(max(0.0, begun + second + 1 - time.monotonic()))
-    until = time.monotonic() + PATIENCE
-    while watch.taken() < options.rate * options.seconds and watch.child.poll() is None and time.monotonic() < until:
-        time.sleep(0.1)
-    code = watch.stop()
-    if watch.taken() < options.rate * options.seconds:
-        sys.exit(f"the watch ended with {code} and has published {watch.taken()} records")
+    try:
+        for second in range(options.seconds):
+            place(project, waiting, options.rate, f"events-{second:06}.jsonl")
+            arrived.append(time.monotonic())
+            memory.append(watch.memory())
+            time.sleep(max(0.0, begun + second + 1 - time.monotonic()))
+        until = time.monotonic() + PATIENCE
+        while watch.taken() < options.rate * options.seconds:
+            watch.expect_alive()
+            if time.monotonic() > until:
+                sys.exit(f"{watch.taken()} records were published {PATIENCE} s after the last of them had arrived")
+            time.sleep(0.1)
+    finally:
+        watch.stop()
 
     cycles = iter(watch.published)
     at, taken = next(cycles)

@@ -30,7 +30,8 @@ pub struct TableSize {
 pub async fn of_lake(workspace: &Workspace, graph: &Graph) -> Result<Vec<TableSize>> {
     let mut places = vec![("events".to_string(), EVENTS.to_string()), ("dead_letters".into(), DEAD_LETTERS.into())];
     places.extend(identity::TABLES.map(|name| (name.to_string(), identity::folder(name))));
-    places.extend(graph.models.iter().map(|model| (model.name.clone(), models::folder(&model.name))));
+    let tables = graph.models.iter().filter(|model| model.header.build.is_table());
+    places.extend(tables.map(|model| (model.name.clone(), models::folder(&model.name))));
     let changes = Changes::load(&workspace.lake).await?;
     let mut sizes = Vec::new();
     for (table, folder) in places {

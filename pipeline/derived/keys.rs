@@ -72,7 +72,7 @@ pub struct Sieve {
 }
 
 impl Sieve {
-    /// Bits to a key: of other texts one in so many passes.
+    /// Bits to a key at least: of other texts at most one in so many passes.
     const BITS_PER_KEY: usize = 16;
 
     /// A sieve through which these keys pass.

@@ -109,7 +109,7 @@ pub async fn run_due(
             continue;
         }
         // One that did not pass the last time, or reads what was built whole, is not put off.
-        let is_new = check.reads.iter().any(|read| outcome.built_whole.contains(read));
+        let is_new = graph.expanded(&check.reads).iter().any(|read| outcome.built_whole.contains(read));
         if scope == Scope::Touched && passed.contains_key(&check.name) && !is_new {
             outcome.put_off_checks.push(check.name);
             continue;

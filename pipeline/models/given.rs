@@ -60,7 +60,7 @@ const RESTATEMENTS_HEADER: &str = "\
 -- columns:
 --   run_id: id of the run that published other figures
 --   mart: name of the mart
---   reason: why its model was built; null when an earlier run built it
+--   reason: why its model was built, of a view a table that it reads; null when an earlier run built it
 --   rows_before: rows of the file before
 --   rows_after: rows of the file since; 0 when it is gone
 --   rows_removed: rows of the model that are gone, or others; null when it was built whole

@@ -60,6 +60,21 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// Everything that is read with these tables: what views read, and the views themselves.
+    pub fn expanded(&self, reads: &[String]) -> BTreeSet<String> {
+        let mut all = BTreeSet::new();
+        let mut open: Vec<&String> = reads.iter().collect();
+        while let Some(read) = open.pop() {
+            if all.insert(read.clone())
+                && let Some(model) = self.model(read)
+                && !model.header.build.is_table()
+            {
+                open.extend(&model.reads);
+            }
+        }
+        all
+    }
+
     /// Reads the built-in models, then those of a project's `queries/` folder, which replace built-in ones of the same
     /// name. A cycle is an error that names it.
     pub fn load(ctx: &SessionContext, queries: &Path) -> Result<Self> {

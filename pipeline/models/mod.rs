@@ -112,7 +112,7 @@ pub struct Outcome {
     pub put_off_checks: Vec<String>,
     /// Fingerprint of every table as it is.
     pub fingerprints: BTreeMap<String, String>,
-    /// Models whose rows were changed and not built whole.
+    /// Models whose rows were changed and not built whole, and published views whose changed rows are known.
     pub changed: BTreeMap<String, Changed>,
     /// Models that were built whole.
     pub built_whole: BTreeSet<String>,

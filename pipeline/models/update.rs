@@ -342,17 +342,7 @@ fn state_of(step: &Planned, changes: &Changes) -> Result<Option<usize>> {
 
 /// Everything that a model reads, views and what they read included.
 fn expanded(graph: &Graph, model: &Model) -> BTreeSet<String> {
-    let mut all = BTreeSet::new();
-    let mut open: Vec<&String> = model.reads.iter().collect();
-    while let Some(read) = open.pop() {
-        if all.insert(read.clone())
-            && let Some(model) = graph.model(read)
-            && model.header.build == Build::View
-        {
-            open.extend(&model.reads);
-        }
-    }
-    all
+    graph.expanded(&model.reads)
 }
 
 /// Whether a column of dates holds one of these days. Days that follow each other are asked for together, so that a long

@@ -61,9 +61,11 @@ impl Backfill {
             && !selected.is_empty()
             && !graph.models.iter().any(|model| selected.contains(&model.name) && model.header.build.is_table())
         {
-            let names: Vec<String> = selected.iter().map(|name| format!("{name}+")).collect();
             return Err(Error::invalid(format!("`{selector}` picks views alone, which keep no rows to make anew"))
-                .hint(format!("select the tables that read them: -s \"{}\"", names.join(" "))));
+                .hint(format!(
+                    "select the tables that belong to them: -s \"{}\"",
+                    beside(graph, &selected).join(" ")
+                )));
         }
         let Window { since, until } = window;
         let events = format!("select event_id from events where {} limit 1", occurred_between(since, until - 1));
@@ -88,6 +90,21 @@ impl Backfill {
         let id = id.to_string();
         Ok((is_due && !models.is_empty()).then_some(Self { window, id, models, strays }))
     }
+}
+
+/// Selectors of the tables that read views; of those that read one which no table reads, the tables under it.
+fn beside(graph: &Graph, views: &BTreeSet<String>) -> Vec<String> {
+    let tables: Vec<&Model> = graph.models.iter().filter(|model| model.header.build.is_table()).collect();
+    let mut selectors = BTreeSet::new();
+    for view in views.iter().filter_map(|name| graph.model(name)) {
+        if tables.iter().any(|table| graph.expanded(&table.reads).contains(&view.name)) {
+            selectors.insert(format!("{}+", view.name));
+        } else {
+            let under = graph.expanded(&view.reads);
+            selectors.extend(tables.iter().map(|table| table.name.clone()).filter(|name| under.contains(name)));
+        }
+    }
+    selectors.into_iter().collect()
 }
 
 /// Customers of the rows of a model that lie in the window, told by its columns of dates; `None` when there are no rows.

@@ -78,7 +78,8 @@ fn damage(house: &House, model: &str, sql: &str) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
 }
 
-/// Damage of the second day: sessions that are others, too many and missing, and counts of touches.
+/// Damage of the second day: sessions that are others, too many and missing, and counts of touches;
+/// and what `paths` is made of.
 fn damage_second_day(house: &House) {
     damage(
         house,
@@ -96,6 +97,7 @@ fn damage_second_day(house: &House) {
         "select * replace (touches + 7 as touches) from stage_channels where occurred_date = date '2025-01-02'
          union all select * from stage_channels where occurred_date <> date '2025-01-02'",
     );
+    damage(house, "int_paths_counted", "select * replace (journeys + 7 as journeys) from int_paths_counted");
 }
 
 fn rows(house: &House, query: &str) -> Vec<String> {
@@ -298,6 +300,7 @@ fn a_plan_tells_what_would_be_made_anew_and_writes_nothing() {
     assert_eq!((&sessions["why"], &sessions["rows"]), (&"backfill; 2 customers".into(), &3.into()));
     assert_eq!(step("build", "stage_channels")["why"], "backfill; 1 days, and those of changed rows");
     assert_eq!(step("build", "path_edges")["why"], "backfill; whole");
+    assert_eq!(step("publish", "paths")["why"], "the file");
     assert_eq!(step("publish", "sessions")["why"], "1 of 5 files, and those of changed rows");
     assert_eq!(step("publish", "sessions")["rows"], 2);
     let told = house.succeed(&[&SECOND_DAY[..], &["--dry-run"]].concat());
@@ -359,8 +362,11 @@ fn a_selection_of_views_alone_is_a_mistake() {
     for more in [&[][..], &["--dry-run"]] {
         let stderr = house.fail(2, &[&SECOND_DAY[..], &["-s", "stg_events"], more].concat());
         assert!(stderr.contains("`stg_events` picks views alone"), "{stderr}");
-        assert!(stderr.contains("hint: select the tables that read them: -s \"stg_events+\""), "{stderr}");
+        assert!(stderr.contains("hint: select the tables that belong to them: -s \"stg_events+\""), "{stderr}");
+        let stderr = house.fail(2, &[&SECOND_DAY[..], &["-s", "paths"], more].concat());
+        assert!(stderr.contains("hint: select the tables that belong to them: -s \"int_paths_counted\""), "{stderr}");
     }
+    house.succeed(&[&SECOND_DAY[..], &["-s", "int_paths_counted"]].concat());
     house.succeed(&[&SECOND_DAY[..], &["-s", "stg_events+", "--dry-run"]].concat());
 }
 

@@ -10,6 +10,7 @@ use wayline::landing::{Landed, land};
 use wayline::maintain::fsck::fsck;
 use wayline::workspace::Workspace;
 
+use crate::arrivals;
 use crate::exactly_once::PROJECT;
 use crate::fail_points::MAINTENANCE;
 use crate::house::House;
@@ -326,6 +327,29 @@ fn damage_each(house: &House, state: &str, folder: &str) {
         println!("  {damage:?}: {found} of {all} found");
     }
     assert!(missed.is_empty(), "{}", missed.join("\n"));
+}
+
+#[test]
+fn a_table_whose_model_became_a_view_is_no_damage() {
+    let house = House::new(arrivals::PROJECT, &[]);
+    let model = |build: &str| {
+        let rows = "select entry_channel, count(*) as journeys, started_date from journeys group by 1, 3";
+        format!("-- grain: entry_channel, started_date\n-- build: {build}\n-- publish: file\n\n{rows}\n")
+    };
+    house.write("queries/mine.sql", model("incremental by sum(journeys)").as_bytes());
+    for number in 0..2 {
+        arrivals::arrive(&house, number);
+        house.succeed(&["run"]);
+    }
+    // Changes lie over it.
+    house.write("queries/mine.sql", model("view").as_bytes());
+    for number in 2..5 {
+        arrivals::arrive(&house, number);
+        house.succeed(&["run"]);
+        assert_eq!(findings(&house), [""; 0], "after file {number}");
+        house.succeed(&["maintain"]);
+        assert_eq!(findings(&house), [""; 0], "maintained after file {number}");
+    }
 }
 
 /// A day of batches every ten seconds, maintained every hour, and what two hours without it come to.

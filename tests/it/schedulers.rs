@@ -151,6 +151,11 @@ fn lineage_goes_from_files_to_marts_column_by_column() {
         .collect();
     assert!(fields.contains("landing/events.touchpoint"), "{fields:?}");
     assert_eq!(names(&end("shop.sessions.publish")["outputs"]), ["marts/sessions"]);
+    // Of a view its mart tells what a table would.
+    let paths = &end("shop.paths.publish")["outputs"][0]["facets"];
+    assert_eq!(paths["schema"]["fields"][0]["name"], "path");
+    assert!(paths["columnLineage"]["fields"]["conversion_rate"].is_object(), "{paths}");
+    assert!(!paths["dataQualityAssertions"]["assertions"].as_array().unwrap().is_empty(), "{paths}");
 
     // Nothing new, nothing told; and what is told is appended.
     house.succeed(&["run"]);

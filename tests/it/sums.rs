@@ -13,9 +13,11 @@ const STATEMENT: &str = "select
     sum(value) as value,
     array_sort(array_agg(touch_count)) as lengths,
     started_date
-from journeys
+from started
 group by entry_channel, started_date
 ";
+
+const STARTED: &str = "-- Journeys.\n--\n-- build: view\n\nselect * from journeys\n";
 
 /// Rows come into it and fall out of it as the sums below change.
 const VIEW: &str = "-- Days of a channel with several journeys.
@@ -59,10 +61,14 @@ fn sums_of_a_model_of_ones_own_are_what_its_statement_gives() {
     let sql = model("-- build: incremental by sum(journeys)\n-- publish: file", STATEMENT);
     house.write("queries/marts/channel_days.sql", sql.as_bytes());
     house.write("queries/marts/busy_days.sql", VIEW.as_bytes());
+    house.write("queries/started.sql", STARTED.as_bytes());
     let mut was_added_to = 0;
     for number in 0..6 {
         arrive(&house, number);
-        let message = message(&house.succeed(&["run", "--json"]), "channel_days");
+        let output = house.wayline(&["run", "--json"]);
+        let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert!(output.status.success() && !stderr.contains("WARN"), "{stderr}");
+        let message = message(&stdout, "channel_days");
         was_added_to += usize::from(message.contains("sums added"));
         assert_eq!(rows(&house, "select * from channel_days"), rows(&house, STATEMENT), "after file {number}");
         if number == 3 {
@@ -78,6 +84,7 @@ fn sums_of_a_model_of_ones_own_are_what_its_statement_gives() {
     let at_once = House::new(PROJECT, &[]);
     at_once.write("queries/marts/channel_days.sql", sql.as_bytes());
     at_once.write("queries/marts/busy_days.sql", VIEW.as_bytes());
+    at_once.write("queries/started.sql", STARTED.as_bytes());
     (0..6).for_each(|number| arrive(&at_once, number));
     at_once.succeed(&["run"]);
     for mart in ["channel_days.parquet", "busy_days.parquet"] {
@@ -88,6 +95,7 @@ fn sums_of_a_model_of_ones_own_are_what_its_statement_gives() {
 #[test]
 fn a_statement_that_does_not_add_up_is_refused() {
     let house = House::new(PROJECT, &[]);
+    house.write("queries/started.sql", STARTED.as_bytes());
     arrive(&house, 0);
     let largest = STATEMENT.replace("sum(touch_count)", "max(touch_count)");
     let sql = model("-- build: incremental by sum(journeys)", &largest);

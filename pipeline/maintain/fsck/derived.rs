@@ -37,7 +37,13 @@ pub async fn check(
     never_built(workspace, tables, reports, found);
     let Some((changes, changed_at)) = changes(lake, reports, is_vacuumed, found).await? else { return Ok(()) };
     let mut fingerprints = BTreeMap::new();
-    for (folder, Sound { table, newest }) in tables {
+    // A table that was left when its model became a view says nothing of what is there now.
+    let graph = graph(workspace);
+    let is_view = |folder: &str| {
+        let mut views = graph.iter().flat_map(|graph| &graph.models).filter(|model| !model.header.build.is_table());
+        views.any(|view| models::folder(&view.name) == folder)
+    };
+    for (folder, Sound { table, newest }) in tables.iter().filter(|(folder, _)| !is_view(folder)) {
         let stands_on = (table.id()?, table.version());
         let over = changes.tables.get(folder).filter(|over| over.table == stands_on);
         let built_from = match over {
@@ -84,10 +90,14 @@ pub async fn check(
     Ok(())
 }
 
+/// The models, if they can be read: that they cannot is not what is looked for here.
+fn graph(workspace: &Workspace) -> Option<Graph> {
+    Graph::load(&workspace.ctx, &workspace.project.folder.join("queries")).ok()
+}
+
 /// Names models that a run built and that have no table.
 fn never_built(workspace: &Workspace, tables: &BTreeMap<String, Sound>, reports: &[Report], found: &mut Findings) {
-    // Models that cannot be read are not what is looked for here.
-    let Ok(graph) = Graph::load(&workspace.ctx, &workspace.project.folder.join("queries")) else { return };
+    let Some(graph) = graph(workspace) else { return };
     for model in graph.models.iter().filter(|model| model.header.build != Build::View) {
         let folder = models::folder(&model.name);
         let id = models::result("model", &model.name, Status::Success, Instant::now(), String::new()).unique_id;

@@ -54,11 +54,14 @@ impl Step {
         let after = stored(after, &schema).await?;
         for view in views {
             let Some(fingerprint) = self.since.fingerprints.get(&view.name) else { continue };
-            if let Some(found) = self.changed_view(view, model, &schema, &before, &after).await? {
-                let Difference { rows, days, exchanged, .. } = found;
-                let of_view =
-                    Changed { before: fingerprint.clone(), rows: Some(rows), days, exchanged: Some(exchanged) };
-                changed.push((view.name.clone(), of_view));
+            match self.changed_view(view, model, &schema, &before, &after).await {
+                Ok(Some(Difference { rows, days, exchanged, .. })) => {
+                    let (before, rows, exchanged) = (fingerprint.clone(), Some(rows), Some(exchanged));
+                    changed.push((view.name.clone(), Changed { before, rows, days, exchanged }));
+                }
+                Ok(None) => {}
+                Err(error) if error.is_temporary() => return Err(error),
+                Err(error) => tracing::warn!(mart = view.name, %error, "is published from its table"),
             }
         }
         Ok(changed)
@@ -76,7 +79,7 @@ impl Step {
         let mut sides = Vec::with_capacity(2);
         for rows in [before, after] {
             let rows: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(schema.clone(), vec![rows.to_vec()])?);
-            let session = self.session(model, vec![(model.name.clone(), rows)]).await?;
+            let session = self.session(view, vec![(model.name.clone(), rows)]).await?;
             let frame = engine::query(&session, &view.sql).await?;
             if !is_row_by_row(frame.logical_plan()) {
                 return Ok(None);
@@ -85,8 +88,8 @@ impl Step {
             sides.push((stored(frame, &schema).await?, schema));
         }
         let [(before, schema), (after, _)] = &sides[..] else { return Err(Error::internal("there are two sides")) };
-        let key = view.header.grain.first().unwrap_or(schema.field(0).name());
-        Ok(Some(difference(schema, key, before, after)?))
+        // Keys are not asked for: a view has no table.
+        Ok(Some(difference(schema, schema.field(0).name(), before, after)?))
     }
 }
 

@@ -90,7 +90,7 @@ pub async fn plan(workspace: &Workspace, options: &Options) -> Result<Plan> {
     let ways = ways(&graph, &planned, &changes)?;
     let days = window.days().into_iter().map(Some).collect();
     let catalog = Catalog::load(&workspace.lake).await?;
-    let mut published = Vec::new();
+    let (mut published, mut made) = (Vec::new(), BTreeSet::new());
     for (step, way) in planned.iter().zip(ways) {
         let (Some(reason), Some(way)) = (&step.reason, way) else { continue };
         let model = &step.model;
@@ -117,6 +117,12 @@ pub async fn plan(workspace: &Workspace, options: &Options) -> Result<Plan> {
         let what = model.name.clone();
         plan.steps.push(PlannedStep { stage: "build", what, why: format!("{reason}; {how}"), rows, bytes });
         published.extend(mart(model, &way, &catalog, &days));
+        made.insert(model.name.clone());
+    }
+    for view in graph.models.iter().filter(|model| !model.header.build.is_table()) {
+        if graph.expanded(&view.reads).iter().any(|read| made.contains(read)) {
+            published.extend(mart(view, &Way::Whole, &catalog, &days));
+        }
     }
     plan.steps.extend(published);
     Ok(plan)

@@ -175,7 +175,21 @@ impl Story<'_> {
             inputs.extend(self.dataset(table)?);
         }
         let mut output = dataset.json();
-        let mut facets = Map::from_iter([("symlinks".to_string(), symlink(name))]);
+        let mut facets = self.facets(model)?;
+        facets.insert("symlinks".into(), symlink(name));
+        output["facets"] = facets.into();
+        output["outputFacets"] = json!({"outputStatistics": written(line.rows, line.bytes)});
+        Ok(Some(Told {
+            sql: Some(model.sql.clone()),
+            inputs: inputs.iter().map(Dataset::json).collect(),
+            outputs: vec![output],
+            ..self.part(line, name, "MODEL")
+        }))
+    }
+
+    /// What is known of the rows of a model, wherever they are kept.
+    fn facets(&self, model: &Model) -> Result<Map<String, Value>> {
+        let (name, mut facets) = (model.name.as_str(), Map::new());
         if !model.header.description.is_empty() {
             let text = json!({"description": model.header.description});
             facets.insert("documentation".into(), facet("1-0-1/DocumentationDatasetFacet.json", text));
@@ -188,14 +202,7 @@ impl Story<'_> {
             facets.insert("columnLineage".into(), facet("1-2-0/ColumnLineageDatasetFacet.json", lineage));
         }
         facets.extend(self.assertions(name).map(|assertions| ("dataQualityAssertions".to_string(), assertions)));
-        output["facets"] = facets.into();
-        output["outputFacets"] = json!({"outputStatistics": written(line.rows, line.bytes)});
-        Ok(Some(Told {
-            sql: Some(model.sql.clone()),
-            inputs: inputs.iter().map(Dataset::json).collect(),
-            outputs: vec![output],
-            ..self.part(line, name, "MODEL")
-        }))
+        Ok(facets)
     }
 
     fn mart(&self, line: &NodeResult, name: &str, catalog: &Catalog) -> Result<Told> {
@@ -205,6 +212,10 @@ impl Story<'_> {
             let path: Vec<&str> = mart.path.split('/').take_while(|part| !part.contains('*')).collect();
             let mut output = Dataset::at(&self.workspace.lake.folder_url(&path.join("/"))?).json();
             output["outputFacets"] = json!({"outputStatistics": written(line.rows, line.bytes)});
+            // A view has no table that tells it.
+            if let Some(view) = self.view(name) {
+                output["facets"] = self.facets(view)?.into();
+            }
             outputs.push(output);
         }
         let mut inputs = BTreeSet::from_iter(self.dataset(name)?);
