@@ -85,7 +85,8 @@ impl Lake {
 
     /// Folder on the local disk, when the lake lies there.
     pub fn local_folder(&self) -> Option<PathBuf> {
-        self.url.to_file_path().ok()
+        // Of a URL without a host the path is taken for one on the disk, whatever the scheme.
+        (self.url.scheme() == "file").then(|| self.url.to_file_path().ok()).flatten()
     }
 
     /// Reads an object; `None` when there is none.
@@ -269,6 +270,14 @@ mod tests {
         drop(first);
         assert_eq!(lock_holder(folder.path()).unwrap(), None);
         Lock::take(other.path(), &lake).unwrap();
+    }
+
+    #[test]
+    fn only_a_lake_on_the_disk_has_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let here = Lake::open(folder.path(), "lake").unwrap();
+        assert!(here.local_folder().unwrap().ends_with("lake"));
+        assert_eq!(Lake::open(folder.path(), "memory:///lake").unwrap().local_folder(), None);
     }
 
     #[test]
