@@ -1,6 +1,6 @@
 //! From the last state to the next: which customers the events that came since have touched.
 //!
-//! Touched are the customers of new events; those of identifiers whose customer is another than before, under both ids; and
+//! Touched are the customers of new events; those of identifiers that are new or whose customer is another than before, under both ids; and
 //! those who have an event at one of the configured ages, seen from the logical time before and now, since a journey
 //! expires and an attempt times out without a new event; and those of a backfill. The identity tables are changed in the
 //! same step. When anything else changed (statements, settings, rules) or much is new, everything is touched and no list

@@ -59,8 +59,8 @@ impl EventsOfTouched {
         Ok(self.of_keys(|key| known.get(key)))
     }
 
-    /// Their customers by identity tables that were updated, and the customers of identifiers that belong to another
-    /// than before, under both ids. The update must have been asked for their keys.
+    /// Their customers by identity tables that were updated, and the customers of identifiers that are new or belong to
+    /// another than before, under both ids. The update must have been asked for their keys.
     pub fn customers_after(self, update: &Update) -> BTreeSet<String> {
         let moves = &update.moves;
         let [keys, before, now] = [0, 1, 2].map(|column| moves.column(column).as_string::<i32>());
@@ -69,8 +69,10 @@ impl EventsOfTouched {
         for row in 0..moves.num_rows() {
             let now = now.value(row);
             resolved.insert(keys.value(row), now.to_string());
-            if before.is_valid(row) && before.value(row) != now {
-                moved.extend([before.value(row).to_string(), now.to_string()]);
+            let before = before.is_valid(row).then(|| before.value(row));
+            if before != Some(now) {
+                // A new identifier may belong to another customer than the event that showed it.
+                moved.extend(before.into_iter().chain([now]).map(String::from));
             }
         }
         let mut customers = self.of_keys(|key| resolved.get(key).or_else(|| update.customers_before.get(key)));

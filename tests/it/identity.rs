@@ -191,3 +191,62 @@ fn raw_values_are_taken_and_pseudonyms_kept() {
     let found = json(&house.succeed(&["identity", "who", &format!("email:{token}"), "--json"]));
     assert_eq!(found["customer_id"], who["customer_id"]);
 }
+
+#[test]
+fn a_new_identifier_that_joins_a_customer_without_a_new_event_is_counted() {
+    let configuration = "[identity]\nlimits = { user_id = 1 }\n";
+    let shared = |card: u32| {
+        format!(
+            r#"{{"id":"c{card}","ts":"2025-01-05T10:00:00Z","user_no":"bob","email":"both@example.com","card":"L-{card}"}}"#
+        )
+    };
+    let cards: Vec<String> = (0..8).map(shared).collect();
+    let cards: Vec<&str> = cards.iter().map(String::as_str).collect();
+    let (at_once, later) = (house(configuration, &[&EVENTS[..1], &cards].concat()), house(configuration, &EVENTS[..1]));
+    at_once.succeed(&["run"]);
+    later.succeed(&["run"]);
+    later.write("landing-zone/later.jsonl", cards.join("\n").as_bytes());
+    later.succeed(&["run"]);
+    let of_ann = "select count(*) filter (where kind = 'loyalty_id') from identity_map \
+                  where customer_id = (select customer_id from identity_map where value = 'ann')";
+    let joined: usize = later.sql(of_ann)[0].parse().unwrap();
+    assert!(joined > 0, "some cards are ann's, though bob showed them: {joined}");
+    let customers = "select * from customers order by customer_id";
+    assert_eq!(later.sql(customers), at_once.sql(customers));
+}
+
+#[test]
+fn a_kiosk_of_a_hundred_thousand_customers_fuses_nobody() {
+    const MANY: usize = 100_000;
+    let configuration = "[lake]\ndurable = false\n[identity]\npriority = [\"user_id\", \"device_id\"]\n";
+    let source = SOURCE.replace("loyalty_id = \"card\"", "device_id = \"card\"");
+    let house = House::new(&format!("{configuration}{source}"), &[]);
+    let visit = |user: usize, day: usize| {
+        let time = format!("2025-01-0{day}T09:{:02}:{:02}.{user:06}Z", user / 60 % 60, user % 60);
+        format!("{{\"id\":\"{day}-{user}\",\"ts\":\"{time}\",\"user_no\":\"u{user}\",\"card\":\"kiosk\"}}\n")
+    };
+    let arrive = |day: usize, users: std::ops::Range<usize>| {
+        let lines: String = users.map(|user| visit(user, day)).collect();
+        house.write(&format!("landing-zone/{day}.jsonl"), lines.as_bytes());
+        let begun = std::time::Instant::now();
+        (json(&house.succeed(&["run", "--json"])), begun.elapsed().as_secs_f64())
+    };
+    let known = "select count(distinct customer_id), count(*) from identity_map";
+    let counted = "select count(*), sum(event_count), max(event_count) from customers";
+
+    // A family's tablet, as far as anybody can tell.
+    arrive(1, 0..40);
+    assert_eq!(house.sql(known), ["1,41"]);
+    let (_, whole) = arrive(2, 0..MANY);
+    assert_eq!(house.sql(known), [format!("{},{}", MANY + 1, MANY + 1)]);
+    assert_eq!(house.sql(counted), [format!("{MANY},{},2", MANY + 40)]);
+    // Some of them come again, and some new ones: nobody else is touched.
+    let (report, batch) = arrive(3, MANY - 5..MANY + 5);
+    let touched = report["touched_customers"].as_u64().unwrap();
+    println!("{MANY} customers of one kiosk in {whole:.1} s, then a batch of 10 in {batch:.1} s, {touched} touched");
+    assert!((10..=13).contains(&touched), "{report}");
+    assert_eq!(house.sql(known), [format!("{},{}", MANY + 6, MANY + 6)]);
+    assert_eq!(house.sql(counted), [format!("{},{},2", MANY + 5, MANY + 50)]);
+    let rules = "select rule, count(*) from identity_refusals group by rule";
+    assert_eq!(house.sql(rules), [format!("max_links,{}", MANY + 5)]);
+}
