@@ -76,3 +76,7 @@ pub mod init;
 pub mod export;
 // The command line.
 pub mod cli;
+
+// What holds of all of it, as tests.
+#[cfg(test)]
+mod law;

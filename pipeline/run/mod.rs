@@ -283,4 +283,4 @@ mod tests_of_faults;
 #[cfg(test)]
 mod tests_of_power_loss;
 #[cfg(test)]
-mod trial;
+pub(crate) mod trial;

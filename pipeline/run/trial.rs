@@ -1,10 +1,11 @@
-//! A small project that is run on stores that fail, for tests: two days of events, then a late file.
+//! Projects that are run on stores that fail, for tests; one of them small: two days of events, then a late file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow::json::LineDelimitedWriter;
+use datafusion::prelude::DataFrame;
 use object_store::ObjectStore;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -71,10 +72,7 @@ pub type Content = BTreeMap<String, String>;
 impl Trial {
     /// The project with its first file, or with both.
     pub fn new(has_second: bool) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("landing-zone")).unwrap();
-        std::fs::write(folder.path().join("wayline.toml"), PROJECT).unwrap();
-        let trial = Self { folder };
+        let trial = Self::of(PROJECT);
         trial.write("one.jsonl", FIRST);
         if has_second {
             trial.arrive();
@@ -82,12 +80,21 @@ impl Trial {
         trial
     }
 
+    /// A project of this configuration, to which no file has come.
+    pub fn of(configuration: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("landing-zone")).unwrap();
+        std::fs::write(folder.path().join("wayline.toml"), configuration).unwrap();
+        Self { folder }
+    }
+
     /// The second file arrives.
     pub fn arrive(&self) {
         self.write("two.jsonl", SECOND);
     }
 
-    fn write(&self, name: &str, content: &str) {
+    /// A file arrives.
+    pub fn write(&self, name: &str, content: &str) {
         std::fs::write(self.folder.path().join("landing-zone").join(name), content).unwrap();
     }
 
@@ -116,7 +123,8 @@ pub fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
-struct Unseen;
+/// Nobody watches.
+pub struct Unseen;
 
 impl Progress for Unseen {
     fn stage(&mut self, _: &str) {}
@@ -150,29 +158,24 @@ pub async fn end_well(workspace: &Workspace) -> Result<Content, String> {
 
 /// What a lake holds.
 pub async fn content(workspace: &Workspace) -> Result<Content> {
+    let mut found = content_without(workspace, &[]).await?;
+    let counts = "select batch, source, files, rows_in, landed, duplicates, dead_letters from batches";
+    found.insert("batches".into(), lines(workspace.ctx.sql(counts).await?).await?);
+    Ok(found)
+}
+
+/// What a lake holds, but for the ledger of batches and some columns.
+pub async fn content_without(workspace: &Workspace, columns: &[&str]) -> Result<Content> {
     register_everything(workspace, None).await?;
     let graph = load_graph(workspace)?;
     let of_runs = models_of_runs(&graph);
     let tells_of_runs = |name: &str| of_runs.contains(name) || name == "data_quality";
     let models = graph.models.iter().filter(|model| model.header.build.is_table() && !tells_of_runs(&model.name));
-    let mut queries: Vec<(String, String)> = models
-        .map(|model| model.name.as_str())
-        .chain(identity::TABLES)
-        .chain(["events", "dead_letters"])
-        .map(|name| (name.to_string(), format!("select * from {name}")))
-        .collect();
-    let counts = "select batch, source, files, rows_in, landed, duplicates, dead_letters from batches";
-    queries.push(("batches".into(), counts.into()));
+    let models = models.map(|model| model.name.as_str());
     let mut found = Content::new();
-    for (name, query) in queries {
-        let batches = workspace.ctx.sql(&query).await?.collect().await?;
-        let mut writer = LineDelimitedWriter::new(Vec::new());
-        writer.write_batches(&batches.iter().collect::<Vec<_>>())?;
-        writer.finish()?;
-        let text = String::from_utf8(writer.into_inner()).expect("JSON is UTF-8");
-        let mut lines: Vec<&str> = text.lines().collect();
-        lines.sort_unstable();
-        found.insert(name, lines.join("\n"));
+    for name in models.chain(identity::TABLES).chain(["events", "dead_letters"]) {
+        let rows = workspace.ctx.table(name).await?.drop_columns(columns)?;
+        found.insert(name.to_string(), lines(rows).await?);
     }
     let catalog = Catalog::load(&workspace.lake).await?;
     for file in workspace.lake.list(MARTS).await? {
@@ -189,6 +192,18 @@ pub async fn content(workspace: &Workspace) -> Result<Content> {
         found.insert(format!("catalog {name}"), format!("{} {files}", if tells_of_runs(name) { 0 } else { mart.rows }));
     }
     Ok(found)
+}
+
+/// Rows as lines of JSON, in order.
+async fn lines(rows: DataFrame) -> Result<String> {
+    let batches = rows.collect().await?;
+    let mut writer = LineDelimitedWriter::new(Vec::new());
+    writer.write_batches(&batches.iter().collect::<Vec<_>>())?;
+    writer.finish()?;
+    let text = String::from_utf8(writer.into_inner()).expect("JSON is UTF-8");
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    Ok(lines.join("\n"))
 }
 
 /// The names under which two lakes differ.

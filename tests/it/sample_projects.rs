@@ -1,6 +1,7 @@
 //! The sample projects through the real binary, compared to the last row with the answers in `expected/`, which an
 //! independent script worked out (`tests/oracle`).
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -45,24 +46,43 @@ fn compare(house: &House, project: &str) -> usize {
 
 /// Holds every table of a project against the answers in a folder; returns how many there are.
 pub fn compare_with(house: &House, expected: &Path) -> usize {
+    let wrong = differences(house, expected);
+    let told: Vec<String> = wrong.iter().map(Difference::to_string).collect();
+    assert!(wrong.is_empty(), "{}", told.join("\n"));
+    expected_tables(expected).len()
+}
+
+/// A table that is not what it should be.
+pub struct Difference {
+    table: String,
+    pub missing: Vec<Vec<String>>,
+    pub extra: Vec<Vec<String>>,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { table, missing, extra } = self;
+        let some = |rows: &[Vec<String>]| format!("{:?}", &rows[..rows.len().min(3)]);
+        writeln!(f, "{table}: {} rows are missing, {} are too many", missing.len(), extra.len())?;
+        write!(f, "  missing {}\n  extra   {}", some(missing), some(extra))
+    }
+}
+
+/// The tables of a project that are not as the answers in a folder say.
+pub fn differences(house: &House, expected: &Path) -> Vec<Difference> {
     let mut wrong = Vec::new();
-    let tables = expected_tables(expected);
-    for table in &tables {
-        let (columns, expected) = expected_rows(expected, table);
-        let actual = house.succeed(&["sql", "-c", &query(table, &columns), "--format", "csv"]);
-        let (_, actual) = rows(&actual);
+    for table in expected_tables(expected) {
+        let (columns, expected) = expected_rows(expected, &table);
+        let (_, actual) = rows(&house.succeed(&["sql", "-c", &query(&table, &columns), "--format", "csv"]));
         if actual != expected {
-            let missing: Vec<_> = expected.iter().filter(|row| !actual.contains(row)).take(3).collect();
-            let extra: Vec<_> = actual.iter().filter(|row| !expected.contains(row)).take(3).collect();
-            wrong.push(format!(
-                "{table}: {} rows, expected {}\n  missing {missing:?}\n  extra   {extra:?}",
-                actual.len(),
-                expected.len()
-            ));
+            let but = |rows: &[Vec<String>], others: &[Vec<String>]| {
+                rows.iter().filter(|row| !others.contains(row)).cloned().collect()
+            };
+            let (missing, extra) = (but(&expected, &actual), but(&actual, &expected));
+            wrong.push(Difference { table, missing, extra });
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    tables.len()
+    wrong
 }
 
 /// Columns and rows of an expected table.
@@ -76,6 +96,7 @@ pub fn ask_oracle(house: &House, tables: &str) -> PathBuf {
     let folder = house.path().join("expected");
     let mut command = Command::new("python3");
     command.arg(script).arg(house.path()).arg("--out").arg(&folder).args(["--only", tables]);
+    command.arg("--rulings").arg(house.path().join("lake/identity/rulings"));
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     folder

@@ -1,5 +1,6 @@
-"""Who is who: usable identifiers, links, refusals, components and the customer of an event."""
+"""Who is who: usable identifiers, links, rulings, refusals, components and the customer of an event."""
 
+import json
 import re
 from collections import defaultdict
 from itertools import combinations
@@ -43,10 +44,22 @@ def usable(named, blocked):
     return sorted((kind, value) for kind, value in normal if not is_blocked(value, blocked))
 
 
+def read_rulings(folder):
+    """The rulings in force, by number: of several on one pair the newest."""
+    newest = {}
+    for path in sorted(folder.glob("*.json")):
+        ruling = json.loads(path.read_text())
+        pair = frozenset((ruling[end]["kind"], ruling[end]["value"]) for end in ["from", "to"])
+        if len(pair) == 2:
+            newest[pair] = ruling
+    ordered = sorted(newest.items(), key=lambda entry: entry[1]["number"])
+    return {pair: ruling["verdict"] for pair, ruling in ordered}
+
+
 class Identity:
     """Built once from all events; then `customer_of(event)`."""
 
-    def __init__(self, events, config):
+    def __init__(self, events, config, rulings=None):
         self.limits = config.get("limits", {})
         self.max_links = config.get("max_links", 50)
         self.max_identifiers = config.get("max_identifiers", 50)
@@ -62,6 +75,8 @@ class Identity:
                 link["first"] = min(time, link["first"])
                 link["last"] = max(time, link["last"])
                 link["count"] += 1
+        # A ruling waits until both identifiers were seen.
+        self.rulings = {pair: verdict for pair, verdict in (rulings or {}).items() if pair <= self.first.keys()}
         self.refusals = []
         self.members = {identifier: {identifier} for identifier in self.first}
         self.resolve()
@@ -74,26 +89,38 @@ class Identity:
     def components(self):
         """The smallest content hash of what links lead to from each identifier, followed or refused."""
         neighbours = defaultdict(set)
-        for a, b in self.links:
+        for a, b in [*self.links, *(pair for pair, verdict in self.rulings.items() if verdict == "link")]:
             neighbours[a].add(b)
             neighbours[b].add(a)
         found = {}
         for start in self.first:
+            if start in found:
+                continue
             reached, waiting = {start}, [start]
             while waiting:
                 new = neighbours[waiting.pop()] - reached
                 reached |= new
                 waiting += new
-            found[start] = min(content_id(*identifier) for identifier in reached)
+            smallest = min(content_id(*identifier) for identifier in reached)
+            found.update((identifier, smallest) for identifier in reached)
         return found
 
     def resolve(self):
+        # A pair with a ruling is judged by that alone.
+        links = {pair: link for pair, link in self.links.items() if frozenset(pair) not in self.rulings}
+        seen = {frozenset(pair): link["first"] for pair, link in self.links.items()}
+        for pair, verdict in self.rulings.items():
+            a, b = sorted(pair, key=lambda identifier: digest(*identifier))
+            if verdict == "link" and (rule := self.join(a, b)):
+                self.refusals.append((a, b, seen.get(pair, max(self.first[a], self.first[b])), rule))
+            if verdict == "split" and pair in seen:
+                self.refusals.append((a, b, seen[pair], "ruling"))
         stronger = defaultdict(set)  # the neighbours of stronger kinds; only those make an identifier shared
-        for pair in self.links:
+        for pair in links:
             strong, weak = sorted(pair, key=lambda identifier: self.rank(identifier[0]))
             if self.rank(strong[0]) < self.rank(weak[0]):
                 stronger[weak].add(strong)
-        ordered = sorted(self.links.items(), key=lambda entry: (entry[1]["first"], *map(lambda i: digest(*i), entry[0])))
+        ordered = sorted(links.items(), key=lambda entry: (entry[1]["first"], *map(lambda i: digest(*i), entry[0])))
         for (a, b), link in ordered:
             crowded = 0 < self.max_links < max(len(stronger[a]), len(stronger[b]))
             rule = "max_links" if crowded else self.join(a, b)
@@ -105,6 +132,8 @@ class Identity:
         if self.members[a] is self.members[b]:
             return None
         together = self.members[a] | self.members[b]
+        if any(verdict == "split" and pair <= together for pair, verdict in self.rulings.items()):
+            return "ruling"
         for kind in sorted(self.limits):
             if 0 < self.limits[kind] < sum(member[0] == kind for member in together):
                 return f"limit:{kind}"

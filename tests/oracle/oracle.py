@@ -15,7 +15,7 @@ import tomllib
 from pathlib import Path
 
 from funnels import attempt_rows, attempts, drop_offs, funnel_steps
-from identity import Identity
+from identity import Identity, read_rulings
 from journeys import Settings, build_journeys, customer_rows, session_rows, touchpoint_rows, walk, without_lists
 from landing import data_quality, event_columns, land, newest_sane
 from marts import channel_switches, path_edges, paths, stage_channels
@@ -44,14 +44,16 @@ GRAIN = {
 }
 
 
-def compute(project, as_of=None):
-    """Every table of the project by name, as lists of rows; as_of is the default one unless given."""
+def compute(project, as_of=None, rulings=None):
+    """Every table of the project by name, as lists of rows; as_of is the default one unless given.
+
+    Rulings are verdicts by pair of identifiers, as `read_rulings` answers them."""
     config = tomllib.loads((project / "wayline.toml").read_text())
     settings = Settings(config, parse_duration)
     events, dead_letters, duplicates, counts = land(project, config)
     tolerance = parse_duration(config.get("landing", {}).get("future_tolerance", "24h"))
     as_of = newest_sane(events, tolerance) if as_of is None else as_of
-    identity = Identity(events, config.get("identity", {}))
+    identity = Identity(events, config.get("identity", {}), rulings)
     touches = walk(events, identity, settings)
     journeys = build_journeys(touches, settings, as_of)
     found = attempts(journeys, settings.funnels, as_of)
@@ -92,11 +94,13 @@ def main():
     parser.add_argument("--out", type=Path, required=True, help="folder for the CSV files")
     parser.add_argument("--only", default=",".join(GRAIN), help="tables to write, joined with commas")
     parser.add_argument("--as-of", help="the logical time of the run (RFC 3339)")
+    parser.add_argument("--rulings", type=Path, help="the journal of rulings: identity/rulings in the lake")
     arguments = parser.parse_args()
     chosen = arguments.only.split(",")
     if unknown := set(chosen) - set(GRAIN):
         sys.exit(f"no such table: {', '.join(sorted(unknown))}")
-    tables = compute(arguments.project, parse_time(arguments.as_of) if arguments.as_of else None)
+    as_of = parse_time(arguments.as_of) if arguments.as_of else None
+    tables = compute(arguments.project, as_of, read_rulings(arguments.rulings) if arguments.rulings else None)
     arguments.out.mkdir(parents=True, exist_ok=True)
     for table in chosen:
         write(table, tables[table], arguments.out)
