@@ -12,6 +12,7 @@ use datafusion::catalog::{
 };
 use datafusion::common::DataFusionError;
 use datafusion::execution::context::SQLOptions;
+use datafusion::execution::disk_manager::DiskManagerBuilder;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
@@ -29,10 +30,17 @@ use crate::lake::Lake;
 /// Consumers named in the message when memory runs out.
 const NAMED_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(5).expect("five is not zero");
 
+/// Memory that a merge may take for each spilled file, at the default size of batches and with rows of some hundred bytes.
+const BYTES_PER_MERGED_FILE: usize = 8 << 20;
+
 /// A session over `lake`. Operators that can spill do so beyond the configured memory.
 pub fn session(lake: &Lake, settings: &config::Engine) -> Result<SessionContext> {
-    let pool = FairSpillPool::new(settings.memory_bytes()?);
+    let memory = settings.memory_bytes()?;
+    let pool = FairSpillPool::new(memory);
+    // A merge would open as many spilled files as fit and leave itself no room for what comes out.
+    let merged_at_once = (memory / settings.thread_count() / BYTES_PER_MERGED_FILE).clamp(2, 64);
     let runtime = RuntimeEnvBuilder::new()
+        .with_disk_manager_builder(DiskManagerBuilder::default().with_max_spill_merge_fan_in(merged_at_once))
         .with_memory_pool(Arc::new(TrackConsumersPool::new(pool, NAMED_CONSUMERS)))
         .build_arc()?;
     runtime.register_object_store(lake.url(), lake.store().clone());

@@ -46,6 +46,8 @@ use crate::workspace::Workspace;
 pub const MARTS: &str = "marts";
 /// Files that are put in their places at once.
 const PLACED_AT_ONCE: usize = 16;
+/// Memory of the engine for each of the marts that are sorted at once: sorts that share less leave each other none.
+const MEMORY_OF_A_MART: usize = 64 << 20;
 
 /// What publication needs to know of the run.
 #[derive(Debug, Clone)]
@@ -122,7 +124,8 @@ pub async fn publish(
             under_way.save(&workspace.lake).await?;
         }
     }
-    let threads = workspace.project.config.engine.thread_count();
+    let engine = &workspace.project.config.engine;
+    let at_once = (engine.memory_bytes()? / MEMORY_OF_A_MART).clamp(1, engine.thread_count());
     let mut ready = futures::stream::iter(due.into_iter().enumerate())
         .map(|(place, due)| {
             progress(&due.model.name);
@@ -133,7 +136,7 @@ pub async fn publish(
                 (place, result("mart", &due.model.name, Status::Success, started, String::new()), due.model.name, ready)
             })
         })
-        .buffer_unordered(threads);
+        .buffer_unordered(at_once);
     let mut all_ready = Vec::new();
     while let Some(done) = ready.next().await {
         all_ready.push(done.map_err(|error| Error::internal(format!("a publication stopped: {error}")))?);

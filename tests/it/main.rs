@@ -24,6 +24,7 @@ mod law;
 mod layers;
 mod maintain;
 mod manual;
+mod memory;
 mod one_customer;
 mod outputs;
 mod postgres;
