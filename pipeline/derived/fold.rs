@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use datafusion::prelude::SessionContext;
 
 use super::build::build;
@@ -68,13 +68,16 @@ fn is_due(over: &Over, rows: usize) -> bool {
     over.layers.len() > MOST_LAYERS || (over.layers.len() > 1 && is_much)
 }
 
-/// Removes files that `changes`, the newest, do not name and that nobody reads any more; returns how many.
-pub async fn sweep(lake: &Lake, changes: &Changes, now: DateTime<Utc>) -> Result<usize> {
+/// Removes files that `changes`, the newest, do not name and that nobody reads any more; returns how many. Ages are counted
+/// back from the newest file there: the clock of this machine may be ahead of the store's.
+pub async fn sweep(lake: &Lake, changes: &Changes) -> Result<usize> {
     let named: BTreeSet<String> = changes.files().collect();
+    let files = lake.list(FILES).await?;
+    let newest = files.iter().map(|file| file.last_modified).max();
     let mut removed = 0;
-    for file in lake.list(FILES).await? {
+    for file in &files {
         let Some(path) = lake.relative(&file.location) else { continue };
-        if !named.contains(&path) && file.last_modified + READERS_TAKE < now {
+        if !named.contains(&path) && Some(file.last_modified + READERS_TAKE) < newest {
             lake.delete(&path).await?;
             removed += 1;
         }

@@ -5,6 +5,7 @@ mod backfill;
 mod bad_inputs;
 mod book;
 mod browser;
+mod clocks;
 mod command_line;
 mod dashboard;
 mod dashboard_in_browser;
