@@ -88,8 +88,10 @@ pub fn damages(lake: &Path) -> Vec<String> {
     for log in logs(lake) {
         let table = log.parent().unwrap();
         let mut files: BTreeMap<String, u64> = BTreeMap::new();
+        // Beside versions there may be checkpoints, and files in the making, whose names end with `#1`.
+        let is_version = |path: &Path| path.extension().is_some_and(|extension| extension == "json");
         let count =
-            std::fs::read_dir(&log).unwrap().filter(|entry| !is_hidden(&entry.as_ref().unwrap().path())).count();
+            std::fs::read_dir(&log).unwrap().filter(|entry| is_version(&entry.as_ref().unwrap().path())).count();
         for version in 0..count {
             let path = log.join(format!("{version:020}.json"));
             let text = std::fs::read_to_string(&path).unwrap_or_default();
@@ -118,11 +120,6 @@ pub fn damages(lake: &Path) -> Vec<String> {
         }
     }
     wrong
-}
-
-/// Files in the making have names such as `name#1`.
-fn is_hidden(path: &Path) -> bool {
-    path.to_string_lossy().contains('#')
 }
 
 fn logs(folder: &Path) -> Vec<PathBuf> {

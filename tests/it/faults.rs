@@ -81,16 +81,16 @@ fn of_runs_at_once_one_works_and_the_others_are_told_to_come_again() {
         arrive(&house, round);
         arrive(&undisturbed, round);
         undisturbed.succeed(&["run"]);
-        let at_once: Vec<_> = [&house, &house, &other]
-            .map(|project| {
-                // The other project would build what it is told by its own configuration.
-                let command = if std::ptr::eq(project, &other) { "land" } else { "run" };
-                let mut command = project.command(&[command]);
-                command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
-            })
-            .into_iter()
-            .map(|child| child.wait_with_output().unwrap())
-            .collect();
+        // The other project would build what it is told by its own configuration.
+        let at_once: Vec<_> =
+            [(&house, "run"), (&house, "maintain"), (&house, "run"), (&other, "land"), (&other, "maintain")]
+                .map(|(project, command)| {
+                    let mut command = project.command(&[command]);
+                    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+                })
+                .into_iter()
+                .map(|child| child.wait_with_output().unwrap())
+                .collect();
         for output in &at_once {
             let said = String::from_utf8_lossy(&output.stderr);
             let code = output.status.code().unwrap();
@@ -98,10 +98,12 @@ fn of_runs_at_once_one_works_and_the_others_are_told_to_come_again() {
             *codes.entry(code).or_default() += 1;
         }
         house.succeed(&["run"]);
+        house.succeed(&["maintain"]);
     }
     println!("exit codes {codes:?}");
     assert!(codes.contains_key(&75), "some were at work at once: {codes:?}");
     assert_eq!(damages(&lake), [""; 0]);
+    house.succeed(&["fsck"]);
     assert_eq!(content(&house), content(&undisturbed));
 }
 
@@ -159,13 +161,14 @@ fn event_count(bytes: Vec<u8>) -> Result<i64, String> {
 }
 
 #[test]
-fn readers_find_every_file_whole_while_batches_are_published() {
+fn readers_find_every_file_whole_while_batches_are_published_and_tables_maintained() {
     let batches = std::env::var("WAYLINE_BATCHES").ok().and_then(|batches| batches.parse().ok()).unwrap_or(6);
     let house = House::new(PROJECT, &[]);
     arrive(&house, 0);
     house.succeed(&["run"]);
     let lake = house.path().join("lake");
     let has_ended = AtomicBool::new(false);
+    let mut removed = 0;
     let (seen, queries) = std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
             let mut seen = Seen::default();
@@ -189,11 +192,16 @@ fn readers_find_every_file_whole_while_batches_are_published() {
         for number in 1..=batches {
             arrive(&house, number);
             house.succeed(&["run"]);
+            // Files are put together and replaced ones removed while queries read them.
+            let maintained: Value =
+                serde_json::from_str(house.succeed(&["maintain", "--retain", "20s", "--json"]).trim()).unwrap();
+            let tables = maintained["tables"].as_object().unwrap().values();
+            removed += tables.filter_map(|table| table["vacuumed"]["files"].as_u64()).sum::<u64>();
         }
         has_ended.store(true, Ordering::Relaxed);
         (reader.join().unwrap(), analyst.join().unwrap())
     });
-    println!("{batches} batches: {seen:?}, {queries} queries");
+    println!("{batches} batches, {removed} files of tables removed: {seen:?}, {queries} queries");
     assert!(seen.wrong.is_empty() && seen.loops > 10 && queries > 0, "{seen:?}");
 }
 
