@@ -25,6 +25,9 @@ pub(super) trait Counted: Debug + Send + Sync + Sized + 'static {
     /// Adds states, each to its group.
     fn merge_states(&mut self, states: &[ArrayRef], group_indices: impl Iterator<Item = usize>) -> Result<()>;
 
+    /// Brings in what it put off of the states that it was given, before it makes states of its own.
+    fn settle(&mut self) {}
+
     /// The states of the first `groups` groups.
     fn states(&self, groups: usize) -> Result<Vec<ArrayRef>>;
 
@@ -87,6 +90,7 @@ impl<C: Counted> GroupsAccumulator for CountedGroups<C> {
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
+        self.counted.settle();
         self.emit(emit_to, C::states)
     }
 

@@ -1,8 +1,10 @@
 //! `top_paths`: the paths that most journeys take.
 //!
-//! Paths are counted as small numbers ([`tally`]); texts are made of those that are shown.
+//! Paths are counted as small numbers ([`tally`]), and where others counted them by the many, only those are brought
+//! together that may be shown ([`large`]); texts are made of those that are.
 
 mod accumulate;
+mod large;
 mod tally;
 
 use std::sync::{Arc, LazyLock};

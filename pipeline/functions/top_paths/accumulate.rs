@@ -1,29 +1,31 @@
 //! The accumulator of `top_paths`.
 //!
-//! State of a group: the touchpoints that it has (`touchpoints`), its paths one after another as places in that list
-//! (`places`), and for each path how many touchpoints it has and what is counted of it (`paths`).
+//! State of a group: the touchpoints that it has (`touchpoints`), and for each path its two words and what is counted of it
+//! (`paths`). A path is written in places of the list of touchpoints, from 1: packed into the words, or in `places`, where
+//! the first word tells where it begins, and how long it is in its upper half. A state of many paths is put off and only
+//! looked through ([`large`](super::large)).
 
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, StringArray, UInt32Array, UInt64Array,
-};
-use datafusion::arrow::datatypes::{DataType, Fields, UInt32Type, UInt64Type};
+use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, StringArray, UInt32Array, UInt64Array};
+use datafusion::arrow::datatypes::{DataType, Fields};
 use datafusion::common::Result;
 
-use super::super::arguments::{Lists, TextColumn, item_field, list_type};
+use super::super::arguments::{Lists, item_field, list_type};
 use super::super::counted_groups::{Counted, CountedGroups};
 use super::super::elements::{Names, Rows, record_fields};
 use super::super::journey_paths::JourneyPaths;
 use super::super::symbols::{OwnNumbers, Symbols};
-use super::tally::{Counts, Entry, Tally};
+use super::large::{LargeState, States, most_taken};
+use super::tally::{Counts, Entry, Key, Tally};
 use super::{NAME, Parameters};
 
 /// The fields of a path in a state.
 pub(super) fn state_fields() -> Fields {
     record_fields([
-        ("length", DataType::UInt32),
+        ("first", DataType::UInt64),
+        ("second", DataType::UInt64),
         ("journeys", DataType::UInt64),
         ("longer", DataType::UInt64),
         ("converted", DataType::UInt64),
@@ -50,22 +52,35 @@ pub(super) struct Paths {
     parameters: Parameters,
     symbols: Symbols,
     tally: Tally,
+    /// States that were put off.
+    large: Vec<LargeState>,
 }
+
+/// Paths from which on a state is put off.
+const MANY: usize = if cfg!(test) { 3 } else { 2048 };
+/// States that are put off at most.
+const MOST_LARGE: usize = if cfg!(test) { 3 } else { 16 };
 
 impl TopPathsAccumulator {
     /// Without paths.
     pub(super) fn new(parameters: Parameters) -> Self {
-        Self::of(Paths { parameters, symbols: Symbols::default(), tally: Tally::default() })
+        Self::of(Paths::of(parameters))
+    }
+}
+
+impl Paths {
+    fn of(parameters: Parameters) -> Self {
+        Self { parameters, symbols: Symbols::default(), tally: Tally::default(), large: Vec::new() }
     }
 }
 
 impl Counted for Paths {
     fn empty(&self) -> Self {
-        Self { parameters: self.parameters, symbols: Symbols::default(), tally: Tally::default() }
+        Self::of(self.parameters)
     }
 
     fn heap_size(&self) -> usize {
-        self.symbols.size() + self.tally.size()
+        self.symbols.size() + self.tally.size() + self.large.iter().map(LargeState::size).sum::<usize>()
     }
 
     fn count_rows(
@@ -96,38 +111,31 @@ impl Counted for Paths {
                 Ok(())
             })?;
         }
+        self.tally.settle();
         Ok(())
     }
 
     fn merge_states(&mut self, states: &[ArrayRef], group_indices: impl Iterator<Item = usize>) -> Result<()> {
-        let touchpoints = Lists::of_array(NAME, &states[0])?;
-        let places = Lists::of_array(NAME, &states[1])?;
-        let paths = Lists::of_array(NAME, &states[2])?;
-        let texts = TextColumn::of_array(NAME, &touchpoints.values)?;
-        let place_values = places.values.as_primitive::<UInt32Type>().values();
-        let columns = paths.values.as_struct().columns();
-        let lengths = columns[0].as_primitive::<UInt32Type>().values();
-        let [journeys, longer, converted] =
-            [1, 2, 3].map(|column: usize| columns[column].as_primitive::<UInt64Type>().values());
-        let mut symbols = Vec::new();
+        let states = States::of_arrays(states)?;
         for (row, group) in group_indices.enumerate() {
-            let (Some(touchpoints), Some(places), Some(paths)) =
-                (touchpoints.range(row), places.range(row), paths.range(row))
-            else {
+            let Some(state) = states.get(row, group as u32, &mut self.symbols)? else {
                 continue;
             };
-            symbols.clear();
-            symbols.extend(touchpoints.map(|position| self.symbols.number(texts.get(position))));
-            let mut rest = &place_values[places];
-            for path in paths {
-                let (places, others) = rest.split_at(lengths[path] as usize);
-                rest = others;
-                let numbers = places.iter().map(|place| symbols[*place as usize]);
-                let counts = Counts { journeys: journeys[path], longer: longer[path], converted: converted[path] };
-                self.tally.add(group as u32, numbers, counts);
+            match state.len() {
+                0..MANY => state.count(&mut self.tally),
+                _ => self.large.push(state),
+            }
+            if self.large.len() > MOST_LARGE {
+                self.settle();
             }
         }
+        self.tally.settle();
         Ok(())
+    }
+
+    fn settle(&mut self) {
+        self.large.drain(..).for_each(|state| state.count(&mut self.tally));
+        self.tally.settle();
     }
 
     /// Forgets the first `groups` groups, and touchpoints that no other group has; the others move down by as many.
@@ -140,6 +148,9 @@ impl Counted for Paths {
             numbers.iter_mut().for_each(|number| *number = self.symbols.number(symbols.text(*number)));
             self.tally.add(entry.group - groups as u32, numbers.iter().copied(), entry.counts);
         }
+        self.tally.settle();
+        self.large
+            .retain_mut(|state| state.moves_down(groups as u32, |number| self.symbols.number(symbols.text(number))));
         Ok(())
     }
 
@@ -147,17 +158,25 @@ impl Counted for Paths {
     fn states(&self, groups: usize) -> Result<Vec<ArrayRef>> {
         let (entries, ends) = self.tally.by_group(groups);
         let mut own = OwnNumbers::of(&self.symbols);
-        let (mut texts, mut places): (Vec<Option<&str>>, Vec<u32>) = (Vec::new(), Vec::new());
-        let mut lengths: Vec<u32> = Vec::with_capacity(entries.len());
+        let mut texts: Vec<Option<&str>> = Vec::new();
+        let (mut places, mut path): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
+        let (mut first, mut second) = (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));
         let (mut text_rows, mut place_rows, mut path_rows) =
             (Rows::with_capacity(groups), Rows::with_capacity(groups), Rows::with_capacity(groups));
         let mut start = 0;
         for end in ends {
+            let begin = places.len();
             for entry in &entries[start..end] {
-                let first = places.len();
-                self.tally.path(entry, &mut places);
-                places[first..].iter_mut().for_each(|place| *place = own.number(*place));
-                lengths.push((places.len() - first) as u32);
+                path.clear();
+                self.tally.path(entry, &mut path);
+                path.iter_mut().for_each(|number| *number = own.number(*number) + 1);
+                let Key(words) = Key::packed(path.iter().copied()).unwrap_or_else(|| {
+                    let key = Key::aside((places.len() - begin) as u64 | (path.len() as u64) << 32);
+                    places.extend_from_slice(&path);
+                    key
+                });
+                first.push(words[0]);
+                second.push(words[1]);
             }
             texts.extend(own.end_group().map(|symbol| self.symbols.text(symbol)));
             text_rows.end(NAME, texts.len())?;
@@ -169,7 +188,8 @@ impl Counted for Paths {
             Arc::new(UInt64Array::from_iter_values(entries.iter().map(|entry| count(&entry.counts))))
         };
         let columns: Vec<ArrayRef> = vec![
-            Arc::new(UInt32Array::from(lengths)),
+            Arc::new(UInt64Array::from(first)),
+            Arc::new(UInt64Array::from(second)),
             counts(|counts| counts.journeys),
             counts(|counts| counts.longer),
             counts(|counts| counts.converted),
@@ -197,9 +217,17 @@ impl Counted for Paths {
         let mut shown: Vec<u32> = Vec::new();
         let (mut ranks, mut counts): (Vec<i64>, Vec<Counts>) = (Vec::new(), Vec::new());
         let (mut rows, mut path_rows) = (Rows::with_capacity(groups), Rows::with_capacity(entries.len()));
+        let count = self.parameters.count;
         let mut start = 0;
-        for end in ends {
-            top.choose(&self.tally, &entries[start..end], self.parameters.count, &rank_of);
+        for (group, end) in ends.into_iter().enumerate() {
+            let own = &entries[start..end];
+            let large: Vec<&LargeState> = self.large.iter().filter(|state| state.group == group as u32).collect();
+            if large.is_empty() {
+                top.choose(&self.tally, own, count, &rank_of);
+            } else {
+                let most_taken = most_taken(&self.tally, own, &large, count);
+                top.choose(&most_taken, &most_taken.by_group(1).0, count, &rank_of);
+            }
             for (place, path) in top.chosen.iter().enumerate() {
                 shown.extend(top.ranks[path.start..path.end].iter().map(|rank| name_of[*rank as usize]));
                 path_rows.end(NAME, shown.len())?;
@@ -241,7 +269,7 @@ struct Chosen {
 
 impl Top {
     /// Chooses `count` paths, the most taken first, of those taken as often the ones with the smallest touchpoints.
-    fn choose(&mut self, tally: &Tally, entries: &[Entry], count: usize, rank_of: &[u32]) {
+    fn choose(&mut self, tally: &Tally, entries: &[&Entry], count: usize, rank_of: &[u32]) {
         self.journeys.clear();
         self.journeys.extend(entries.iter().map(|entry| entry.counts.journeys));
         // Paths that are taken less than the last one to show need no look at their touchpoints.

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use datafusion::arrow::array::AsArray;
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 use proptest::prelude::*;
 
+use super::super::super::arguments::TextColumn;
 use super::super::super::journey_paths::testing::{
     Given, Journey, add, given, goals_and_starts, journey, journeys, touchpoints, way,
 };
