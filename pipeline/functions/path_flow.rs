@@ -4,6 +4,7 @@
 //! the touchpoints of the answer.
 
 mod accumulate;
+mod arrivals;
 mod tally;
 
 use std::sync::{Arc, LazyLock};
@@ -89,7 +90,10 @@ impl AggregateUDFImpl for PathFlow {
         Ok(vec![
             field("touchpoints", DataType::Utf8),
             field("edges", DataType::Struct(state_fields())),
-            field("spans", DataType::Int64),
+            field("short_edges", DataType::UInt32),
+            field("short_spans", DataType::UInt32),
+            field("long_edges", DataType::UInt32),
+            field("long_spans", DataType::Int64),
         ])
     }
 
@@ -168,8 +172,8 @@ impl AggregateUDFImpl for PathFlow {
                         null is skipped, and so is a journey without touches.",
                 order: "none among rows, which may come from any partitions. Within a list the order is the point.",
                 ties: "",
-                memory: "12 bytes per edge of each journey that has a time, 20 for the answer, and some 60 per \
-                         distinct edge.",
+                memory: "8 bytes per edge of each journey that takes up to 71 minutes, 12 for the answer, 12 and 20 per \
+                         longer one, and some 60 per distinct edge.",
                 errors: "a limit that is no whole number from 1 or no constant, other types, a `distinct` call, at \
                          planning; lists of different lengths; more than 2 billion times in one state.",
                 source: "our own.",

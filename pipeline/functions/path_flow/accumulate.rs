@@ -1,14 +1,16 @@
 //! The accumulator of `path_flow`.
 //!
 //! State of a group: the touchpoints that it has (`touchpoints`), its edges, whose ends are places in that list, with
-//! what is counted of each (`edges`), and the spans of one edge after another (`spans`).
+//! what is counted of each (`edges`), and the spans, short and long, each with the place of its edge among those
+//! (`short_edges` and `short_spans`, `long_edges` and `long_spans`).
 
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, StringArray, UInt32Array, UInt64Array,
+    Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray, StringArray, UInt32Array, UInt64Array,
 };
-use datafusion::arrow::datatypes::{DataType, Fields, Int64Type, UInt32Type, UInt64Type};
+use datafusion::arrow::buffer::ScalarBuffer;
+use datafusion::arrow::datatypes::{ArrowPrimitiveType, DataType, Fields, Int64Type, UInt32Type, UInt64Type};
 use datafusion::common::Result;
 
 use super::super::arguments::{Lists, TextColumn, item_field, to_times};
@@ -18,6 +20,7 @@ use super::super::journey_paths::JourneyPaths;
 use super::super::path_edges::{EXIT, REST, START};
 use super::super::symbols::{OwnNumbers, Symbols};
 use super::NAME;
+use super::arrivals::Arrivals;
 use super::tally::{Counts, Edge, Tally};
 
 /// The fields of an edge in a state.
@@ -28,7 +31,6 @@ pub(super) fn state_fields() -> Fields {
         ("to", DataType::UInt32),
         ("journeys", DataType::UInt64),
         ("converted", DataType::UInt64),
-        ("spans", DataType::UInt32),
     ])
 }
 
@@ -117,31 +119,31 @@ impl Counted for Flows {
     fn merge_states(&mut self, states: &[ArrayRef], group_indices: impl Iterator<Item = usize>) -> Result<()> {
         let touchpoints = Lists::of_array(NAME, &states[0])?;
         let edges = Lists::of_array(NAME, &states[1])?;
-        let spans = Lists::of_array(NAME, &states[2])?;
+        let span_lists = [2, 3, 4, 5].map(|state: usize| Lists::of_array(NAME, &states[state]));
+        let [short_edges, short_spans, long_edges, long_spans] = span_lists;
+        let (short_edges, short_spans, long_edges, long_spans) = (short_edges?, short_spans?, long_edges?, long_spans?);
         let texts = TextColumn::of_array(NAME, &touchpoints.values)?;
         let columns = edges.values.as_struct().columns();
-        let [positions, from, to, lengths] =
-            [0, 1, 2, 5].map(|column: usize| columns[column].as_primitive::<UInt32Type>().values());
+        let [positions, from, to] =
+            [0, 1, 2].map(|column: usize| columns[column].as_primitive::<UInt32Type>().values());
         let [journeys, converted] = [3, 4].map(|column: usize| columns[column].as_primitive::<UInt64Type>().values());
-        let span_values = spans.values.as_primitive::<Int64Type>().values();
-        let mut symbols = Vec::new();
+        let (mut symbols, mut numbers) = (Vec::new(), Vec::new());
         for (row, group) in group_indices.enumerate() {
-            let (Some(touchpoints), Some(edges), Some(spans)) =
-                (touchpoints.range(row), edges.range(row), spans.range(row))
-            else {
+            let (Some(touchpoints), Some(edges)) = (touchpoints.range(row), edges.range(row)) else {
                 continue;
             };
             symbols.clear();
             symbols.extend(touchpoints.map(|position| self.symbols.number(texts.get(position))));
-            let mut rest = &span_values[spans];
+            numbers.clear();
             for edge in edges {
                 let [from, to] = [from[edge], to[edge]].map(|place| symbols[place as usize]);
                 let counts = Counts { journeys: journeys[edge], converted: converted[edge] };
-                let number = self.tally.add(Edge { group: group as u32, position: positions[edge], from, to }, counts);
-                let (own, others) = rest.split_at(lengths[edge] as usize);
-                self.tally.add_spans(number, own);
-                rest = others;
+                let edge = Edge { group: group as u32, position: positions[edge], from, to };
+                numbers.push(self.tally.add(edge, counts));
             }
+            let Tally { short, long, .. } = &mut self.tally;
+            short.add(of_row::<UInt32Type>(&short_edges, row), of_row::<UInt32Type>(&short_spans, row), &numbers);
+            long.add(of_row::<UInt32Type>(&long_edges, row), of_row::<Int64Type>(&long_spans, row), &numbers);
         }
         Ok(())
     }
@@ -160,7 +162,7 @@ impl Counted for Flows {
             };
             let [from, to] = [from, to].map(|symbol| self.symbols.number(symbols.text(symbol)));
             let kept = self.tally.add(Edge { group, position, from, to }, tally.counts(number));
-            self.tally.add_spans(kept, spans.of(number));
+            spans.of(number).for_each(|span| self.tally.add_span(kept, span));
         }
         Ok(())
     }
@@ -168,44 +170,44 @@ impl Counted for Flows {
     /// The state of the first `groups` groups.
     fn states(&self, groups: usize) -> Result<Vec<ArrayRef>> {
         let (edges, ends) = self.tally.by_group(groups);
-        let spans = self.tally.spans();
         let mut own = OwnNumbers::of(&self.symbols);
-        let (mut texts, mut span_values): (Vec<Option<&str>>, Vec<i64>) = (Vec::new(), Vec::new());
+        let mut texts: Vec<Option<&str>> = Vec::new();
         let (mut from, mut to) = (Vec::with_capacity(edges.len()), Vec::with_capacity(edges.len()));
-        let (mut text_rows, mut edge_rows, mut span_rows) =
-            (Rows::with_capacity(groups), Rows::with_capacity(groups), Rows::with_capacity(groups));
+        let (mut text_rows, mut edge_rows) = (Rows::with_capacity(groups), Rows::with_capacity(groups));
         let mut start = 0;
-        for end in ends {
-            for number in &edges[start..end] {
+        for end in &ends {
+            for number in &edges[start..*end] {
                 let edge = self.tally.edge(*number as usize);
                 from.push(own.number(edge.from));
                 to.push(own.number(edge.to));
-                span_values.extend_from_slice(spans.of(*number as usize));
             }
             texts.extend(own.end_group().map(|symbol| self.symbols.text(symbol)));
             text_rows.end(NAME, texts.len())?;
-            edge_rows.end(NAME, end)?;
-            span_rows.end(NAME, span_values.len())?;
-            start = end;
+            edge_rows.end(NAME, *end)?;
+            start = *end;
         }
         let each = || edges.iter().map(|number| *number as usize);
         let counts = |count: fn(Counts) -> u64| -> ArrayRef {
             Arc::new(UInt64Array::from_iter_values(each().map(|number| count(self.tally.counts(number)))))
         };
-        let small =
-            |number: &dyn Fn(usize) -> u32| -> ArrayRef { Arc::new(UInt32Array::from_iter_values(each().map(number))) };
+        let positions = UInt32Array::from_iter_values(each().map(|number| self.tally.edge(number).position));
         let columns: Vec<ArrayRef> = vec![
-            small(&|number| self.tally.edge(number).position),
+            Arc::new(positions),
             Arc::new(UInt32Array::from(from)),
             Arc::new(UInt32Array::from(to)),
             counts(|counts| counts.journeys),
             counts(|counts| counts.converted),
-            small(&|number| spans.of(number).len() as u32),
         ];
+        let places = Places::of(self.tally.len(), &edges, &ends);
+        let [short_edges, short_spans] = places.spans_by_group::<UInt32Type>(&self.tally.short)?;
+        let [long_edges, long_spans] = places.spans_by_group::<Int64Type>(&self.tally.long)?;
         Ok(vec![
             text_rows.finish(item_field(DataType::Utf8), Arc::new(StringArray::from(texts)))?,
             edge_rows.finish_records(state_fields(), columns)?,
-            span_rows.finish(item_field(DataType::Int64), Arc::new(Int64Array::from(span_values)))?,
+            short_edges,
+            short_spans,
+            long_edges,
+            long_spans,
         ])
     }
 
@@ -245,6 +247,70 @@ impl Counted for Flows {
             seconds(medians),
         ];
         rows.finish_records(result_fields(), columns)
+    }
+}
+
+/// The elements of a row.
+fn of_row<T: ArrowPrimitiveType>(lists: &Lists, row: usize) -> ScalarBuffer<T::Native> {
+    let span = lists.range(row).unwrap_or(0..0);
+    lists.values.as_primitive::<T>().values().slice(span.start, span.len())
+}
+
+/// Where edges stand in the state of their group.
+struct Places {
+    /// Of each edge: its group, and its place among the edges of that; `None` for one of no group that is asked for.
+    places: Vec<Option<(u32, u32)>>,
+    groups: usize,
+}
+
+impl Places {
+    /// Of so many edges, of which those listed belong to groups that end where `ends` says.
+    fn of(count: usize, edges: &[u32], ends: &[usize]) -> Self {
+        let mut places = vec![None; count];
+        let mut start = 0;
+        for (group, end) in (0..).zip(ends) {
+            let own = edges[start..*end].iter().zip(0..);
+            own.for_each(|(number, place)| places[*number as usize] = Some((group, place)));
+            start = *end;
+        }
+        Self { places, groups: ends.len() }
+    }
+
+    /// Two lists per group: the places of edges, and their spans.
+    fn spans_by_group<T: ArrowPrimitiveType>(&self, arrivals: &Arrivals<T::Native>) -> Result<[ArrayRef; 2]> {
+        let mut next = vec![0; self.groups];
+        if let [count] = next.as_mut_slice()
+            && self.places.iter().all(Option::is_some)
+        {
+            *count = arrivals.len();
+        } else {
+            arrivals.for_each(|edge, _| {
+                if let Some((group, _)) = self.places[edge as usize] {
+                    next[group as usize] += 1;
+                }
+            });
+        }
+        let (mut edge_rows, mut span_rows) = (Rows::with_capacity(self.groups), Rows::with_capacity(self.groups));
+        let mut end = 0;
+        for next in &mut next {
+            let start = end;
+            end += *next;
+            *next = start;
+            edge_rows.end(NAME, end)?;
+            span_rows.end(NAME, end)?;
+        }
+        let (mut edges, mut spans) = (vec![0; end], vec![T::Native::default(); end]);
+        arrivals.for_each(|edge, span| {
+            if let Some((group, place)) = self.places[edge as usize] {
+                let next = &mut next[group as usize];
+                (edges[*next], spans[*next]) = (place, span);
+                *next += 1;
+            }
+        });
+        Ok([
+            edge_rows.finish(item_field(DataType::UInt32), Arc::new(UInt32Array::from(edges)))?,
+            span_rows.finish(item_field(T::DATA_TYPE), Arc::new(PrimitiveArray::<T>::new(spans.into(), None)))?,
+        ])
     }
 }
 

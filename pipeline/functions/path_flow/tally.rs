@@ -1,11 +1,14 @@
 //! The edges of a group of paths: how many journeys take each, and the spans of time between its ends.
 //!
 //! Edges are few, however many the journeys; spans are many, so each is kept as a number of its edge and a whole number of
-//! microseconds, in the order of arrival, and brought to its edge once, when the answer is asked for.
+//! microseconds, in the order of arrival ([`arrivals`](super::arrivals)), and brought to its edge once, when the answer is
+//! asked for.
 
 use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
+
+use super::arrivals::{Arrivals, ByEdge};
 
 /// An edge of a group. Touchpoints are numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,10 +30,30 @@ pub(super) struct Counts {
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     index: HashTable<(Edge, u32)>,
+    /// The numbers of the edges of the first group that have a slot; empty while edges are few.
+    slots: Vec<u32>,
     edges: Vec<Edge>,
     counts: Vec<Counts>,
-    span_edges: Vec<u32>,
-    spans: Vec<i64>,
+    /// Spans that a word of four bytes holds.
+    pub short: Arrivals<u32>,
+    /// Others, those below 0 too.
+    pub long: Arrivals<i64>,
+}
+
+/// Edges that are found well enough without slots.
+const FEW: usize = 512;
+/// Positions and touchpoints of edges that have a slot.
+const POSITIONS: u32 = 16;
+const TOUCHPOINTS: u32 = 64;
+/// In a slot whose edge has no number.
+const NONE: u32 = u32::MAX;
+
+impl Edge {
+    #[inline]
+    fn slot(self) -> Option<usize> {
+        let has_slot = self.group == 0 && self.position < POSITIONS && self.from < TOUCHPOINTS && self.to < TOUCHPOINTS;
+        has_slot.then_some(((self.position * TOUCHPOINTS + self.from) * TOUCHPOINTS + self.to) as usize)
+    }
 }
 
 #[inline]
@@ -50,10 +73,11 @@ impl Tally {
     /// The number of an edge, after adding to its counts.
     #[inline]
     pub(super) fn add(&mut self, edge: Edge, counts: Counts) -> u32 {
-        let number = match self.index.find(hash(&edge), |(known, _)| *known == edge) {
-            Some((_, number)) => *number,
-            None => self.insert(edge),
+        let number = match edge.slot().and_then(|slot| self.slots.get(slot)) {
+            Some(number) => Some(*number).filter(|number| *number != NONE),
+            None => self.index.find(hash(&edge), |(known, _)| *known == edge).map(|(_, number)| *number),
         };
+        let number = number.unwrap_or_else(|| self.insert(edge));
         let sum = &mut self.counts[number as usize];
         sum.journeys += counts.journeys;
         sum.converted += counts.converted;
@@ -66,20 +90,26 @@ impl Tally {
         self.index.insert_unique(hash(&edge), (edge, number), |(known, _)| hash(known));
         self.edges.push(edge);
         self.counts.push(Counts::default());
+        if self.edges.len() == FEW {
+            self.slots.resize((POSITIONS * TOUCHPOINTS * TOUCHPOINTS) as usize, NONE);
+            for (edge, number) in self.edges.iter().zip(0..) {
+                if let Some(slot) = edge.slot() {
+                    self.slots[slot] = number;
+                }
+            }
+        } else if let Some(slot) = edge.slot().and_then(|slot| self.slots.get_mut(slot)) {
+            *slot = number;
+        }
         number
     }
 
     /// Adds a span in microseconds to an edge.
     #[inline]
     pub(super) fn add_span(&mut self, number: u32, span: i64) {
-        self.span_edges.push(number);
-        self.spans.push(span);
-    }
-
-    /// Adds many spans to an edge.
-    pub(super) fn add_spans(&mut self, number: u32, spans: &[i64]) {
-        self.span_edges.resize(self.span_edges.len() + spans.len(), number);
-        self.spans.extend_from_slice(spans);
+        match u32::try_from(span) {
+            Ok(span) => self.short.push(number, span),
+            Err(_) => self.long.push(number, span),
+        }
     }
 
     /// The counts of an edge.
@@ -105,21 +135,7 @@ impl Tally {
 
     /// The spans of all edges.
     pub(super) fn spans(&self) -> Spans {
-        let mut ends = vec![0; self.edges.len() + 1];
-        for number in &self.span_edges {
-            ends[*number as usize + 1] += 1;
-        }
-        for number in 0..self.edges.len() {
-            ends[number + 1] += ends[number];
-        }
-        let mut next = ends.clone();
-        let mut spans = vec![0; self.spans.len()];
-        for (number, span) in self.span_edges.iter().zip(&self.spans) {
-            let place = &mut next[*number as usize];
-            spans[*place] = *span;
-            *place += 1;
-        }
-        Spans { spans, ends }
+        Spans { short: self.short.by_edge(self.edges.len()), long: self.long.by_edge(self.edges.len()) }
     }
 
     /// Bytes held.
@@ -127,40 +143,47 @@ impl Tally {
         self.index.allocation_size()
             + self.edges.capacity() * size_of::<Edge>()
             + self.counts.capacity() * size_of::<Counts>()
-            + self.span_edges.capacity() * size_of::<u32>()
-            + self.spans.capacity() * size_of::<i64>()
+            + self.slots.capacity() * size_of::<u32>()
+            + self.short.size()
+            + self.long.size()
     }
 }
 
 /// Spans by edge.
 #[derive(Debug)]
 pub(super) struct Spans {
-    spans: Vec<i64>,
-    /// Where the spans of each edge begin, and where the last end.
-    ends: Vec<usize>,
+    short: ByEdge<u32>,
+    long: ByEdge<i64>,
 }
 
 impl Spans {
     /// The spans of an edge.
-    pub(super) fn of(&self, number: usize) -> &[i64] {
-        &self.spans[self.ends[number]..self.ends[number + 1]]
+    pub(super) fn of(&self, number: usize) -> impl Iterator<Item = i64> {
+        self.long.of(number).iter().copied().chain(self.short.of(number).iter().map(|span| i64::from(*span)))
     }
 
     /// The median of an edge's spans, of an even number the mean of the middle two; `None` without spans.
     pub(super) fn median(&mut self, number: usize) -> Option<f64> {
-        let spans = &mut self.spans[self.ends[number]..self.ends[number + 1]];
-        if spans.is_empty() {
-            return None;
+        if self.long.of(number).is_empty() {
+            return median(self.short.of_mut(number)).map(|[lower, upper]| (f64::from(lower) + f64::from(upper)) / 2.0);
         }
-        let middle = spans.len() / 2;
-        let is_even = spans.len().is_multiple_of(2);
-        let (below, upper, _) = spans.select_nth_unstable(middle);
-        let upper = *upper;
-        match below.iter().max().filter(|_| is_even) {
-            None => Some(upper as f64),
-            Some(lower) => Some((*lower as f64 + upper as f64) / 2.0),
-        }
+        let mut all: Vec<i64> = self.of(number).collect();
+        median(&mut all)
+            .map(|[lower, upper]| if lower == upper { lower as f64 } else { (lower as f64 + upper as f64) / 2.0 })
     }
+}
+
+/// The middle two of numbers, of an odd number of them the middle one twice.
+fn median<T: Ord + Copy>(numbers: &mut [T]) -> Option<[T; 2]> {
+    if numbers.is_empty() {
+        return None;
+    }
+    let middle = numbers.len() / 2;
+    let is_even = numbers.len().is_multiple_of(2);
+    let (below, upper, _) = numbers.select_nth_unstable(middle);
+    let upper = *upper;
+    let lower = below.iter().max().filter(|_| is_even).copied();
+    Some([lower.unwrap_or(upper), upper])
 }
 
 #[cfg(test)]
@@ -182,8 +205,8 @@ mod tests {
             for (number, (group, to, span)) in rows.iter().enumerate() {
                 let edge = tally.add(edge(*group, *to), Counts { journeys: 1, converted: number as u64 % 2 });
                 match span {
-                    Some(span) if number % 3 == 0 => tally.add_spans(edge, &[*span]),
-                    Some(span) => tally.add_span(edge, *span),
+                    // Beyond what four bytes hold, now and then.
+                    Some(span) => tally.add_span(edge, *span << (number % 2 * 40)),
                     None => {}
                 }
             }
@@ -206,7 +229,8 @@ mod tests {
                         continue;
                     }
                     let converted = own().map(|(number, _)| number as u64 % 2).sum();
-                    let mut sorted: Vec<i64> = own().filter_map(|(_, row)| row.2).collect();
+                    let span = |(number, row): (usize, &(u32, u32, Option<i64>))| Some(row.2? << (number % 2 * 40));
+                    let mut sorted: Vec<i64> = own().filter_map(span).collect();
                     sorted.sort_unstable();
                     let middle = |place: usize| sorted.get(place).map(|span| *span as f64);
                     let median = match sorted.len() {
@@ -225,7 +249,25 @@ mod tests {
     fn spans_as_long_as_they_get_have_a_median() {
         let mut tally = Tally::default();
         let number = tally.add(edge(0, 0), Counts::default());
-        tally.add_spans(number, &[i64::MAX, i64::MAX]);
+        (0..2).for_each(|_| tally.add_span(number, i64::MAX));
         assert_eq!(tally.spans().median(number as usize), Some(i64::MAX as f64));
+    }
+
+    #[test]
+    fn many_edges_are_told_apart() {
+        let mut tally = Tally::default();
+        let edges = (0..3 * 18 * 5 * 70).map(|number| Edge {
+            group: number % 3,
+            position: number / 3 % 18,
+            from: number / 54 % 5 * 20,
+            to: number / 270,
+        });
+        for round in 1..=2 {
+            for (number, edge) in edges.clone().enumerate() {
+                assert_eq!(tally.add(edge, Counts { journeys: 1, converted: 0 }), number as u32);
+                assert_eq!(tally.edge(number), edge);
+                assert_eq!(tally.counts(number).journeys, round);
+            }
+        }
     }
 }

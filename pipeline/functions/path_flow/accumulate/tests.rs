@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use datafusion::arrow::array::TimestampMicrosecondArray;
+use datafusion::arrow::array::{Int64Array, TimestampMicrosecondArray};
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 use proptest::prelude::*;
 
@@ -27,7 +27,8 @@ type Counts = (i64, i64, Vec<i64>);
 /// When a touch happened: in no order, and unknown now and then.
 fn time(journey: &Journey, touch: usize) -> Option<i64> {
     let seconds = (touch * touch * 7 + journey.touches.len() * 5) % 11;
-    (seconds != 4).then_some(seconds as i64 * 1_500_000)
+    // From some touches to others more than four bytes of microseconds.
+    (seconds != 4).then_some(seconds as i64 * if seconds > 7 { 1_500_000_000 } else { 1_500_000 })
 }
 
 fn naive(rows: &[Journey], group: usize, given: Given, limit: usize) -> Vec<Record> {
