@@ -13,8 +13,9 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::bits;
 use super::fetched::Fetched;
-use super::hybrid::{Hybrid, zeros};
+use super::hybrid::Hybrid;
 use super::shape::Shape;
+use super::starts::Starts;
 use super::values::{Decoder, Dictionary, Kind, Values};
 
 /// Levels that are decoded at a time.
@@ -29,6 +30,8 @@ pub struct Column {
     /// Levels that are still to come, by the file's footer.
     left: usize,
     dictionary: Option<Dictionary>,
+    /// Those of the row group's lists.
+    starts: Starts,
     page: Option<OpenPage>,
     levels: Levels,
 }
@@ -38,7 +41,7 @@ struct OpenPage {
     /// Levels, one per value, null and empty list.
     count: usize,
     /// Places of the levels that begin a list, of which those up to `next_start` are taken.
-    starts: Vec<u32>,
+    starts: Arc<[u32]>,
     next_start: usize,
     /// `None`: all values are there.
     definitions: Option<Hybrid>,
@@ -68,9 +71,17 @@ struct Rows {
 }
 
 impl Column {
-    /// The column whose `pages` have so many `levels`, as an array of the type of `field`.
-    pub fn new(field: FieldRef, shape: Shape, kind: Kind, pages: SerializedPageReader<Fetched>, levels: usize) -> Self {
-        Self { field, shape, kind, pages, left: levels, dictionary: None, page: None, levels: Levels::default() }
+    /// The column whose `pages` have so many `levels`, as an array of the type of `field`. `starts` is of its row group.
+    pub fn new(
+        field: FieldRef,
+        shape: Shape,
+        kind: Kind,
+        pages: SerializedPageReader<Fetched>,
+        levels: usize,
+        starts: Starts,
+    ) -> Self {
+        let levels_taken = Levels::default();
+        Self { field, shape, kind, pages, left: levels, dictionary: None, starts, page: None, levels: levels_taken }
     }
 
     /// The next `count` rows. `elements` is how many elements they are likely to have.
@@ -207,7 +218,10 @@ impl Column {
                 .ok_or_else(|| ParquetError::General("pages of more values than their column has".to_owned()))?;
             return Ok(Some(OpenPage {
                 count: count as usize,
-                starts: if self.shape.is_list { zeros(&repetitions, count as usize)? } else { vec![] },
+                starts: match self.shape.is_list {
+                    true => self.starts.of_page(repetitions, count as usize)?,
+                    false => Arc::default(),
+                },
                 next_start: 0,
                 definitions: match self.shape.max_definition {
                     0 => None,

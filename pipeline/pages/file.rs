@@ -26,6 +26,7 @@ use parquet::file::serialized_reader::SerializedPageReader;
 use super::column::Column;
 use super::fetched::Fetched;
 use super::shape::Shape;
+use super::starts::Starts;
 use super::values::Kind;
 
 /// Bytes that are read from a file's end at once; most have no longer footer.
@@ -147,13 +148,15 @@ impl OpenFile {
         let rows = group.num_rows() as usize;
         let elements_of_batch = self.batch_size.saturating_mul(ELEMENTS_PER_ROW);
         let batch_rows = (elements_of_batch.saturating_mul(rows) / elements as usize).clamp(1, self.batch_size.max(1));
+        let starts = Starts::default();
         let columns = (ways.into_iter().zip(self.columns.fields()))
             .map(|(way, field)| {
                 Ok(match way {
                     Way::Here(leaf, shape, kind) => {
                         let pages = SerializedPageReader::new(fetched.clone(), group.column(leaf), rows, None)?;
                         let levels = group.column(leaf).num_values().max(0) as usize;
-                        Source::Here(Box::new(Column::new(field.clone(), shape, kind, pages, levels)))
+                        let column = Column::new(field.clone(), shape, kind, pages, levels, starts.clone());
+                        Source::Here(Box::new(column))
                     }
                     Way::Library => Source::Library(field.clone()),
                     Way::Absent => Source::Absent(field.clone()),

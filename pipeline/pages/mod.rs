@@ -11,6 +11,7 @@ mod file;
 mod hybrid;
 mod shape;
 mod source;
+mod starts;
 mod steps;
 #[cfg(test)]
 mod tests;

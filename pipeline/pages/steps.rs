@@ -119,15 +119,16 @@ impl Steps {
         // One load holds the bits of a step up to this width, wherever in a byte it begins.
         const ONE_LOAD: usize = 57;
         let (mut last, mut bit, width) = (self.last, self.bit, self.width);
-        let mask = bits::mask(width);
+        let (bytes, smallest_step, mask): (&[u8], _, _) = (&self.bytes, self.smallest_step, bits::mask(width));
         numbers.extend((0..count).map(|_| {
-            let step = match self.bytes.get(bit / 8..bit / 8 + 8) {
+            let step = match bytes.get(bit / 8..bit / 8 + 8) {
                 Some(word) if width <= ONE_LOAD => {
                     (u64::from_le_bytes(word.try_into().expect("eight bytes")) >> (bit % 8)) & mask
                 }
-                _ => bits::read(&self.bytes, bit, width),
+                _ => bits::read(bytes, bit, width),
             };
-            last = last.wrapping_add(self.smallest_step).wrapping_add(step as i64);
+            // Number waits for number: the step is made first, while the one before is still on its way.
+            last = last.wrapping_add(smallest_step.wrapping_add(step as i64));
             bit += width;
             last
         }));
