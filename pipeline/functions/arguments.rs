@@ -174,16 +174,19 @@ impl Lists {
     }
 
     /// Whether a row is null.
+    #[inline]
     pub(crate) fn is_null(&self, row: usize) -> bool {
         self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
     }
 
     /// The positions of a row's elements in `values`, whether or not the row is null.
+    #[inline]
     pub(crate) fn span(&self, row: usize) -> Range<usize> {
         self.offsets[row] as usize..self.offsets[row + 1] as usize
     }
 
     /// The positions of a row's elements in `values`; `None` for a null row.
+    #[inline]
     pub(crate) fn range(&self, row: usize) -> Option<Range<usize>> {
         (!self.is_null(row)).then(|| self.span(row))
     }

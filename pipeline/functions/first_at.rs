@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::UInt32Builder;
+use datafusion::arrow::array::{Array, AsArray, UInt32Builder};
 use datafusion::arrow::compute::{cast, take};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, exec_datafusion_err, internal_err, plan_datafusion_err};
@@ -86,24 +86,36 @@ impl ScalarUDFImpl for FirstAt {
                 return Ok(None);
             };
             let matcher = match &mut known {
-                Some((last, matcher)) if *last == step => matcher,
+                Some((last, matcher)) if std::ptr::eq(*last, step) || *last == step => matcher,
                 known => {
                     let matcher =
                         matcher(step, names.texts()).map_err(|what| exec_datafusion_err!("first_at: {what}"))?;
                     &mut known.insert((step, matcher)).1
                 }
             };
-            let first = touches[of_touches].iter().position(|touch| matcher.matched(*touch, || 0) != 0);
+            // No step names a channel here.
+            let Some(steps) = matcher.on_any_channel() else { return Ok(None) };
+            let first = touches[of_touches].iter().position(|touch| steps[*touch as usize] != 0);
             Ok(first.map(|first| (elements.start + first) as u32))
         };
         let mut places = UInt32Builder::with_capacity(args.number_rows);
         for row in 0..args.number_rows {
             places.append_option(first_of(row)?);
         }
-        let found = take(&lists.values, &places.finish(), None)?;
-        Ok(ColumnarValue::Array(match found.data_type() == args.return_field.data_type() {
+        let places = places.finish();
+        let returned = args.return_field.data_type();
+        if let (Some(dictionary), false) =
+            (lists.values.as_any_dictionary_opt(), matches!(returned, DataType::Dictionary(..)))
+        {
+            // Each text is read once.
+            let keys = take(dictionary.keys(), &places, None)?;
+            let texts = cast(dictionary.values(), returned)?;
+            return Ok(ColumnarValue::Array(take(&texts, &keys, None)?));
+        }
+        let found = take(&lists.values, &places, None)?;
+        Ok(ColumnarValue::Array(match found.data_type() == returned {
             true => found,
-            false => cast(&found, args.return_field.data_type())?,
+            false => cast(&found, returned)?,
         }))
     }
 

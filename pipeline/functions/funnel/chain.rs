@@ -133,6 +133,7 @@ impl Chains {
     }
 
     /// Writes what became of the journey.
+    #[inline]
     pub(super) fn write(&self, outcome: &mut Outcome) {
         if !self.keeps_links {
             return outcome.set_furthest(self.furthest);

@@ -119,6 +119,7 @@ impl StepLists {
         Ok(Self { lists: Lists::of_array(function, &array)?, is_constant })
     }
 
+    #[inline]
     fn range(&self, row: usize) -> Option<Range<usize>> {
         self.lists.range(if self.is_constant { 0 } else { row })
     }
@@ -287,10 +288,16 @@ struct Funnels<'a> {
 
 impl Funnels<'_> {
     /// The funnel whose steps lie at `range` of `step_numbers`.
+    #[inline]
     fn get(&mut self, function: &str, range: Range<usize>) -> Result<&mut Funnel> {
         if range == self.last.0 && !range.is_empty() {
             return Ok(&mut self.funnels[self.last.1]);
         }
+        self.look_up(function, range)
+    }
+
+    #[cold]
+    fn look_up(&mut self, function: &str, range: Range<usize>) -> Result<&mut Funnel> {
         let steps = &self.step_numbers[range.clone()];
         let position = match self.known.get(steps) {
             Some(position) => *position,

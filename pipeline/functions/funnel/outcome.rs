@@ -22,6 +22,7 @@ struct Attempt {
 
 impl Outcome {
     /// Forgets the journey before.
+    #[inline]
     pub(super) fn clear(&mut self) {
         self.furthest = 0;
         self.steps.clear();
@@ -52,6 +53,7 @@ impl Outcome {
     }
 
     /// Sets the furthest step alone, where no more is asked for.
+    #[inline]
     pub(super) fn set_furthest(&mut self, furthest: usize) {
         self.clear();
         self.furthest = furthest;

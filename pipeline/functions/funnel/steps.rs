@@ -128,7 +128,7 @@ impl Matcher {
     }
 
     /// What each touchpoint matches, by its number, if no channel matters.
-    pub(super) fn on_any_channel(&self) -> Option<&[u32]> {
+    pub(in crate::functions) fn on_any_channel(&self) -> Option<&[u32]> {
         self.channels_of.is_empty().then_some(self.on_any_channel.as_slice())
     }
 

@@ -100,16 +100,18 @@ impl Counted for Flows {
                 let counts = Counts { journeys: 1, converted: u64::from(path.is_converted) };
                 let (nodes, behind) = path.nodes.split_at(path.nodes.len().min(*limit));
                 let (mut from, mut reached_at) = (start, None);
-                let symbol = |node: &u32| symbols[numbers_of_row[*node as usize] as usize];
-                let last = behind.first().map_or((exit, None), |node| (rest, time(*node)));
-                let steps = nodes.iter().map(|node| (symbol(node), time(*node))).chain([last]);
-                for (position, (to, time)) in steps.enumerate() {
+                let mut step = |position: usize, to: u32, time: Option<i64>| {
                     let edge = tally.add(Edge { group: group as u32, position: position as u32, from, to }, counts);
                     if let Some((reached_at, time)) = Option::zip(reached_at, time) {
                         tally.add_span(edge, time.saturating_sub(reached_at));
                     }
                     (from, reached_at) = (to, time);
+                };
+                for (position, node) in nodes.iter().enumerate() {
+                    step(position, symbols[numbers_of_row[*node as usize] as usize], time(*node));
                 }
+                let (last, reached_at) = behind.first().map_or((exit, None), |node| (rest, time(*node)));
+                step(nodes.len(), last, reached_at);
                 Ok(())
             })?;
         }
