@@ -4,8 +4,8 @@
 //! `peer W12 DATA OUT THREADS`, `peer build DATA - THREADS` or `peer W3/LAYOUT DATA OUT.parquet THREADS`, from `W2/LAYOUT` up
 //! to `W10/LAYOUT`
 //! - `DATA`: a folder that holds `jsonl/*.jsonl` (for W1), `resolved/day=*/*.parquet` (for W11 and the layout `parquet`),
-//!   `clustered/*.parquet` (for the layout `clustered` and for `build`), `wayline_journeys/*.parquet` (for the layout
-//!   `journeys`; made by `build`), `w12/*.parquet` (for W12)
+//!   `clustered/*.parquet` (for the layout `clustered` and for `build`), `wayline_sorted/*.parquet` and
+//!   `wayline_journeys/*.parquet` (for the layouts `sorted` and `journeys`; made by `build`), `w12/*.parquet` (for W12)
 //! - `COUNT`: how many identifiers to make up and resolve
 //! - `OUT`: a folder of `day=…/part-N.parquet` (W1) or of an answer each (W12), or one file
 //!
@@ -18,6 +18,7 @@ mod incremental;
 mod journeys;
 mod land;
 mod queries;
+mod sorted;
 mod tables;
 
 use std::path::Path;
@@ -56,7 +57,7 @@ fn run(arguments: &[String]) -> Result<()> {
         "identifiers" => identifiers::run(data, out, threads, &mut phases)?,
         "W11" => identity::run(data, out, threads, &mut phases)?,
         "W12" => incremental::run(data, out, threads, &mut phases)?,
-        "build" => journeys::build(data, threads)?,
+        "build" => journeys::build(data, threads)? + sorted::build(data)?,
         other => match other.split_once('/') {
             Some((query, layout)) => queries::run(query, layout, data, out, threads, &mut phases)?,
             None => return Err(Error::invalid(format!("no workload `{other}`, expected W1, W11, W12 or W3/parquet"))),

@@ -1,4 +1,4 @@
-//! W2 to W10: SQL over the library's functions, run by DataFusion, over one of three layouts of the same events.
+//! W2 to W10: SQL over the library's functions, run by DataFusion, over one of four layouts of the same events.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ pub enum Layout {
     Parquet,
     /// `clustered/`: a row per event, sorted by customer and time, each customer in one file.
     Clustered,
+    /// `wayline_sorted/`: the rows of `clustered/` as the product publishes them; made by [`super::sorted`].
+    Sorted,
     /// `wayline_journeys/`: a row per customer, events as lists; made by [`super::journeys`].
     Journeys,
 }
@@ -35,8 +37,11 @@ impl Layout {
         match name {
             "parquet" => Ok(Self::Parquet),
             "clustered" => Ok(Self::Clustered),
+            "sorted" => Ok(Self::Sorted),
             "journeys" => Ok(Self::Journeys),
-            other => Err(Error::invalid(format!("no layout `{other}`, expected parquet, clustered or journeys"))),
+            other => {
+                Err(Error::invalid(format!("no layout `{other}`, expected parquet, clustered, sorted or journeys")))
+            }
         }
     }
 }
@@ -82,6 +87,7 @@ pub fn session(layout: Layout, data: &Path, threads: usize) -> Result<SessionCon
     let (name, folder, order): (_, _, &[_]) = match layout {
         Layout::Parquet => ("events", "resolved", &[]),
         Layout::Clustered => ("events", "clustered", &["customer_id", "event_time"]),
+        Layout::Sorted => ("events", "wayline_sorted", &["customer_id", "event_time"]),
         Layout::Journeys => ("journeys", "wayline_journeys", &[]),
     };
     ctx.register_table(name, Arc::new(Files::open(&data.join(folder), order)?))?;

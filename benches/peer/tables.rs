@@ -4,9 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::stats::Precision;
+use datafusion::common::{ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder};
 use datafusion::datasource::source::DataSourceExec;
@@ -16,6 +19,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::expressions::col;
 use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use wayline::pages::PageSource;
 
@@ -47,11 +51,37 @@ impl Files {
         let schema: SchemaRef = Arc::new(Schema::new(fields));
         let file = |path: &PathBuf| {
             let size = path.metadata()?.len();
-            Ok(PartitionedFile::new(path.to_string_lossy(), size).with_arrow_schema(Arc::clone(&schema)))
+            let mut file = PartitionedFile::new(path.to_string_lossy(), size).with_arrow_schema(Arc::clone(&schema));
+            if !order.is_empty() {
+                // Without ranges, an order that files are declared to have is not believed.
+                file = file.with_statistics(Arc::new(ranges(path, order, &schema)?));
+            }
+            Ok(file)
         };
         let files = paths.iter().map(file).collect::<std::io::Result<_>>()?;
         Ok(Self { schema, files, order: order.to_vec() })
     }
+}
+
+/// The smallest and the largest value that a file has of the columns by which it is sorted.
+fn ranges(path: &Path, order: &[&'static str], schema: &Schema) -> std::io::Result<Statistics> {
+    let file = ArrowReaderMetadata::load(&std::fs::File::open(path)?, ArrowReaderOptions::new())?;
+    let mut statistics = Statistics::new_unknown(schema);
+    for name in order {
+        let column = schema.index_of(name).map_err(std::io::Error::other)?;
+        let converter = StatisticsConverter::try_new(name, file.schema(), file.parquet_schema())?;
+        let values = |array: ArrayRef| -> Result<Vec<ScalarValue>> {
+            (0..array.len()).map(|place| ScalarValue::try_from_array(&array, place)).collect()
+        };
+        let groups = file.metadata().row_groups();
+        let smallest = values(converter.row_group_mins(groups)?)?.into_iter();
+        let largest = values(converter.row_group_maxes(groups)?)?.into_iter();
+        let exact = |value: Option<ScalarValue>| value.map_or(Precision::Absent, Precision::Exact);
+        let ranges = &mut statistics.column_statistics[column];
+        ranges.min_value = exact(smallest.reduce(|one, other| if other < one { other } else { one }));
+        ranges.max_value = exact(largest.reduce(|one, other| if other > one { other } else { one }));
+    }
+    Ok(statistics)
 }
 
 fn list(folder: &Path, paths: &mut Vec<PathBuf>) -> std::io::Result<()> {
