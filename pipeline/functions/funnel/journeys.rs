@@ -68,6 +68,7 @@ pub(super) fn for_each_journey(
     let mut funnels = Funnels {
         options: &options,
         keeps_steps,
+        holds: hold.is_some(),
         step_numbers: &step_numbers,
         steps: step_names.texts(),
         touchpoints: touchpoint_names.texts(),
@@ -213,6 +214,9 @@ struct Marks {
     all_take_part: bool,
     /// Whether touches that take part are kept even if they serve no step.
     keeps_others: bool,
+    /// By touchpoint, where that is all there is to know about a touch and the furthest step all that is asked: the steps
+    /// that it matches; `None` for one that the rule need not see.
+    steps_that_take_part: Option<Vec<Option<u32>>>,
 }
 
 impl Funnel {
@@ -236,6 +240,11 @@ impl Funnel {
                 chains.write(outcome);
             }
             Way::Preset(preset, marks, touches) => {
+                let moments = columns.moments;
+                if let (Some(steps), 0) = (&marks.steps_that_take_part, moments.null_count()) {
+                    let touches = columns.touchpoints(places).iter().map(|touchpoint| steps[*touchpoint as usize]);
+                    return preset.furthest_step(&moments.values()[places.at.clone()], touches, window, outcome);
+                }
                 gather(&self.matcher, marks, columns, places, touches);
                 preset.journey(touches, window, outcome);
             }
@@ -274,6 +283,8 @@ fn gather(matcher: &Matcher, marks: &Marks, columns: &Columns<'_>, places: &Plac
 struct Funnels<'a> {
     options: &'a Options,
     keeps_steps: bool,
+    /// Whether touches hold a value.
+    holds: bool,
     /// Every row's steps, by number.
     step_numbers: &'a [u32],
     steps: &'a [Option<&'a str>],
@@ -344,11 +355,26 @@ impl Funnels<'_> {
             let is_marked = matcher.as_ref().is_some_and(|marks: &Matcher| marks.can_match(touchpoint));
             all_take_part || is_marked || steps.can_match(touchpoint)
         };
+        let keeps_others = terms.sees_others && self.options.rule.is_some();
+        let on_any_channel = |marks: &'_ Matcher| marks.on_any_channel().map(<[u32]>::to_vec);
+        let marked = match &matcher {
+            None => Some(vec![0; self.touchpoints.len()]),
+            Some(marks) => on_any_channel(marks),
+        };
+        let is_all = !self.keeps_steps && !self.holds && terms.columns.is_empty();
+        let steps_that_take_part = on_any_channel(steps).zip(marked).filter(|_| is_all).map(|(steps, marked)| {
+            let taking_part = |(steps, marked): (u32, u32)| {
+                let takes_part = all_take_part || marked & AMONG != 0;
+                (steps != 0 || takes_part && keeps_others).then_some(steps)
+            };
+            steps.into_iter().zip(marked).map(taking_part).collect()
+        });
         Ok(Marks {
             can_matter: (0..self.touchpoints.len()).map(can_matter).collect(),
             matcher,
             all_take_part,
-            keeps_others: terms.sees_others && self.options.rule.is_some(),
+            keeps_others,
+            steps_that_take_part,
         })
     }
 }

@@ -36,14 +36,46 @@ impl Preset {
         }
         self.rows.clear();
         self.rows.extend(touches.iter().map(|touch| Occurrence::new(touch.time, touch.steps, 0)));
-        self.walk.funnel.window = window;
-        self.walk.group(&self.rows);
+        self.walk_rows(self.rows.len(), window);
 
         if self.keeps_steps {
             self.find_steps(touches, outcome);
         } else {
             outcome.set_furthest(self.walk.level());
         }
+    }
+
+    /// Finds the furthest step alone, from the times of a journey's touches and what each matches; `None` for one that
+    /// takes no part.
+    #[inline]
+    pub(super) fn furthest_step(
+        &mut self,
+        times: &[i64],
+        touches: impl Iterator<Item = Option<u32>>,
+        window: i64,
+        outcome: &mut Outcome,
+    ) {
+        if self.rows.len() <= times.len() {
+            self.rows.resize(times.len() + 1, Occurrence::new(0, 0, 0));
+        }
+        // Which touches take part can hardly be foreseen: each is written down, and the next one over it unless it does.
+        let mut count = 0;
+        for (time, steps) in times.iter().zip(touches) {
+            self.rows[count] = Occurrence::new(*time, steps.unwrap_or(0), 0);
+            count += usize::from(steps.is_some());
+        }
+        let order = |row: &Occurrence| (row.time, row.conditions);
+        let rows = &mut self.rows[..count];
+        if !rows.is_sorted_by_key(order) {
+            rows.sort_unstable_by_key(order);
+        }
+        self.walk_rows(count, window);
+        outcome.set_furthest(self.walk.level());
+    }
+
+    fn walk_rows(&mut self, count: usize, window: i64) {
+        self.walk.funnel.window = window;
+        self.walk.group(&self.rows[..count]);
     }
 
     fn find_steps(&mut self, touches: &[Touch], outcome: &mut Outcome) {
