@@ -137,6 +137,12 @@ const SCALARS: &[(&str, &str)] = &[
     ("gap_starts", "gap_starts(times, interval '30 minutes')"),
     ("run_end", "run_end(gap_starts(times, interval '30 minutes'), 1)"),
     (
+        "run_end_by_position",
+        "coalesce(array_position(gap_starts(times, interval '30 minutes'), true, 2) - 1, cardinality(times))",
+    ),
+    ("first_at", "first_at(channels, touchpoints, 'product_view')"),
+    ("first_at_by_position", "channels[array_position(touchpoints, 'product_view')]"),
+    (
         "channel_switches_options",
         "channel_switches(channels, times, named_struct('session_gap', interval '30 minutes', \
          'timeout', interval '7 days', 'goals', is_goals))",
@@ -194,6 +200,18 @@ const QUERIES: &[(&str, &str)] = &[
          then array_pop_back(journey['channels']) else journey['channels'] end, list_any(journey['is_goals']), \
          not list_any(journey['is_goals']) from (select unnest(split_at(named_struct('channels', channels, 'is_goals', \
          is_goals), journey_starts(times, is_goals, interval '10000 days'))) as journey from journeys)), 1)",
+    ),
+    (
+        "channel_switches_counted",
+        "select switch['from_channel'], switch['to_channel'], count(*), sum(switch['seconds']) from (\
+         select unnest(channel_switches(channels, times)) as switch from journeys) group by 1, 2",
+    ),
+    (
+        "channel_switches_by_row",
+        "select before, channel, count(*), sum(gap) from (select channel, \
+         lag(channel) over (partition by customer_id order by occurred_at) as before, \
+         date_part('epoch', occurred_at - lag(occurred_at) over (partition by customer_id order by occurred_at)) as gap \
+         from events) where channel <> before group by 1, 2",
     ),
     (
         "sessionize",

@@ -149,7 +149,8 @@ def main():
             for workload in known:
                 run.PLAN[workload].append(("wayline", layout, workload))
         for size in arguments.sizes.split(","):
-            if not os.path.isdir(os.path.join(arguments.data, size, "wayline_journeys")):
+            layouts = [os.path.join(arguments.data, size, layout) for layout in ("wayline_journeys", "wayline_sorted")]
+            if not all(map(os.path.isdir, layouts)):
                 wayline_peer.build(os.path.join(arguments.data, size))
             golden = os.path.join(arguments.shared, "golden", size)
             if os.path.isdir(golden):

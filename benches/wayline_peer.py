@@ -11,6 +11,7 @@ import subprocess
 LAYOUTS = {
     "parquet": ("W1", "W3", "W4", "W9", "W11"),
     "clustered": ("W3", "W4", "W9"),
+    "sorted": ("W3", "W4", "W9"),
     "journeys": ("W2", "W3", "W4", "W5", "W6", "W7", "W8", "W10"),
     "w12": ("W12",),
 }
@@ -30,7 +31,7 @@ class Result(dict):
 
 
 def build(data, threads=2):
-    """Makes the journeys layout of a size, which takes its `clustered/`."""
+    """Makes our own layouts of a size, which takes its `clustered/`."""
     subprocess.run([os.environ["WAYLINE_BENCH_BIN"], "build", data, "-", str(threads)], check=True)
 
 
