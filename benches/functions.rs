@@ -141,7 +141,11 @@ const SCALARS: &[(&str, &str)] = &[
         "coalesce(array_position(gap_starts(times, interval '30 minutes'), true, 2) - 1, cardinality(times))",
     ),
     ("first_at", "first_at(channels, touchpoints, 'product_view')"),
-    ("first_at_by_position", "channels[array_position(touchpoints, 'product_view')]"),
+    (
+        "first_at_by_position",
+        "array_element(arrow_cast(channels, 'List(Utf8)'), \
+         cast(array_position(arrow_cast(touchpoints, 'List(Utf8)'), 'product_view') as bigint))",
+    ),
     (
         "channel_switches_options",
         "channel_switches(channels, times, named_struct('session_gap', interval '30 minutes', \

@@ -204,10 +204,9 @@ mod tests {
             let mut tally = Tally::default();
             for (number, (group, to, span)) in rows.iter().enumerate() {
                 let edge = tally.add(edge(*group, *to), Counts { journeys: 1, converted: number as u64 % 2 });
-                match span {
-                    // Beyond what four bytes hold, now and then.
-                    Some(span) => tally.add_span(edge, *span << (number % 2 * 40)),
-                    None => {}
+                // Beyond what four bytes hold, now and then.
+                if let Some(span) = span {
+                    tally.add_span(edge, *span << (number % 2 * 40));
                 }
             }
             let (numbers, ends) = tally.by_group(3);
