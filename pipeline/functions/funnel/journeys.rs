@@ -19,7 +19,7 @@ use super::chain::Chains;
 use super::constants;
 use super::options::Options;
 use super::outcome::Outcome;
-use super::preset::Preset;
+use super::preset::{Preset, Seen};
 use super::search::Search;
 use super::steps::{Matcher, Steps};
 use super::terms::{AMONG, Terms};
@@ -214,9 +214,9 @@ struct Marks {
     all_take_part: bool,
     /// Whether touches that take part are kept even if they serve no step.
     keeps_others: bool,
-    /// By touchpoint, where that is all there is to know about a touch and the furthest step all that is asked: the steps
-    /// that it matches; `None` for one that the rule need not see.
-    steps_that_take_part: Option<Vec<Option<u32>>>,
+    /// What a touch is to a rule, by touchpoint, where that is all there is to know about it and the furthest step all that
+    /// is asked.
+    seen: Option<Vec<Seen>>,
 }
 
 impl Funnel {
@@ -241,8 +241,8 @@ impl Funnel {
             }
             Way::Preset(preset, marks, touches) => {
                 let moments = columns.moments;
-                if let (Some(steps), 0) = (&marks.steps_that_take_part, moments.null_count()) {
-                    let touches = columns.touchpoints(places).iter().map(|touchpoint| steps[*touchpoint as usize]);
+                if let (Some(seen), 0) = (&marks.seen, moments.null_count()) {
+                    let touches = columns.touchpoints(places).iter().map(|touchpoint| seen[*touchpoint as usize]);
                     return preset.furthest_step(&moments.values()[places.at.clone()], touches, window, outcome);
                 }
                 gather(&self.matcher, marks, columns, places, touches);
@@ -362,19 +362,19 @@ impl Funnels<'_> {
             Some(marks) => on_any_channel(marks),
         };
         let is_all = !self.keeps_steps && !self.holds && terms.columns.is_empty();
-        let steps_that_take_part = on_any_channel(steps).zip(marked).filter(|_| is_all).map(|(steps, marked)| {
-            let taking_part = |(steps, marked): (u32, u32)| {
+        let seen = on_any_channel(steps).zip(marked).filter(|_| is_all).map(|(steps, marked)| {
+            let seen = |(steps, marked): (u32, u32)| {
                 let takes_part = all_take_part || marked & AMONG != 0;
-                (steps != 0 || takes_part && keeps_others).then_some(steps)
+                Seen { steps, takes_part: steps != 0 || takes_part && keeps_others }
             };
-            steps.into_iter().zip(marked).map(taking_part).collect()
+            steps.into_iter().zip(marked).map(seen).collect()
         });
         Ok(Marks {
             can_matter: (0..self.touchpoints.len()).map(can_matter).collect(),
             matcher,
             all_take_part,
             keeps_others,
-            steps_that_take_part,
+            seen,
         })
     }
 }

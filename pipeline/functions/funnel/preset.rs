@@ -11,6 +11,13 @@ use super::super::window_funnel::{Funnel, Rule, Walk};
 use super::outcome::Outcome;
 use super::touches::{Touch, Touches};
 
+/// What a touch is to a rule: the steps that it matches, and whether the rule sees it at all.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    pub steps: u32,
+    pub takes_part: bool,
+}
+
 /// Takes journeys through one funnel.
 #[derive(Debug)]
 pub(super) struct Preset {
@@ -45,13 +52,12 @@ impl Preset {
         }
     }
 
-    /// Finds the furthest step alone, from the times of a journey's touches and what each matches; `None` for one that
-    /// takes no part.
+    /// Finds the furthest step alone, from the times of a journey's touches and what each is to the rule.
     #[inline]
     pub(super) fn furthest_step(
         &mut self,
         times: &[i64],
-        touches: impl Iterator<Item = Option<u32>>,
+        touches: impl Iterator<Item = Seen>,
         window: i64,
         outcome: &mut Outcome,
     ) {
@@ -60,9 +66,9 @@ impl Preset {
         }
         // Which touches take part can hardly be foreseen: each is written down, and the next one over it unless it does.
         let mut count = 0;
-        for (time, steps) in times.iter().zip(touches) {
-            self.rows[count] = Occurrence::new(*time, steps.unwrap_or(0), 0);
-            count += usize::from(steps.is_some());
+        for (time, touch) in times.iter().zip(touches) {
+            self.rows[count] = Occurrence::new(*time, touch.steps, 0);
+            count += usize::from(touch.takes_part);
         }
         let order = |row: &Occurrence| (row.time, row.conditions);
         let rows = &mut self.rows[..count];
