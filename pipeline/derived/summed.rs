@@ -118,6 +118,7 @@ mod tests {
 
     /// Keys, of which any may be null, a number and some numbers.
     type Row = (Option<String>, Option<i64>, i64, Vec<i64>);
+    type Key = (Option<String>, Option<i64>);
 
     fn batch(rows: &[Row]) -> RecordBatch {
         let mut lists = ListBuilder::new(Int64Builder::new());
@@ -155,7 +156,7 @@ mod tests {
 
     /// Sums as they should be, by key.
     #[derive(Default)]
-    struct Expected(BTreeMap<(Option<String>, Option<i64>), (i64, Vec<i64>)>);
+    struct Expected(BTreeMap<Key, (i64, Vec<i64>)>);
 
     impl Expected {
         fn add(&mut self, rows: &[Row]) {

@@ -352,6 +352,26 @@ fn a_table_whose_model_became_a_view_is_no_damage() {
     }
 }
 
+/// Layers that have been in force for hours are read by what was planned a moment ago: also by the run that folds them.
+#[test]
+fn a_fold_leaves_what_was_in_force_until_then() {
+    let house = House::new(arrivals::PROJECT, &[]);
+    let changes = house.path().join("lake/changes");
+    for number in 0..8 {
+        arrivals::arrive(&house, number);
+        let hours_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3 * 3600);
+        for (path, ..) in house.lake_files().into_iter().filter(|(path, ..)| path.starts_with(&changes)) {
+            std::fs::File::options().append(true).open(path).unwrap().set_modified(hours_ago).unwrap();
+        }
+        // What it prints is asked for after the fold.
+        house.succeed(&["run"]);
+    }
+    let reports = house.lake_files().into_iter().filter(|(path, ..)| path.starts_with(house.path().join("lake/runs")));
+    let folds = reports.filter(|(path, ..)| std::fs::read_to_string(path).unwrap().contains("\"fold\"")).count();
+    assert!(folds > 0, "no run folded anything");
+    assert_eq!(findings(&house), [""; 0]);
+}
+
 /// A day of batches every ten seconds, maintained every hour, and what two hours without it come to.
 #[test]
 #[ignore = "takes many minutes; prints figures"]
