@@ -93,8 +93,9 @@ impl ScalarUDFImpl for FirstAt {
                     &mut known.insert((step, matcher)).1
                 }
             };
-            // No step names a channel here.
-            let Some(steps) = matcher.on_any_channel() else { return Ok(None) };
+            let Some(steps) = matcher.on_any_channel() else {
+                return internal_err!("first_at: a step names a channel where there is none");
+            };
             let first = touches[of_touches].iter().position(|touch| steps[*touch as usize] != 0);
             Ok(first.map(|first| (elements.start + first) as u32))
         };

@@ -169,7 +169,8 @@ impl AggregateUDFImpl for TopPaths {
                 ties: "of paths taken as often, the one comes first whose first touchpoint that differs comes first \
                        by its bytes, null last; a path comes before one that begins with it.",
                 memory: "per distinct path of up to 8 touchpoints some 60 bytes, and 4 per touchpoint of a longer \
-                         one, whatever the number of rows.",
+                         one, whatever the number of rows; where parts are brought together, some 40 bytes per path of \
+                         each of up to 16 parts beside it.",
                 errors: "a count or limit that is no whole number from 1 or no constant, other types, a `distinct` \
                          call, at planning; lists of different lengths.",
                 source: "our own; what tools call top paths.",

@@ -71,6 +71,7 @@ fn every_table_is_told_by_the_events_alone_however_they_were_cut_into_batches() 
         }
         rule(&cut, &|after| after == FILES);
         let expected = ask_oracle(&whole, TABLES);
+        assert_eq!(std::fs::read_dir(&expected).unwrap().count(), TABLES.split(',').count());
         for (house, how) in [(&whole, "one batch"), (&cut, "several batches")] {
             house.succeed(&["run"]);
             let wrong = differences(house, &expected);
