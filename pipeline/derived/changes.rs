@@ -27,7 +27,7 @@ pub const FILES: &str = "changes/files";
 /// States that are remembered: a table that has not been built for longer is built whole.
 const STATES: usize = 16;
 /// Documents that are kept: who has listed one reads it before so many others are put.
-const DOCUMENTS_KEPT: u64 = 16;
+pub const DOCUMENTS_KEPT: u64 = 16;
 
 /// All changes in force, and the states that tables have been in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

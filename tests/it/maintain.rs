@@ -369,6 +369,7 @@ fn a_fold_leaves_what_was_in_force_until_then() {
     let reports = house.lake_files().into_iter().filter(|(path, ..)| path.starts_with(house.path().join("lake/runs")));
     let folds = reports.filter(|(path, ..)| std::fs::read_to_string(path).unwrap().contains("\"fold\"")).count();
     assert!(folds > 0, "no run folded anything");
+    assert_eq!(findings(&house), [""; 0]);
 }
 
 /// A day of batches every ten seconds, maintained every hour, and what two hours without it come to.

@@ -8,7 +8,7 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 
 use super::tables::check_file;
 use super::{Finding, Findings, Sound};
-use crate::derived::changes::{CHANGES, Changes, FILES};
+use crate::derived::changes::{CHANGES, Changes, DOCUMENTS_KEPT, FILES};
 use crate::derived::{BUILT_FROM, BuiltFrom};
 use crate::error::{Kind, Result};
 use crate::identity::stage as identity;
@@ -137,7 +137,9 @@ async fn changes(
         files.iter().partition(|file| lake.relative(&file.location).is_some_and(|path| path.starts_with(FILES)));
     let numbers: Vec<u64> =
         documents.iter().filter_map(|file| file.location.filename()?.strip_suffix(".json")?.parse().ok()).collect();
-    let begins_late = numbers.first().is_some_and(|first| *first > 1) && !is_vacuumed;
+    // Of many the first are removed as others follow.
+    let are_few = (numbers.len() as u64) < DOCUMENTS_KEPT;
+    let begins_late = are_few && numbers.first().is_some_and(|first| *first > 1) && !is_vacuumed;
     if begins_late || numbers.windows(2).any(|pair| pair[1] != pair[0] + 1) {
         let what = "documents are gone that others followed";
         found.findings.push(Finding::new(CHANGES, what, "none is needed but for readers of old versions"));
