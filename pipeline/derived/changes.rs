@@ -5,9 +5,11 @@
 //! with one of these keys are gone, and the rows of the change are there instead. Tools that read the Delta tables
 //! never see changes: they see each table as it was written last, until its changes are folded into it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::SchemaRef;
+use chrono::{DateTime, Utc};
+use object_store::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -211,6 +213,40 @@ impl Changes {
         let of_states = self.states.iter().filter_map(|state| state.touched.as_ref());
         of_layers.chain(of_states)
     }
+}
+
+/// What was in force and is not any more.
+#[derive(Debug)]
+pub struct Superseded {
+    /// Documents that others followed.
+    pub documents: Vec<ObjectMeta>,
+    /// Files that only these name, or none.
+    pub files: Vec<ObjectMeta>,
+}
+
+impl Superseded {
+    /// Of `objects`, all that lie in [`CHANGES`], those that were replaced before the cutoff; without one all that are replaced.
+    /// An old file may have been in force until now: what counts is which document names it, and only then its age.
+    pub async fn of(lake: &Lake, objects: Vec<ObjectMeta>, cutoff: Option<DateTime<Utc>>) -> Result<Self> {
+        let is_file = |object: &ObjectMeta| lake.relative(&object.location).is_some_and(|path| path.starts_with(FILES));
+        let (mut files, mut documents): (Vec<_>, Vec<_>) = objects.into_iter().partition(is_file);
+        let replaced = documents.windows(2).take_while(|pair| is_old(&pair[1], cutoff)).count();
+        let mut named = BTreeSet::new();
+        for document in &documents[replaced..] {
+            let Some(path) = lake.relative(&document.location) else { continue };
+            let Some(content) = lake.get(&path).await? else { continue };
+            named.extend(serde_json::from_slice::<Changes>(&content).context(path)?.files());
+        }
+        let is_named = |file: &ObjectMeta| lake.relative(&file.location).is_some_and(|path| named.contains(&path));
+        files.retain(|file| !is_named(file) && is_old(file, cutoff));
+        documents.truncate(replaced);
+        Ok(Self { documents, files })
+    }
+}
+
+/// Whether an object was written before a cutoff; all were where there is none.
+pub fn is_old(object: &ObjectMeta, cutoff: Option<DateTime<Utc>>) -> bool {
+    cutoff.is_none_or(|cutoff| object.last_modified < cutoff)
 }
 
 /// A writer of the rows of a change, under names that are never used twice.

@@ -1,14 +1,12 @@
 //! Changes folded into the tables that they lie over, and files that no change names any more removed.
 
-use std::collections::BTreeSet;
-
 use chrono::TimeDelta;
 use datafusion::prelude::SessionContext;
 
 use super::build::build;
-use super::changes::{Changes, DOCUMENTS, FILES, Layer, Over};
+use super::changes::{CHANGES, Changes, Layer, Over, Superseded};
 use super::{Built, Derived};
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::failpoint::failpoint;
 use crate::lake::Lake;
 
@@ -68,29 +66,14 @@ fn is_due(over: &Over, rows: usize) -> bool {
     over.layers.len() > MOST_LAYERS || (over.layers.len() > 1 && is_much)
 }
 
-/// Removes files that `changes`, the newest, do not name and that nobody reads any more; returns how many. Ages are counted
-/// back from the newest file there: the clock of this machine may be ahead of the store's. An old file may have been in
-/// force until now, so what the document of that time names is kept too, or the oldest that there is.
-pub async fn sweep(lake: &Lake, changes: &Changes) -> Result<usize> {
-    let files = lake.list(FILES).await?;
-    let mut documents = lake.list(DOCUMENTS).await?;
-    documents.sort_by_key(|document| document.last_modified);
-    let Some(newest) = files.iter().chain(&documents).map(|file| file.last_modified).max() else { return Ok(0) };
-    let since = newest - READERS_TAKE;
-    let mut named: BTreeSet<String> = changes.files().collect();
-    let in_force = documents.iter().rfind(|document| document.last_modified < since).or(documents.first());
-    if let Some(path) = in_force.and_then(|document| lake.relative(&document.location))
-        && let Some(document) = lake.get(&path).await?
-    {
-        named.extend(serde_json::from_slice::<Changes>(&document).context(path)?.files());
+/// Removes files that nobody reads any more; returns how many. Ages are counted back from the newest object there: the clock
+/// of this machine may be ahead of the store's.
+pub async fn sweep(lake: &Lake) -> Result<usize> {
+    let objects = lake.list(CHANGES).await?;
+    let Some(newest) = objects.iter().map(|object| object.last_modified).max() else { return Ok(0) };
+    let superseded = Superseded::of(lake, objects, Some(newest - READERS_TAKE)).await?;
+    for path in superseded.files.iter().filter_map(|file| lake.relative(&file.location)) {
+        lake.delete(&path).await?;
     }
-    let mut removed = 0;
-    for file in &files {
-        let Some(path) = lake.relative(&file.location) else { continue };
-        if !named.contains(&path) && file.last_modified < since {
-            lake.delete(&path).await?;
-            removed += 1;
-        }
-    }
-    Ok(removed)
+    Ok(superseded.files.len())
 }

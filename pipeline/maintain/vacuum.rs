@@ -14,7 +14,7 @@ use object_store::ObjectMeta;
 
 use crate::delta::Table;
 use crate::delta::log::{Log, parse};
-use crate::derived::changes::{CHANGES, Changes, FILES};
+use crate::derived::changes::{CHANGES, Superseded, is_old};
 use crate::error::{Context, Error, Result};
 use crate::failpoint::failpoint;
 use crate::lake::Lake;
@@ -79,21 +79,8 @@ pub async fn unnamed(
 
 /// Documents of changes that were replaced before the cutoff, and files of changes that no other one names.
 pub async fn changes(lake: &Lake, cutoff: Option<DateTime<Utc>>) -> Result<Vec<ObjectMeta>> {
-    let (data, documents): (Vec<_>, Vec<_>) = lake
-        .list(CHANGES)
-        .await?
-        .into_iter()
-        .partition(|file| lake.relative(&file.location).is_some_and(|path| path.starts_with(FILES)));
-    let replaced = documents.windows(2).take_while(|pair| is_old(&pair[1], cutoff)).count();
-    let mut named = BTreeSet::new();
-    for document in &documents[replaced..] {
-        let Some(path) = lake.relative(&document.location) else { continue };
-        let Some(content) = lake.get(&path).await? else { continue };
-        named.extend(serde_json::from_slice::<Changes>(&content).context(path)?.files());
-    }
-    let is_unnamed = |file: &ObjectMeta| !lake.relative(&file.location).is_some_and(|path| named.contains(&path));
-    let data = data.into_iter().filter(|file| is_unnamed(file) && is_old(file, cutoff));
-    Ok(documents[..replaced].iter().cloned().chain(data).collect())
+    let Superseded { documents, files } = Superseded::of(lake, lake.list(CHANGES).await?, cutoff).await?;
+    Ok(documents.into_iter().chain(files).collect())
 }
 
 /// Files that were staged and never moved to their place.
@@ -101,10 +88,6 @@ pub async fn staged(lake: &Lake, folder: &str, cutoff: Option<DateTime<Utc>>) ->
     let mut staged = lake.list(folder).await?;
     staged.retain(|file| is_old(file, cutoff));
     Ok(staged)
-}
-
-fn is_old(file: &ObjectMeta, cutoff: Option<DateTime<Utc>>) -> bool {
-    cutoff.is_none_or(|cutoff| file.last_modified < cutoff)
 }
 
 /// Removes files, and on a local disk the folders that this empties.

@@ -28,7 +28,7 @@ use hashbrown::HashSet;
 use self::moves::Moves;
 use self::step::{Change, Step, opened};
 use super::checks::{self, Scope};
-use super::graph::{Graph, Model};
+use super::graph::Graph;
 use super::header::Build;
 use super::{Outcome, Planned, Status, register_if_there, result, settings};
 use crate::derived::changes::Changes;
@@ -105,12 +105,12 @@ pub async fn update(
     let mut open = group.steps;
     while !open.is_empty() {
         let names: BTreeSet<&String> = open.iter().map(|at| &planned[*at].model.name).collect();
-        let reads_open = |at: &usize| expanded(graph, &planned[*at].model).iter().any(|read| names.contains(read));
+        let reads_open = |at: &usize| graph.expanded(&planned[*at].model.reads).iter().any(|read| names.contains(read));
         let (waiting, ready): (Vec<usize>, Vec<usize>) = open.iter().partition(|at| reads_open(at));
         let mut targets = Vec::with_capacity(ready.len());
         for at in ready {
             let model = planned[at].model.clone();
-            if expanded(graph, &model).iter().any(|read| unfinished.left.contains(read)) {
+            if graph.expanded(&model.reads).iter().any(|read| unfinished.left.contains(read)) {
                 unfinished.left.insert(model.name);
             } else if let Some(read) = model.reads.iter().find(|read| unfinished.failed.contains(*read)) {
                 let message = format!("reads {read}, which could not be built");
@@ -305,7 +305,7 @@ impl Group {
                 None if read == "as_of" => by_customer.has_configured_ages,
                 None => OF_CUSTOMERS.contains(&read.as_str()) || settings::TABLES.contains(&read.as_str()),
             };
-            let reads = expanded(graph, &step.model);
+            let reads = graph.expanded(&step.model.reads);
             // Rows are merged of events alone: what a model makes of other rows, or of the time, is not made of events that came.
             let is_made_of_events = |read: &String| {
                 read != "as_of" && graph.model(read).is_none_or(|model| model.header.build == Build::View)
@@ -338,11 +338,6 @@ fn state_of(step: &Planned, changes: &Changes) -> Result<Option<usize>> {
     let Some(before) = derived::built_from(step.table.as_ref())? else { return Ok(None) };
     let state = changes.states.iter().rposition(|state| state.holds(&step.model.name, &before));
     Ok(state.filter(|state| changes.states[state + 1..].iter().all(|state| state.touched.is_some())))
-}
-
-/// Everything that a model reads, views and what they read included.
-fn expanded(graph: &Graph, model: &Model) -> BTreeSet<String> {
-    graph.expanded(&model.reads)
 }
 
 /// Whether a column of dates holds one of these days. Days that follow each other are asked for together, so that a long

@@ -206,7 +206,7 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
     let begun = Instant::now();
     let folded = fold(&workspace.ctx, &workspace.lake, &mut changes, Which::Due).await?;
     if !folded.is_empty() {
-        sweep(&workspace.lake, &changes).await?;
+        sweep(&workspace.lake).await?;
         job.spent("fold", begun);
     }
     Ok(())

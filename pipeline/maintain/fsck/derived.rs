@@ -1,7 +1,7 @@
 //! Derived tables: what they and the catalog say of the tables that they were made from. A table that lost its newest version
 //! is a whole table, and older than what was made from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
@@ -15,7 +15,6 @@ use crate::identity::stage as identity;
 use crate::lake::Lake;
 use crate::marts::Catalog;
 use crate::models::graph::Graph;
-use crate::models::header::Build;
 use crate::models::{self, NodeResult, Status};
 use crate::run::report::micros;
 use crate::run::{Report, RunStatus};
@@ -34,16 +33,15 @@ pub async fn check(
     found: &mut Findings,
 ) -> Result<()> {
     let lake = &workspace.lake;
-    never_built(workspace, tables, reports, found);
+    // Models that cannot be read are not what is looked for here.
+    let graph = Graph::load(&workspace.ctx, &workspace.project.folder.join("queries")).unwrap_or_default();
+    never_built(&graph, tables, reports, found);
     let Some((changes, changed_at)) = changes(lake, reports, is_vacuumed, found).await? else { return Ok(()) };
     let mut fingerprints = BTreeMap::new();
     // A table that was left when its model became a view says nothing of what is there now.
-    let graph = graph(workspace);
-    let is_view = |folder: &str| {
-        let mut views = graph.iter().flat_map(|graph| &graph.models).filter(|model| !model.header.build.is_table());
-        views.any(|view| models::folder(&view.name) == folder)
-    };
-    for (folder, Sound { table, newest }) in tables.iter().filter(|(folder, _)| !is_view(folder)) {
+    let views = graph.models.iter().filter(|model| !model.header.build.is_table());
+    let views: BTreeSet<String> = views.map(|view| models::folder(&view.name)).collect();
+    for (folder, Sound { table, newest }) in tables.iter().filter(|(folder, _)| !views.contains(*folder)) {
         let stands_on = (table.id()?, table.version());
         let over = changes.tables.get(folder).filter(|over| over.table == stands_on);
         let built_from = match over {
@@ -90,15 +88,9 @@ pub async fn check(
     Ok(())
 }
 
-/// The models, if they can be read: that they cannot is not what is looked for here.
-fn graph(workspace: &Workspace) -> Option<Graph> {
-    Graph::load(&workspace.ctx, &workspace.project.folder.join("queries")).ok()
-}
-
 /// Names models that a run built and that have no table.
-fn never_built(workspace: &Workspace, tables: &BTreeMap<String, Sound>, reports: &[Report], found: &mut Findings) {
-    let Some(graph) = graph(workspace) else { return };
-    for model in graph.models.iter().filter(|model| model.header.build != Build::View) {
+fn never_built(graph: &Graph, tables: &BTreeMap<String, Sound>, reports: &[Report], found: &mut Findings) {
+    for model in graph.models.iter().filter(|model| model.header.build.is_table()) {
         let folder = models::folder(&model.name);
         let id = models::result("model", &model.name, Status::Success, Instant::now(), String::new()).unique_id;
         let is_built = |line: &NodeResult| line.unique_id == id && line.status == Status::Success;

@@ -11,7 +11,7 @@ use datafusion::prelude::{DataFrame, SessionContext, coalesce, ident};
 use hashbrown::HashSet;
 
 use super::step::{Step, Written, collected, stored};
-use super::{CUSTOMER, Group, expanded};
+use super::{CUSTOMER, Group};
 use crate::derived::one_of::is_one_of;
 use crate::derived::{self, Derived, keys};
 use crate::engine;
@@ -70,7 +70,7 @@ impl Step {
         let changed: BTreeSet<&str> = group.steps.iter().map(|at| planned[*at].model.name.as_str()).collect();
         let (mut needed, mut needs_all_events) = (BTreeSet::new(), false);
         for at in &group.steps {
-            let reads = expanded(&self.graph, &planned[*at].model);
+            let reads = self.graph.expanded(&planned[*at].model.reads);
             needs_all_events |= reads.contains("events") && !self.takes_new_events_alone(&planned[*at].model);
             needed.extend(reads);
         }
@@ -105,7 +105,7 @@ impl Step {
                     customers.known.insert(model.name.clone());
                 }
             } else if model.header.build == Build::View
-                && !expanded(&self.graph, model).iter().any(|read| changed.contains(read.as_str()))
+                && !self.graph.expanded(&model.reads).iter().any(|read| changed.contains(read.as_str()))
             {
                 customers.register_view(&self.graph, model).await?;
             }
@@ -171,7 +171,7 @@ impl Step {
         let can_be_made = is_of_state
             && self.asked_for.is_empty()
             && merged_by.is_none()
-            && expanded(&self.graph, model).iter().all(is_known);
+            && self.graph.expanded(&model.reads).iter().all(is_known);
         let before = match can_be_made {
             true => engine::query(&customers.before, &model.sql).await?,
             false => self.of_touched(&model.name).await?,
@@ -209,7 +209,7 @@ impl Step {
         }
         for view in self.graph.models.iter().filter(|view| view.header.build == Build::View) {
             // A view that reads others still to be changed is planned again behind each of them.
-            if expanded(&self.graph, view).contains(&model.name) {
+            if self.graph.expanded(&view.reads).contains(&model.name) {
                 customers.register_view(&self.graph, view).await.ok();
             }
         }
@@ -233,7 +233,7 @@ impl Customers {
         let is_known = |read: &String| {
             self.known.contains(read) || graph.model(read).is_some_and(|model| model.header.build == Build::View)
         };
-        let before = expanded(graph, view).iter().all(is_known).then_some(&self.before);
+        let before = graph.expanded(&view.reads).iter().all(is_known).then_some(&self.before);
         for ctx in [&self.whole, &self.new].into_iter().chain(before) {
             ctx.deregister_table(view.name.as_str())?;
             let rows = engine::query(ctx, &view.sql).await?;

@@ -12,7 +12,7 @@ use futures::TryStreamExt;
 use hashbrown::HashSet;
 
 use super::moves::Moves;
-use super::{Unfinished, expanded, is_one_of_days};
+use super::{Unfinished, is_one_of_days};
 use crate::derived::changes::{self, Changes, Layer, State, Sums};
 use crate::derived::storage::{stored_schema, to_stored};
 use crate::derived::{self, Built, Derived, Stale, keys};
@@ -156,7 +156,7 @@ impl Step {
         let mut due = Vec::new();
         let is_open = |step: &Planned| step.reason.as_ref().is_some_and(Stale::is_of_rows);
         for (at, step) in planned.iter().enumerate().filter(|(_, step)| is_open(step)) {
-            let reads = expanded(&self.graph, &step.model);
+            let reads = self.graph.expanded(&step.model.reads);
             if unfinished.holds(&step.model.name) || reads.iter().any(|read| unfinished.holds(read)) {
                 continue;
             }
@@ -188,7 +188,7 @@ impl Step {
             return Ok(None);
         }
         let mut days = self.asked_for.clone();
-        for read in expanded(&self.graph, &step.model) {
+        for read in self.graph.expanded(&step.model.reads) {
             let model = self.graph.model(&read);
             if model.is_some_and(|model| model.header.build == Build::View) || settings::TABLES.contains(&read.as_str())
             {
@@ -224,7 +224,7 @@ impl Step {
         days: &BTreeSet<Option<i32>>,
     ) -> Result<Written> {
         let beside = engine::beside(self.ctx());
-        let needed = expanded(&self.graph, model);
+        let needed = self.graph.expanded(&model.reads);
         for table in
             needed.iter().filter(|table| self.graph.model(table).is_none_or(|model| model.header.build != Build::View))
         {
@@ -256,7 +256,7 @@ impl Step {
         };
         let model = &planned[at].model;
         planned[at].table.is_some() && !model.reads.iter().any(|read| read == "run_results") && {
-            expanded(&self.graph, model).iter().all(is_there)
+            self.graph.expanded(&model.reads).iter().all(is_there)
         }
     }
 

@@ -18,7 +18,7 @@ use hashbrown::HashSet;
 
 use super::customers::Made;
 use super::step::{Step, Written, collected, stored};
-use super::{CUSTOMER, Unfinished, expanded};
+use super::{CUSTOMER, Unfinished};
 use crate::delta::Part;
 use crate::derived::changes::{self, Layer, Sums};
 use crate::derived::one_of::is_one_of;
@@ -44,7 +44,7 @@ impl Step {
     /// Whether a table of sums is made of a model.
     pub(super) fn is_summed(&self, name: &String) -> bool {
         let reads = |model: &Model| {
-            matches!(model.header.build, Build::BySum(_)) && expanded(&self.graph, model).contains(name)
+            matches!(model.header.build, Build::BySum(_)) && self.graph.expanded(&model.reads).contains(name)
         };
         self.graph.models.iter().any(reads)
     }
@@ -70,7 +70,7 @@ impl Step {
             }
             let before = derived::built_from(step.table.as_ref())?;
             let is_of_state = before.is_some_and(|before| self.since.holds(&step.model.name, &before));
-            let reads = expanded(&self.graph, &step.model);
+            let reads = self.graph.expanded(&step.model.reads);
             if is_of_state
                 && !reads.iter().any(|read| unfinished.holds(read))
                 && (self.reads_events_alone(&step.model) || self.reads_what_was_made(planned, &reads, made, outcome))
@@ -83,7 +83,7 @@ impl Step {
 
     /// Whether a model is made of events and nothing that was made of them.
     fn reads_events_alone(&self, model: &Model) -> bool {
-        expanded(&self.graph, model).iter().all(|read| self.is_view(read) || read == "events" || is_setting(read))
+        self.graph.expanded(&model.reads).iter().all(|read| self.is_view(read) || read == "events" || is_setting(read))
     }
 
     /// Whether all that a model reads are rows of customers as they were in the state that it is of, or as they were made of these.
@@ -120,7 +120,7 @@ impl Step {
         let (before, after) = match self.reads_events_alone(model) {
             true => (Vec::new(), stored(table_rows(&self.over_new_events(model).await?, model).await?, &schema).await?),
             false => {
-                let reads = expanded(&self.graph, model);
+                let reads = self.graph.expanded(&model.reads);
                 let customers: BTreeSet<String> =
                     reads.iter().filter_map(|read| made.get(read)).flat_map(|made| made.keys.iter().cloned()).collect();
                 let before = self.over_customers(model, made, &customers, |made| &made.before).await?;
@@ -188,7 +188,9 @@ impl Step {
         side: fn(&Made) -> &Vec<RecordBatch>,
     ) -> Result<SessionContext> {
         let mut tables: Vec<(String, Arc<dyn TableProvider>)> = Vec::new();
-        for read in expanded(&self.graph, model).into_iter().filter(|read| !self.is_view(read) && !is_setting(read)) {
+        for read in
+            self.graph.expanded(&model.reads).into_iter().filter(|read| !self.is_view(read) && !is_setting(read))
+        {
             let rows = match made.get(&read) {
                 Some(made) => {
                     let rows = rows_of(side(made), CUSTOMER, customers)?;
@@ -212,7 +214,7 @@ impl Step {
         tables: Vec<(String, Arc<dyn TableProvider>)>,
     ) -> Result<SessionContext> {
         let session = engine::beside(self.ctx());
-        let needed = expanded(&self.graph, model);
+        let needed = self.graph.expanded(&model.reads);
         for (name, rows) in tables {
             session.register_table(name, rows)?;
         }

@@ -1,6 +1,6 @@
 //! How each planned model would be made, as far as that can be told before it is: what does not fit then is built whole.
 
-use super::{Group, expanded};
+use super::Group;
 use crate::derived::changes::Changes;
 use crate::derived::{self, Stale};
 use crate::error::Result;
@@ -61,15 +61,17 @@ fn is_made_by_day(
         return Ok(false);
     }
     let newest = changes.states.last().unwrap_or(since);
-    Ok(expanded(graph, model).iter().all(|read| match planned.iter().position(|other| other.model.name == *read) {
-        Some(other) if planned[other].model.header.build == Build::View => true,
-        Some(other) if planned[other].reason.as_ref().is_some_and(Stale::is_of_rows) => {
-            matches!(ways.get(other), Some(Some(Way::Customers | Way::Days(_) | Way::Sums)))
+    Ok(graph.expanded(&model.reads).iter().all(|read| {
+        match planned.iter().position(|other| other.model.name == *read) {
+            Some(other) if planned[other].model.header.build == Build::View => true,
+            Some(other) if planned[other].reason.as_ref().is_some_and(Stale::is_of_rows) => {
+                matches!(ways.get(other), Some(Some(Way::Customers | Way::Days(_) | Way::Sums)))
+            }
+            Some(other) => Some(&planned[other].built_from.fingerprint()) == since.fingerprints.get(read),
+            None if settings::TABLES.contains(&read.as_str()) => read != "as_of",
+            None if read == "events" && day == PARTITION => true,
+            None => since.fingerprints.get(read) == newest.fingerprints.get(read),
         }
-        Some(other) => Some(&planned[other].built_from.fingerprint()) == since.fingerprints.get(read),
-        None if settings::TABLES.contains(&read.as_str()) => read != "as_of",
-        None if read == "events" && day == PARTITION => true,
-        None => since.fingerprints.get(read) == newest.fingerprints.get(read),
     }))
 }
 
@@ -84,7 +86,7 @@ fn is_in_place(
     ways: &[Option<Way>],
 ) -> bool {
     let since = &changes.states[group.since];
-    expanded(graph, &planned[at].model).iter().all(|read| {
+    graph.expanded(&planned[at].model.reads).iter().all(|read| {
         match planned.iter().position(|other| other.model.name == *read) {
             Some(other) if planned[other].model.header.build == Build::View => true,
             Some(other) if planned[other].reason.is_some() => matches!(ways.get(other), Some(Some(Way::Customers))),

@@ -172,7 +172,7 @@ impl Story<'_> {
         let (Some(model), Some(dataset)) = (self.graph.model(name), self.dataset(name)?) else { return Ok(None) };
         let mut inputs = BTreeSet::new();
         for table in self.tables_read(model) {
-            inputs.extend(self.dataset(table)?);
+            inputs.extend(self.dataset(&table)?);
         }
         let mut output = dataset.json();
         let mut facets = self.facets(model)?;
@@ -220,7 +220,7 @@ impl Story<'_> {
         }
         let mut inputs = BTreeSet::from_iter(self.dataset(name)?);
         for table in self.view(name).map(|view| self.tables_read(view)).unwrap_or_default() {
-            inputs.extend(self.dataset(table)?);
+            inputs.extend(self.dataset(&table)?);
         }
         let inputs = inputs.iter().map(Dataset::json).collect();
         Ok(Told { inputs, outputs, ..self.part(line, &format!("{name}.publish"), "MART") })
@@ -246,14 +246,9 @@ impl Story<'_> {
     }
 
     /// What a model reads, through views.
-    fn tables_read<'a>(&'a self, model: &'a Model) -> BTreeSet<&'a str> {
-        let mut tables = BTreeSet::new();
-        for read in &model.reads {
-            match self.view(read) {
-                Some(view) => tables.extend(self.tables_read(view)),
-                None => _ = tables.insert(read.as_str()),
-            }
-        }
+    fn tables_read(&self, model: &Model) -> BTreeSet<String> {
+        let mut tables = self.graph.expanded(&model.reads);
+        tables.retain(|read| self.view(read).is_none());
         tables
     }
 
