@@ -29,8 +29,8 @@ use crate::failpoint::failpoint;
 use crate::lake::Lake;
 use crate::landing::folded::{self, Folded};
 use crate::landing::{self, last_batch};
-use crate::marts::STAGING;
-use crate::run::report::RUNS;
+use crate::marts::{Catalog, STAGING};
+use crate::run::report::{RUNS, report_path};
 use crate::workspace::Workspace;
 
 /// Stages whose folders hold tables.
@@ -177,6 +177,9 @@ pub async fn maintain(workspace: &Workspace, options: Options) -> Result<Report>
     // Ids of runs begin with their time.
     let mut reports = lake.list(RUNS).await?;
     reports.truncate(reports.len().saturating_sub(RUN_REPORTS));
+    // Without its report, what the catalog says that a run restated would count as never told.
+    let told = report_path(&Catalog::load(lake).await?.run_id);
+    reports.retain(|report| lake.relative(&report.location).is_none_or(|path| path != told));
     let changes = vacuum::changes(lake, cutoff).await?;
     let staged = vacuum::staged(lake, STAGING, cutoff).await?;
     let debris = vacuum::debris(lake, cutoff)?;

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::comments::Comments;
+use super::restatements::Restatement;
 use crate::error::{Context, Result};
 use crate::lake::Lake;
 
@@ -25,6 +26,9 @@ pub struct Catalog {
     pub as_of: Option<String>,
     /// Marts by name.
     pub marts: BTreeMap<String, Mart>,
+    /// What that run restated, events not counted. Its report tells it; here it outlives a run that was killed before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restatements: Vec<Restatement>,
 }
 
 /// One mart.

@@ -58,6 +58,8 @@ pub struct Edition {
     pub as_of: Option<String>,
     /// Last batch of events.
     pub batch: i64,
+    /// What the run before restated and did not come to tell.
+    pub untold: Vec<Restatement>,
 }
 
 /// What a publication came to.
@@ -65,7 +67,7 @@ pub struct Edition {
 pub struct Published {
     /// Report lines, one per mart.
     pub results: Vec<NodeResult>,
-    /// Figures that were published before and are others now.
+    /// Figures that were published before and are others now, with those that the run before did not tell.
     pub restatements: Vec<Restatement>,
 }
 
@@ -142,7 +144,7 @@ pub async fn publish(
         all_ready.push(done.map_err(|error| Error::internal(format!("a publication stopped: {error}")))?);
     }
     drop(ready);
-    let (mut results, mut restated) = (Vec::new(), Vec::new());
+    let (mut results, mut restated) = (Vec::new(), edition.untold.clone());
     for (place, mut line, name, ready) in all_ready {
         let placed = match ready {
             Ok((mart, staged)) => put_in_place(&workspace.lake, &staged).await.map(|()| mart),
@@ -152,7 +154,7 @@ pub async fn publish(
             Ok(mart) => {
                 (line.rows, line.bytes) = (Some(mart.rows), Some(mart.bytes));
                 if let Some(before) = before.marts.get(&name) {
-                    restated.extend(restatements::find(graph, &name, before, &mart, outcome));
+                    restatements::add(&mut restated, restatements::find(graph, &name, before, &mart, outcome));
                 }
                 catalog.marts.insert(name, mart);
             }
@@ -164,16 +166,17 @@ pub async fn publish(
         results.push((place, line));
     }
     catalog.marts.retain(|name, _| graph.model(name).is_some_and(|model| model.header.publish != Publish::No));
-    if catalog != before {
+    restated.sort_by(|a, b| (&a.mart, &a.day).cmp(&(&b.mart, &b.day)));
+    if catalog != before || !edition.untold.is_empty() {
         catalog.run_id = edition.run_id.clone();
         catalog.as_of = edition.as_of.clone();
+        catalog.restatements.clone_from(&restated);
         failpoint("publish.catalog");
         catalog.save(&workspace.lake).await?;
     }
     let named: BTreeSet<&String> = catalog.marts.values().flat_map(|mart| mart.files.keys()).collect();
     files::remove(&workspace.lake, found.iter().filter(|path| !named.contains(path))).await?;
     results.sort_by_key(|(place, _)| *place);
-    restated.sort_by(|a, b| (&a.mart, &a.day).cmp(&(&b.mart, &b.day)));
     Ok(Published { results: results.into_iter().map(|(_, line)| line).collect(), restatements: restated })
 }
 

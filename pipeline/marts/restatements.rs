@@ -91,6 +91,26 @@ pub fn find(graph: &Graph, name: &str, before: &Mart, now: &Mart, outcome: &Outc
     restatements
 }
 
+/// Adds what was found to what was restated before and not told: of a file that is another twice, what it was at first
+/// and is in the end. Which rows come and go on the way is not known then.
+pub fn add(untold: &mut Vec<Restatement>, found: Vec<Restatement>) {
+    for now in found {
+        match untold.iter_mut().find(|before| (&before.mart, &before.day) == (&now.mart, &now.day)) {
+            None => untold.push(now),
+            Some(before) => {
+                *before = Restatement {
+                    rows_before: before.rows_before,
+                    rows_removed: None,
+                    rows_added: None,
+                    first_batch: before.first_batch.or(now.first_batch),
+                    last_batch: now.last_batch.or(before.last_batch),
+                    ..now
+                }
+            }
+        }
+    }
+}
+
 /// Why a model was built, of a view the first of those that it reads.
 fn reason(graph: &Graph, name: &str, outcome: &Outcome) -> Option<String> {
     match graph.model(name) {
@@ -146,6 +166,40 @@ mod tests {
             as_of: None,
             batch,
         }
+    }
+
+    #[test]
+    fn a_file_that_is_another_twice_is_told_once() {
+        let restated = |day: &str, rows: (usize, usize), batches: Option<(i64, i64)>| Restatement {
+            mart: "m".into(),
+            day: Some(day.into()),
+            reason: Some(format!("batch {batches:?}")),
+            rows_before: rows.0,
+            rows_after: rows.1,
+            rows_removed: Some(1),
+            rows_added: Some(2),
+            first_batch: batches.map(|(first, _)| first),
+            last_batch: batches.map(|(_, last)| last),
+            events: None,
+            max_lateness_seconds: None,
+        };
+        let mut told = vec![restated("a", (1, 2), Some((3, 3))), restated("b", (5, 6), Some((3, 3)))];
+        let now = vec![restated("b", (6, 9), Some((4, 5))), restated("c", (7, 8), None)];
+        add(&mut told, now.clone());
+        let twice = Restatement {
+            rows_before: 5,
+            first_batch: Some(3),
+            rows_removed: None,
+            rows_added: None,
+            ..now[0].clone()
+        };
+        assert_eq!(told, [restated("a", (1, 2), Some((3, 3))), twice, now[1].clone()]);
+        // A change of configuration, then nothing but events or the other way round: the batches that are known.
+        let mut told = vec![restated("a", (1, 2), None)];
+        add(&mut told, vec![restated("a", (2, 3), Some((4, 4)))]);
+        add(&mut told, vec![restated("a", (3, 4), None)]);
+        assert_eq!((told[0].rows_before, told[0].rows_after), (1, 4));
+        assert_eq!((told[0].first_batch, told[0].last_batch), (Some(4), Some(4)));
     }
 
     #[test]

@@ -191,7 +191,12 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
 
     let begun = Instant::now();
     progress.stage("publish");
-    let edition = Edition { run_id: job.run_id.clone(), as_of: job.as_of.map(instant), batch: last_batch };
+    let edition = Edition {
+        run_id: job.run_id.clone(),
+        as_of: job.as_of.map(instant),
+        batch: last_batch,
+        untold: restatements::untold(&workspace.lake).await?,
+    };
     let Published { results, mut restatements } =
         marts::publish(workspace, graph, &outcome, &edition, |name| progress.step(name)).await?;
     job.results.extend(results);

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::Options;
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::identity::stage::Resolved;
 use crate::lake::Lake;
 use crate::landing::Landed;
@@ -114,7 +115,8 @@ impl Report {
 
     /// Keeps the report in the lake.
     pub async fn save(&self, lake: &Lake) -> Result<()> {
-        lake.put(&format!("{RUNS}/{}.json", self.metadata.invocation_id), serde_json::to_vec_pretty(self)?.into()).await
+        failpoint("report.before");
+        lake.put(&report_path(&self.metadata.invocation_id), serde_json::to_vec_pretty(self)?.into()).await
     }
 }
 
@@ -175,7 +177,10 @@ impl Job {
 
     /// Whether nothing was done so far.
     pub fn is_idle(&self) -> bool {
-        self.landed.batches.is_empty() && self.identity.is_none() && self.results.is_empty()
+        self.landed.batches.is_empty()
+            && self.identity.is_none()
+            && self.results.is_empty()
+            && self.restatements.is_empty()
     }
 
     /// What the run came to so far, or what it ended with.
@@ -222,6 +227,11 @@ impl NodeResult {
     pub fn is_well(&self) -> bool {
         matches!(self.status, Status::Success | Status::Pass)
     }
+}
+
+/// Path of the report of a run in the lake.
+pub fn report_path(run_id: &str) -> String {
+    format!("{RUNS}/{run_id}.json")
 }
 
 /// Microseconds since 1970 as RFC 3339.

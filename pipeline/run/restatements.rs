@@ -12,11 +12,12 @@ use arrow::datatypes::{Date32Type, Int64Type};
 use arrow::error::ArrowError;
 use chrono::NaiveDate;
 
-use super::report::{Report, micros};
+use super::report::{Report, micros, report_path};
 use crate::engine;
 use crate::error::Result;
+use crate::lake::Lake;
 use crate::landing::events::PARTITION;
-use crate::marts::Restatement;
+use crate::marts::{Catalog, Restatement};
 use crate::models::given::RESTATEMENTS_SCHEMA;
 use crate::workspace::Workspace;
 
@@ -57,16 +58,25 @@ pub fn rows(reports: &[Report]) -> Result<RecordBatch, ArrowError> {
     )
 }
 
+/// What the run that published last restated and was killed before it told.
+pub async fn untold(lake: &Lake) -> Result<Vec<Restatement>> {
+    let Catalog { run_id, restatements, .. } = Catalog::load(lake).await?;
+    if restatements.is_empty() || lake.get(&report_path(&run_id)).await?.is_some() {
+        return Ok(Vec::new());
+    }
+    Ok(restatements)
+}
+
 /// Counts the events of the batches that each restatement names, and how late the latest of them was received.
 pub async fn with_events(workspace: &Workspace, restatements: &mut [Restatement]) -> Result<()> {
-    let mut known: BTreeMap<i64, BTreeMap<NaiveDate, (i64, Option<i64>)>> = BTreeMap::new();
+    let mut known: BTreeMap<(i64, i64), BTreeMap<NaiveDate, (i64, Option<i64>)>> = BTreeMap::new();
     for restated in restatements {
-        let Some(first) = restated.first_batch else { continue };
-        if let Entry::Vacant(unknown) = known.entry(first) {
-            unknown.insert(events_since(workspace, first).await?);
+        let Some(batches) = restated.first_batch.zip(restated.last_batch) else { continue };
+        if let Entry::Vacant(unknown) = known.entry(batches) {
+            unknown.insert(events_of(workspace, batches).await?);
         }
         let day = restated.day.as_ref().and_then(|day| day.parse::<NaiveDate>().ok());
-        let of_days = known[&first].iter().filter(|(of, _)| day.is_none_or(|day| day == **of));
+        let of_days = known[&batches].iter().filter(|(of, _)| day.is_none_or(|day| day == **of));
         let (mut events, mut lateness) = (0, None);
         for (_, (count, latest)) in of_days {
             events += count;
@@ -78,13 +88,16 @@ pub async fn with_events(workspace: &Workspace, restatements: &mut [Restatement]
     Ok(())
 }
 
-/// Events of this batch and of later ones by the day on which they occurred: how many, and how many seconds went by until
-/// one was received, at most.
-async fn events_since(workspace: &Workspace, batch: i64) -> Result<BTreeMap<NaiveDate, (i64, Option<i64>)>> {
+/// Events of these batches, from the first to the last, by the day on which they occurred: how many, and how many seconds
+/// went by until one was received, at most.
+async fn events_of(
+    workspace: &Workspace,
+    (first, last): (i64, i64),
+) -> Result<BTreeMap<NaiveDate, (i64, Option<i64>)>> {
     let sql = format!(
         "select {PARTITION}, count(*), \
          cast(floor(max((cast(received_at as bigint) - cast(occurred_at as bigint)) / 1e6)) as bigint) \
-         from events where batch >= {batch} group by 1"
+         from events where batch between {first} and {last} group by 1"
     );
     let mut days = BTreeMap::new();
     for rows in engine::query(&workspace.ctx, &sql).await?.collect().await? {

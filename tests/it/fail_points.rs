@@ -26,7 +26,7 @@ pub const LANDING: [&str; 16] = [
 ];
 
 /// Those behind landing. The identity tables are committed one after another, so each is a place of its own.
-pub const BUILDING: [(&str, usize); 20] = [
+pub const BUILDING: [(&str, usize); 21] = [
     ("changes.before", 1),
     ("changes.after", 1),
     ("resolve.collected", 1),
@@ -47,10 +47,11 @@ pub const BUILDING: [(&str, usize); 20] = [
     ("publish.file.before", 1),
     ("publish.file.after", 5),
     ("publish.catalog", 1),
+    ("report.before", 1),
 ];
 
 /// Those of a run that changes what a file touches and builds nothing else whole but what tells of runs.
-pub const CHANGING: [(&str, usize); 13] = [
+pub const CHANGING: [(&str, usize); 14] = [
     ("changes.before", 1),
     ("changes.after", 1),
     ("changes.before", 2),
@@ -64,6 +65,7 @@ pub const CHANGING: [(&str, usize); 13] = [
     ("publish.file.before", 1),
     ("publish.file.after", 5),
     ("publish.catalog", 1),
+    ("report.before", 1),
 ];
 
 /// Those of maintenance.

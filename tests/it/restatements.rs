@@ -112,6 +112,14 @@ fn a_model_of_restatements_is_built_once_per_run() {
     assert_eq!(house.sql("select files from late_figures where mart = 'sessions'"), ["1"]);
 }
 
+/// All that is told, whichever run tells it.
+fn told(house: &House) -> Vec<String> {
+    house.sql(
+        "select mart, day, rows_before, rows_after, first_batch, last_batch, events from restatements
+         where mart <> 'runs' and mart <> 'data_quality' order by 1, 2",
+    )
+}
+
 #[test]
 fn a_run_that_finishes_another_tells_what_both_have_published() {
     let (house, other) = (house(), house());
@@ -121,7 +129,39 @@ fn a_run_that_finishes_another_tells_what_both_have_published() {
     house.die_at("publish.catalog", &["run"]);
     house.succeed(&["run"]);
     other.succeed(&["run"]);
-    let told = "select mart, day, rows_before, rows_after, first_batch, last_batch, events from restatements
-                where mart <> 'runs' and mart <> 'data_quality' order by 1, 2";
-    assert_eq!(house.sql(told), other.sql(told));
+    assert_eq!(told(&house), told(&other));
+}
+
+#[test]
+fn what_a_run_restated_that_was_killed_before_its_report_is_told_by_the_next_and_once() {
+    let (house, other) = (house(), house());
+    for house in [&house, &other] {
+        house.write("landing-zone/two.jsonl", SECOND);
+    }
+    house.die_at("report.before", &["run"]);
+    assert_eq!(told(&house), [""; 0]);
+    other.succeed(&["run"]);
+    // Also that run may be killed.
+    house.die_at("report.before", &["run"]);
+    house.succeed(&["run"]);
+    assert!(told(&other).len() > 5);
+    assert_eq!(told(&house), told(&other));
+    assert!(house.succeed(&["run"]).contains("nothing new"));
+    assert_eq!(told(&house), told(&other));
+}
+
+#[test]
+fn a_figure_that_is_another_in_both_runs_is_told_as_it_was_and_is() {
+    let house = house();
+    house.write("landing-zone/two.jsonl", SECOND);
+    house.die_at("report.before", &["run"]);
+    house.write(
+        "landing-zone/three.jsonl",
+        br#"{"id":"f","ts":"2025-01-01T20:00:00Z","received":"2025-01-12T20:00:00Z","event":"view","customer":"u1"}"#,
+    );
+    house.succeed(&["run"]);
+    let of_sessions =
+        "select day, rows_before, rows_after, rows_added, first_batch, last_batch, events from restatements
+                       where mart = 'sessions'";
+    assert_eq!(house.sql(of_sessions), ["2025-01-01,1,3,,2,3,2"]);
 }
