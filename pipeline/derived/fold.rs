@@ -20,8 +20,8 @@ const READERS_TAKE: TimeDelta = TimeDelta::hours(1);
 /// Which tables to fold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
-    /// Those that have many layers, or large ones.
-    Due,
+    /// Those that have many layers, or large ones, the heaviest first, until so many bytes are written; the others wait.
+    Due(u64),
     /// All.
     All,
 }
@@ -35,22 +35,31 @@ pub async fn fold(
     changes: &mut Changes,
     which: Which,
 ) -> Result<Vec<(String, Built)>> {
-    let mut folded = Vec::new();
+    let mut due = Vec::new();
     for folder in changes.tables.keys().cloned().collect::<Vec<_>>() {
         let table = Derived::open(lake, changes, &folder).await?;
-        let Some((table, over)) = table.as_ref().and_then(|table| Some((table, table.over.as_ref()?))) else {
+        let Some((table, over)) = table.as_ref().and_then(|table| Some((table, table.over.clone()?))) else {
             // It was built whole since, or is gone.
             changes.tables.remove(&folder);
             continue;
         };
-        if which == Which::Due && !is_due(over, table.table.rows()?) {
-            continue;
+        let weight = weight(&over, table.table.rows()?);
+        if which == Which::All || weight > 1.0 {
+            due.push((weight, folder, table.clone(), over));
+        }
+    }
+    due.sort_by(|(a, ..), (b, ..)| b.total_cmp(a));
+    let (mut folded, mut bytes) = (Vec::new(), 0);
+    for (_, folder, table, over) in due {
+        if matches!(which, Which::Due(most) if bytes >= most) {
+            break;
         }
         let frame = ctx.read_table(table.provider(ctx).await?)?;
         failpoint("fold.before");
         let built = build(lake, &folder, Some(&table.table), frame, &over.built_from).await?;
         failpoint("fold.after");
         changes.tables.remove(&folder);
+        bytes += built.bytes;
         folded.push((folder, built));
     }
     if !folded.is_empty() {
@@ -59,11 +68,15 @@ pub async fn fold(
     Ok(folded)
 }
 
-fn is_due(over: &Over, rows: usize) -> bool {
-    let in_layers: usize = over.layers.iter().flat_map(Layer::rows).map(|part| part.rows).sum();
+/// How heavy the layers over a table of so many rows are; above 1 they are to be folded.
+fn weight(over: &Over, rows: usize) -> f64 {
+    let by_count = over.layers.len() as f64 / MOST_LAYERS as f64;
     // What is added to sums is weighed when it is added.
-    let is_much = over.sums.is_none() && in_layers as f64 > LARGEST_SHARE * rows as f64;
-    over.layers.len() > MOST_LAYERS || (over.layers.len() > 1 && is_much)
+    if over.sums.is_some() || over.layers.len() < 2 {
+        return by_count;
+    }
+    let in_layers: usize = over.layers.iter().flat_map(Layer::rows).map(|part| part.rows).sum();
+    by_count.max(in_layers as f64 / (LARGEST_SHARE * rows.max(1) as f64))
 }
 
 /// Removes files that nobody reads any more; returns how many. Ages are counted back from the newest object there: the clock
@@ -76,4 +89,78 @@ pub async fn sweep(lake: &Lake) -> Result<usize> {
         lake.delete(&path).await?;
     }
     Ok(superseded.files.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, RecordBatch, StringArray};
+    use futures::TryStreamExt;
+
+    use super::*;
+    use crate::derived::{BuiltFrom, changes, keys};
+
+    fn rows(keys: &[&str], value: &str) -> RecordBatch {
+        let column = |texts: Vec<&str>| Arc::new(StringArray::from(texts)) as ArrayRef;
+        RecordBatch::try_from_iter([("key", column(keys.to_vec())), ("value", column(vec![value; keys.len()]))])
+            .unwrap()
+    }
+
+    async fn content(ctx: &SessionContext, lake: &Lake, changes: &Changes, folder: &str) -> Vec<String> {
+        let table = Derived::open(lake, changes, folder).await.unwrap().unwrap();
+        let frame = ctx.read_table(table.provider(ctx).await.unwrap()).unwrap();
+        let batches: Vec<RecordBatch> = frame.execute_stream().await.unwrap().try_collect().await.unwrap();
+        let shown = arrow::util::pretty::pretty_format_batches(&batches).unwrap().to_string();
+        let mut lines: Vec<String> =
+            shown.lines().skip(3).filter(|line| line.starts_with("| k")).map(String::from).collect();
+        lines.sort();
+        lines
+    }
+
+    #[tokio::test]
+    async fn of_several_heavy_tables_the_heaviest_is_folded_first_and_no_row_is_another() {
+        const NAMES: [&str; 12] = ["k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7", "k8", "k9", "ka", "kb"];
+        let lake = Lake::open(Path::new("."), "memory:///folds").unwrap();
+        let (ctx, mut changes, built_from) =
+            (SessionContext::new(), Changes::default(), BuiltFrom::now("", &[], &BTreeMap::new()));
+        ctx.register_object_store(lake.url(), lake.store().clone());
+        // Two layers over each table, of so many rows.
+        let weights = [("models/light", 2), ("models/heavy", 4), ("models/heaviest", 6)];
+        for (folder, of_layer) in weights {
+            let frame = ctx.read_batch(rows(&NAMES, "below")).unwrap();
+            build(&lake, folder, None, frame, &built_from).await.unwrap();
+            for number in 0..2 {
+                let names = &NAMES[number..number + of_layer];
+                let mut writer = changes::writer(&lake, "rows", rows(names, "").schema());
+                writer.write(&rows(names, &format!("layer {number}"))).await.unwrap();
+                let keys = Some(keys::write(&lake, "keys", names.iter().copied()).await.unwrap());
+                let layer = Layer { keys, parts: writer.finish().await.unwrap(), removed: Vec::new() };
+                let table = Derived::open(&lake, &changes, folder).await.unwrap().unwrap().table;
+                let stands_on = (table.id().unwrap(), table.version());
+                changes.lay(folder, stands_on, "key", built_from.clone(), Some(layer));
+            }
+        }
+        let all = async |changes: &Changes| {
+            let mut all = Vec::new();
+            for (folder, _) in weights {
+                all.push(content(&ctx, &lake, changes, folder).await);
+            }
+            all
+        };
+        let before = all(&changes).await;
+        assert!(before.iter().all(|rows| rows.len() == NAMES.len()) && before[1][4].contains("layer 1"), "{before:#?}");
+        for expected in [vec!["models/heaviest"], vec!["models/heavy"], vec![]] {
+            let folded = fold(&ctx, &lake, &mut changes, Which::Due(1)).await.unwrap();
+            assert_eq!(folded.iter().map(|(folder, _)| folder.as_str()).collect::<Vec<_>>(), expected);
+            assert_eq!(all(&changes).await, before);
+            assert_eq!(Changes::load(&lake).await.unwrap(), changes);
+        }
+        assert_eq!(changes.tables.keys().collect::<Vec<_>>(), ["models/light"]);
+        fold(&ctx, &lake, &mut changes, Which::All).await.unwrap();
+        assert!(changes.tables.is_empty());
+        assert_eq!(all(&changes).await, before);
+    }
 }

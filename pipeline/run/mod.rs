@@ -35,6 +35,10 @@ use crate::models::update::News;
 use crate::models::{self, Outcome, Planned};
 use crate::workspace::Workspace;
 
+/// Bytes of tables that a run folds. Tables get their changes together, and would all be written anew by the same run
+/// while new events wait.
+const FOLDED_AT_ONCE: u64 = 64 << 20;
+
 /// What to do.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Options {
@@ -209,7 +213,7 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
 
     // What readers wait for is there; what is left makes the next runs cheaper.
     let begun = Instant::now();
-    let folded = fold(&workspace.ctx, &workspace.lake, &mut changes, Which::Due).await?;
+    let folded = fold(&workspace.ctx, &workspace.lake, &mut changes, Which::Due(FOLDED_AT_ONCE)).await?;
     if !folded.is_empty() {
         sweep(&workspace.lake).await?;
         job.spent("fold", begun);
