@@ -63,6 +63,20 @@ pub(crate) fn element_type(data_type: &DataType) -> Option<&DataType> {
     }
 }
 
+/// A struct of lists of any offset width as one of plain lists; other types stay what they are.
+pub(crate) fn coerce_fields(data_type: &DataType) -> DataType {
+    let DataType::Struct(fields) = data_type else {
+        return data_type.clone();
+    };
+    let plain = |field: &FieldRef| match field.data_type() {
+        DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            Arc::new(field.as_ref().clone().with_data_type(DataType::List(Arc::clone(item))))
+        }
+        _ => Arc::clone(field),
+    };
+    DataType::Struct(fields.iter().map(plain).collect())
+}
+
 /// Fails at planning unless the call has `count` arguments.
 pub(crate) fn expect_count(function: &str, types: &[DataType], count: usize) -> Result<()> {
     if types.len() == count {

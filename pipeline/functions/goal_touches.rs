@@ -18,7 +18,9 @@ use datafusion::logical_expr::{
 
 pub(super) use self::cuts::Cuts;
 use self::cuts::TooMany;
-use super::arguments::{Lists, coerce_booleans, element_type, expect_count, item_field, list_type, to_booleans};
+use super::arguments::{
+    Lists, coerce_booleans, coerce_fields, element_type, expect_count, item_field, list_type, to_booleans,
+};
 use super::documentation::{Example, Manual, Section};
 use super::elements::Rows;
 use super::moments::{Spans, coerce_span_between, is_moment, to_moments};
@@ -81,9 +83,11 @@ impl ScalarUDFImpl for GoalTouches {
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         expect_count(self.name(), types, 3)?;
-        let (_, time) = list_fields(&types[0])?;
+        let timeline = coerce_fields(&types[0]);
+        let (_, time) = list_fields(&timeline)?;
         let goals = coerce_booleans(self.name(), &types[1])?;
-        Ok(vec![types[0].clone(), goals, coerce_span_between(self.name(), "look_back", time, &types[2])?])
+        let look_back = coerce_span_between(self.name(), "look_back", time, &types[2])?;
+        Ok(vec![timeline, goals, look_back])
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {

@@ -28,6 +28,8 @@ mod grouped_rows;
 mod journey_paths;
 mod journey_starts;
 mod list_any;
+#[cfg(test)]
+mod list_functions;
 mod list_sum;
 mod markov;
 mod moments;

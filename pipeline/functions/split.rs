@@ -13,7 +13,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::arguments::{Lists, coerce_booleans, expect_count, item_field, list_type, to_booleans};
+use super::arguments::{Lists, coerce_booleans, coerce_fields, expect_count, item_field, list_type, to_booleans};
 use super::documentation::{Example, Manual, Section};
 
 /// The function `split_at`.
@@ -53,8 +53,9 @@ impl ScalarUDFImpl for SplitAt {
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         expect_count(self.name(), types, 2)?;
-        list_fields(&types[0])?;
-        Ok(vec![types[0].clone(), coerce_booleans(self.name(), &types[1])?])
+        let timeline = coerce_fields(&types[0]);
+        list_fields(&timeline)?;
+        Ok(vec![timeline, coerce_booleans(self.name(), &types[1])?])
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {

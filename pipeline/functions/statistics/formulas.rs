@@ -269,6 +269,82 @@ mod tests {
         assert_eq!(chi_square_p(f64::INFINITY, 1.0), 0.0);
     }
 
+    /// The integral of a function from 0, by Simpson's rule.
+    fn integral(end: f64, function: impl Fn(f64) -> f64) -> f64 {
+        const STEPS: usize = 2_000;
+        let step = end / STEPS as f64;
+        let weight = |place: usize| match place {
+            0 | STEPS => 1.0,
+            place if place % 2 == 1 => 4.0,
+            _ => 2.0,
+        };
+        (0..=STEPS).map(|place| weight(place) * function(place as f64 * step)).sum::<f64>() * step / 3.0
+    }
+
+    /// The values from which a rate lies `z` of their standard deviations away, found by halving.
+    fn naive_wilson(proportion: Proportion, z: f64) -> Interval {
+        let is_inside = |value: f64| {
+            let deviation = (value * (1.0 - value) / proportion.trials).sqrt();
+            (proportion.rate() - value).abs() < z * deviation
+        };
+        let bound = |mut outside: f64| {
+            let mut inside = proportion.rate();
+            for _ in 0..100 {
+                let middle = (outside + inside) / 2.0;
+                *(if is_inside(middle) { &mut inside } else { &mut outside }) = middle;
+            }
+            inside
+        };
+        Interval { lower: bound(0.0), upper: bound(1.0) }
+    }
+
+    proptest! {
+        #[test]
+        fn intervals_are_those_of_their_definitions(
+            a in (1u32..5000).prop_flat_map(|trials| (0..=trials, Just(trials))),
+            b in (1u32..5000).prop_flat_map(|trials| (0..=trials, Just(trials))),
+            confidence in 0.2f64..0.9999,
+        ) {
+            let z = critical_value(confidence);
+            let density = |value: f64| (-value * value / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+            prop_assert!((2.0 * integral(z, density) - confidence).abs() < 1e-9);
+            let (a, b) = (proportion(a.0.into(), a.1.into()), proportion(b.0.into(), b.1.into()));
+            let (naive_a, naive_b) = (naive_wilson(a, z), naive_wilson(b, z));
+            let found = wilson_interval(a, z);
+            prop_assert!((found.lower - naive_a.lower).abs() < 1e-9, "{:?} instead of {:?}", found, naive_a);
+            prop_assert!((found.upper - naive_a.upper).abs() < 1e-9, "{:?} instead of {:?}", found, naive_a);
+            let below = ((a.rate() - naive_a.lower).powi(2) + (naive_b.upper - b.rate()).powi(2)).sqrt();
+            let above = ((naive_a.upper - a.rate()).powi(2) + (b.rate() - naive_b.lower).powi(2)).sqrt();
+            let found = difference_interval(a, b, z);
+            prop_assert!((found.lower - (a.rate() - b.rate() - below)).abs() < 1e-9, "{:?}", found);
+            prop_assert!((found.upper - (a.rate() - b.rate() + above)).abs() < 1e-9, "{:?}", found);
+        }
+
+        #[test]
+        fn counts_against_shares_have_the_tail_of_their_density(
+            counts in prop::collection::vec((0u32..300, 1u32..50), 2..8),
+        ) {
+            let observed: Vec<f64> = counts.iter().map(|(count, _)| f64::from(*count)).collect();
+            let shares: Vec<f64> = counts.iter().map(|(_, share)| f64::from(*share)).collect();
+            let (total, whole) = (observed.iter().sum::<f64>(), shares.iter().sum::<f64>());
+            prop_assume!(total > 0.0);
+            let squares = observed.iter().zip(&shares).map(|(count, share)| count * count / (total * share / whole));
+            let naive = squares.sum::<f64>() - total;
+            let statistic = chi_square(observed.iter().copied(), shares.iter().copied());
+            prop_assert!((statistic - naive).abs() <= 1e-9 * (1.0 + naive));
+            let degrees = counts.len() - 1;
+            // Of the square root of the statistic, where the density has no pole.
+            let gamma = (0..).map(|step| degrees as f64 / 2.0 - f64::from(step)).take_while(|left| *left > 0.5);
+            let gamma = gamma.map(|left| if left == 1.0 { 1.0 } else { left - 1.0 }).product::<f64>();
+            let gamma = if degrees % 2 == 1 { gamma * std::f64::consts::PI.sqrt() } else { gamma };
+            let scale = 2.0 / (2f64.powf(degrees as f64 / 2.0) * gamma);
+            let density = |root: f64| scale * root.powi(degrees as i32 - 1) * (-root * root / 2.0).exp();
+            let tail = 1.0 - integral(statistic.sqrt().min(40.0), density);
+            let p = chi_square_p(statistic, degrees as f64);
+            prop_assert!((p - tail).abs() < 1e-7, "{} instead of {} of {} with {}", p, tail, statistic, degrees);
+        }
+    }
+
     proptest! {
         #[test]
         fn intervals_hold_the_estimate_and_stay_possible(
