@@ -324,19 +324,13 @@ mod tests {
 
     use super::*;
     use crate::functions::elements::testing::{error_of, rows_of};
+    use crate::functions::ways::way;
 
     const GROUPS: usize = 3;
     const TEXTS: [&str; 3] = ["b", "a", "a store with a long name"];
 
     /// A row: its group, its text, its time, and whether the filter lets it pass.
     type Row = (usize, Option<usize>, Option<i64>, Option<bool>);
-
-    #[derive(Debug, Clone, Copy)]
-    enum Way {
-        Update,
-        State,
-        ConvertToState,
-    }
 
     fn naive(rows: &[Row]) -> Vec<Option<String>> {
         let earliest = |group| {
@@ -362,9 +356,7 @@ mod tests {
         fn any_split_gives_what_a_naive_search_finds(
             rows in prop::collection::vec((0..GROUPS, prop::option::weighted(0.8, 0usize..3),
                 prop::option::weighted(0.8, 0i64..4), prop::option::weighted(0.9, prop::bool::weighted(0.8))), 0..40),
-            batches in prop::collection::vec((1usize..12, prop_oneof![
-                Just(Way::Update), Just(Way::State), Just(Way::ConvertToState)
-            ]), 1..5),
+            batches in prop::collection::vec((1usize..12, way(GROUPS)), 1..5),
             first in 0..=GROUPS,
             is_coded: bool,
         ) {
@@ -381,19 +373,7 @@ mod tests {
                 let groups: Vec<usize> = batch.iter().map(|row| row.0).collect();
                 let filter: BooleanArray = batch.iter().map(|row| row.3).collect();
                 let arguments = arguments(batch, &encoding);
-                match way {
-                    Way::Update => whole.update_batch(&arguments, &groups, Some(&filter), GROUPS).unwrap(),
-                    Way::State => {
-                        let mut part = Earliest::default();
-                        part.update_batch(&arguments, &groups, Some(&filter), GROUPS).unwrap();
-                        let states = part.state(EmitTo::All).unwrap();
-                        whole.merge_batch(&states, &[0, 1, 2], GROUPS).unwrap();
-                    }
-                    Way::ConvertToState => {
-                        let states = whole.convert_to_state(&arguments, Some(&filter)).unwrap();
-                        whole.merge_batch(&states, &groups, GROUPS).unwrap();
-                    }
-                }
+                way.add(&mut whole, Earliest::default, &arguments, &groups, &filter, GROUPS);
                 let of_first: Vec<Row> = batch.iter().filter(|row| row.0 == 0 && row.3 == Some(true)).copied().collect();
                 let mut part = SingleGroup::of(Earliest::default());
                 part.update_batch(&self::arguments(&of_first, &encoding)).unwrap();

@@ -234,10 +234,11 @@ pub(super) mod testing {
     use datafusion::arrow::array::{ListArray, StringArray};
     use datafusion::arrow::buffer::OffsetBuffer;
     use datafusion::arrow::compute::cast;
-    use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
+    use datafusion::logical_expr::GroupsAccumulator;
     use proptest::prelude::*;
 
     use super::super::arguments::{coded_text_type, item_field};
+    use super::super::ways::Way;
     use super::*;
 
     /// A touch: what it was, whether it is a goal and whether it starts a run.
@@ -320,18 +321,6 @@ pub(super) mod testing {
         Journey { touches, group, passes: Some(true), has_touchpoints: true, has_goals: true, has_starts: true }
     }
 
-    /// The way of a batch into the final accumulator.
-    #[derive(Debug, Clone, Copy)]
-    pub(in crate::functions) enum Way {
-        Update,
-        State { first: usize },
-        ConvertToState,
-    }
-
-    pub(in crate::functions) fn way(groups: usize) -> impl Strategy<Value = Way> {
-        prop_oneof![Just(Way::Update), (0..=groups).prop_map(|first| Way::State { first }), Just(Way::ConvertToState)]
-    }
-
     /// Adds journeys, whose arguments are `values`, to an accumulator; `new` makes one for a part.
     pub(in crate::functions) fn add<G: GroupsAccumulator>(
         total: &mut G,
@@ -343,22 +332,7 @@ pub(super) mod testing {
     ) {
         let of_rows: Vec<usize> = journeys.iter().map(|row| row.group).collect();
         let filter: BooleanArray = journeys.iter().map(|row| row.passes).collect();
-        let all: Vec<usize> = (0..groups).collect();
-        match way {
-            Way::Update => total.update_batch(values, &of_rows, Some(&filter), groups).unwrap(),
-            Way::ConvertToState => {
-                let state = total.convert_to_state(values, Some(&filter)).unwrap();
-                total.merge_batch(&state, &of_rows, groups).unwrap();
-            }
-            Way::State { first } => {
-                let mut part = new();
-                part.update_batch(values, &of_rows, Some(&filter), groups).unwrap();
-                let state = part.state(EmitTo::First(first)).unwrap();
-                total.merge_batch(&state, &all[..first], groups).unwrap();
-                let state = part.state(EmitTo::All).unwrap();
-                total.merge_batch(&state, &all[first..], groups).unwrap();
-            }
-        }
+        way.add(total, new, values, &of_rows, &filter, groups);
     }
 
     pub(in crate::functions) fn given() -> impl Strategy<Value = Given> {

@@ -61,6 +61,8 @@ mod switches;
 mod symbols;
 mod timeline;
 mod top_paths;
+#[cfg(test)]
+mod ways;
 mod window_funnel;
 
 use std::sync::Arc;

@@ -267,6 +267,7 @@ mod tests {
 
     use super::*;
     use crate::functions::elements::testing::{error_of, rows_of};
+    use crate::functions::ways::way;
 
     const GROUPS: usize = 3;
 
@@ -291,13 +292,6 @@ mod tests {
         lists.map(|list| list.as_boolean().iter().map(Option::unwrap).collect()).collect()
     }
 
-    #[derive(Debug, Clone, Copy)]
-    enum Way {
-        Update,
-        State(usize),
-        ConvertToState,
-    }
-
     fn rows() -> impl Strategy<Value = (usize, Vec<Row>)> {
         (2usize..=MOST_CONDITIONS).prop_flat_map(|conditions| {
             let flags = prop::collection::vec(prop::option::weighted(0.8, prop::bool::weighted(0.2)), conditions);
@@ -310,35 +304,18 @@ mod tests {
         #[test]
         fn any_split_gives_what_a_naive_search_finds(
             (conditions, rows) in rows(),
-            batches in prop::collection::vec((1usize..12, prop_oneof![
-                Just(Way::Update), (0..=GROUPS).prop_map(Way::State), Just(Way::ConvertToState)
-            ]), 1..5),
+            batches in prop::collection::vec((1usize..12, way(GROUPS)), 1..5),
             emitted in 0..=GROUPS,
         ) {
             let empty = || Groups { conditions, met: Vec::new() };
             let mut total = empty();
             let mut rest = &rows[..];
-            let every_group: Vec<usize> = (0..GROUPS).collect();
             for (length, way) in batches.iter().cycle() {
                 let (batch, others) = rest.split_at((*length).min(rest.len()));
                 let values = arguments(batch, conditions);
                 let groups: Vec<usize> = batch.iter().map(|row| row.0).collect();
                 let filter: BooleanArray = batch.iter().map(|row| row.2).collect();
-                match way {
-                    Way::Update => total.update_batch(&values, &groups, Some(&filter), GROUPS).unwrap(),
-                    Way::ConvertToState => {
-                        let state = total.convert_to_state(&values, Some(&filter)).unwrap();
-                        total.merge_batch(&state, &groups, GROUPS).unwrap();
-                    }
-                    Way::State(first) => {
-                        let mut part = empty();
-                        part.update_batch(&values, &groups, Some(&filter), GROUPS).unwrap();
-                        let state = part.state(EmitTo::First(*first)).unwrap();
-                        total.merge_batch(&state, &every_group[..*first], GROUPS).unwrap();
-                        let state = part.state(EmitTo::All).unwrap();
-                        total.merge_batch(&state, &every_group[*first..], GROUPS).unwrap();
-                    }
-                }
+                way.add(&mut total, empty, &values, &groups, &filter, GROUPS);
                 rest = others;
                 if rest.is_empty() {
                     break;

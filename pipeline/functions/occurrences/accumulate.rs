@@ -189,6 +189,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::super::single_group::{MovingFrame, SingleGroup};
+    use super::super::super::ways::{Way, way};
     use super::*;
 
     const GROUPS: usize = 4;
@@ -278,18 +279,6 @@ mod tests {
             .prop_map(|(group, time, conditions, passes)| Row { group, time, conditions, passes })
     }
 
-    /// The way of a batch into the final accumulator.
-    #[derive(Debug, Clone, Copy)]
-    enum Way {
-        Update,
-        State { first: usize },
-        ConvertToState,
-    }
-
-    fn way() -> impl Strategy<Value = Way> {
-        prop_oneof![Just(Way::Update), (0..=GROUPS).prop_map(|first| Way::State { first }), Just(Way::ConvertToState)]
-    }
-
     fn add(total: &mut Occurrences<Written>, rows: &[Row], way: Way) {
         // A slice, so that the bits of a batch begin anywhere in their bytes.
         let padded: Vec<Row> = rows.iter().take(1).chain(rows).cloned().collect();
@@ -297,29 +286,15 @@ mod tests {
             arguments(&padded).iter().map(|array| array.slice(padded.len() - rows.len(), rows.len())).collect();
         let groups: Vec<usize> = rows.iter().map(|row| row.group).collect();
         let filter: BooleanArray = rows.iter().map(|row| row.passes).collect();
-        match way {
-            Way::Update => total.update_batch(&values, &groups, Some(&filter), GROUPS).unwrap(),
-            Way::ConvertToState => {
-                let state = total.convert_to_state(&values, Some(&filter)).unwrap();
-                GroupsAccumulator::merge_batch(total, &state, &groups, GROUPS).unwrap();
-            }
-            Way::State { first } => {
-                let mut part = occurrences(total.function.keeps_unmatched);
-                part.update_batch(&values, &groups, Some(&filter), GROUPS).unwrap();
-                let groups: Vec<usize> = (0..GROUPS).collect();
-                let state = GroupsAccumulator::state(&mut part, EmitTo::First(first)).unwrap();
-                GroupsAccumulator::merge_batch(total, &state, &groups[..first], GROUPS).unwrap();
-                let state = GroupsAccumulator::state(&mut part, EmitTo::All).unwrap();
-                GroupsAccumulator::merge_batch(total, &state, &groups[first..], GROUPS).unwrap();
-            }
-        }
+        let keeps_unmatched = total.function.keeps_unmatched;
+        way.add(total, || occurrences(keeps_unmatched), &values, &groups, &filter, GROUPS);
     }
 
     proptest! {
         #[test]
         fn any_order_and_any_split_give_the_groups_of_a_naive_sort(
             rows in prop::collection::vec(row(), 0..150).prop_shuffle(),
-            batches in prop::collection::vec((1usize..90, way()), 1..6),
+            batches in prop::collection::vec((1usize..90, way(GROUPS)), 1..6),
             emitted in 0..=GROUPS,
             keeps_unmatched in any::<bool>(),
             is_sorted_by_group in any::<bool>(),

@@ -323,6 +323,7 @@ mod tests {
     use datafusion::physical_expr::expressions::{Column, lit};
     use proptest::prelude::*;
 
+    use super::super::super::ways::{Way, way};
     use super::super::pattern::Pattern;
     use super::super::spec::{Definition, Leaf, Place, Shape, Sight};
     use super::super::walk::{Rules, Skip};
@@ -406,33 +407,11 @@ mod tests {
         ]
     }
 
-    #[derive(Debug, Clone, Copy)]
-    enum Way {
-        Update,
-        State { first: usize },
-        ConvertToState,
-    }
-
     fn add(total: &mut Matches, events: &[Event], way: Way) {
         let values = arguments(events);
         let groups: Vec<usize> = events.iter().map(|event| event.0).collect();
         let passes: BooleanArray = events.iter().map(|event| event.5).collect();
-        match way {
-            Way::Update => total.update_batch(&values, &groups, Some(&passes), GROUPS).unwrap(),
-            Way::ConvertToState => {
-                let state = total.convert_to_state(&values, Some(&passes)).unwrap();
-                GroupsAccumulator::merge_batch(total, &state, &groups, GROUPS).unwrap();
-            }
-            Way::State { first } => {
-                let mut part = matches();
-                part.update_batch(&values, &groups, Some(&passes), GROUPS).unwrap();
-                let groups: Vec<usize> = (0..GROUPS).collect();
-                let state = GroupsAccumulator::state(&mut part, EmitTo::First(first)).unwrap();
-                GroupsAccumulator::merge_batch(total, &state, &groups[..first], GROUPS).unwrap();
-                let state = GroupsAccumulator::state(&mut part, EmitTo::All).unwrap();
-                GroupsAccumulator::merge_batch(total, &state, &groups[first..], GROUPS).unwrap();
-            }
-        }
+        way.add(total, matches, &values, &groups, &passes, GROUPS);
     }
 
     /// The rows of the result for one group, by hand: runs of `a b+` from left to right.
@@ -485,9 +464,7 @@ mod tests {
         #[test]
         fn any_order_and_any_split_give_the_same_matches(
             events in events().prop_shuffle(),
-            batches in prop::collection::vec((1usize..12, prop_oneof![
-                Just(Way::Update), (0..=GROUPS).prop_map(|first| Way::State { first }), Just(Way::ConvertToState),
-            ]), 1..6),
+            batches in prop::collection::vec((1usize..12, way(GROUPS)), 1..6),
             emitted in 0..=GROUPS,
         ) {
             let mut total = matches();

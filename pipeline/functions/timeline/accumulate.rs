@@ -259,6 +259,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::super::arguments::coded_text_type;
+    use super::super::super::ways::{Way, way};
     use super::super::Timeline;
     use super::*;
 
@@ -356,45 +357,18 @@ mod tests {
             })
     }
 
-    /// The way of a batch into the final accumulator.
-    #[derive(Debug, Clone, Copy)]
-    enum Way {
-        Update,
-        State { first: usize },
-        ConvertToState,
-    }
-
-    fn way() -> impl Strategy<Value = Way> {
-        prop_oneof![Just(Way::Update), (0..=GROUPS).prop_map(|first| Way::State { first }), Just(Way::ConvertToState)]
-    }
-
     fn add(total: &mut Timelines, events: &[Event], way: Way, text: &DataType) {
         let values = arguments(events, text);
         let groups: Vec<usize> = events.iter().map(|event| event.group).collect();
         let filter: BooleanArray = events.iter().map(|event| event.passes).collect();
-        match way {
-            Way::Update => total.update_batch(&values, &groups, Some(&filter), GROUPS).unwrap(),
-            Way::ConvertToState => {
-                let state = total.convert_to_state(&values, Some(&filter)).unwrap();
-                GroupsAccumulator::merge_batch(total, &state, &groups, GROUPS).unwrap();
-            }
-            Way::State { first } => {
-                let mut part = timelines();
-                part.update_batch(&values, &groups, Some(&filter), GROUPS).unwrap();
-                let state = GroupsAccumulator::state(&mut part, EmitTo::First(first)).unwrap();
-                let groups: Vec<usize> = (0..GROUPS).collect();
-                GroupsAccumulator::merge_batch(total, &state, &groups[..first], GROUPS).unwrap();
-                let state = GroupsAccumulator::state(&mut part, EmitTo::All).unwrap();
-                GroupsAccumulator::merge_batch(total, &state, &groups[first..], GROUPS).unwrap();
-            }
-        }
+        way.add(total, timelines, &values, &groups, &filter, GROUPS);
     }
 
     proptest! {
         #[test]
         fn any_order_and_any_split_give_the_timelines_of_a_naive_sort(
             events in prop::collection::vec(event(), 0..60).prop_shuffle(),
-            batches in prop::collection::vec((1usize..12, way(), 0usize..4), 1..6),
+            batches in prop::collection::vec((1usize..12, way(GROUPS), 0usize..4), 1..6),
             emitted in 0..=GROUPS,
         ) {
             let encodings = [DataType::Utf8, DataType::LargeUtf8, DataType::Utf8View, coded_text_type()];

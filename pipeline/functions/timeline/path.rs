@@ -170,6 +170,7 @@ mod tests {
     use crate::functions::arguments::coded_text_type;
     use crate::functions::elements::testing::{error_of, rows_of};
     use crate::functions::register_all;
+    use crate::functions::ways::way;
 
     const GROUPS: usize = 3;
 
@@ -228,48 +229,24 @@ mod tests {
         lists.as_list::<i32>().iter().map(|list| numbers(list.unwrap())).collect()
     }
 
-    #[derive(Debug, Clone, Copy)]
-    enum Way {
-        Update,
-        State(usize),
-        ConvertToState,
-    }
-
     proptest! {
         #[test]
         fn any_order_and_any_split_give_the_paths_of_a_naive_sort(
             events in prop::collection::vec(event(), 0..60).prop_shuffle(),
-            batches in prop::collection::vec((1usize..12, prop_oneof![
-                Just(Way::Update), (0..=GROUPS).prop_map(Way::State), Just(Way::ConvertToState)
-            ], 1usize..4), 1..6),
+            batches in prop::collection::vec((1usize..12, way(GROUPS), 1usize..4), 1..6),
             is_text in any::<bool>(),
             emitted in 0..=GROUPS,
         ) {
             let types = value_types();
             let value_type = |text: usize| types[if is_text { text } else { 0 }].clone();
             let mut total = paths(&value_type(1));
-            let every_group: Vec<usize> = (0..GROUPS).collect();
             let mut rest = &events[..];
             for (length, way, text) in batches.iter().cycle() {
                 let (batch, others) = rest.split_at((*length).min(rest.len()));
                 let values = arguments(batch, &value_type(*text));
                 let groups: Vec<usize> = batch.iter().map(|event| event.group).collect();
                 let filter: BooleanArray = batch.iter().map(|event| event.passes).collect();
-                match way {
-                    Way::Update => total.update_batch(&values, &groups, Some(&filter), GROUPS).unwrap(),
-                    Way::ConvertToState => {
-                        let state = total.convert_to_state(&values, Some(&filter)).unwrap();
-                        GroupsAccumulator::merge_batch(&mut total, &state, &groups, GROUPS).unwrap();
-                    }
-                    Way::State(first) => {
-                        let mut part = paths(&value_type(*text));
-                        part.update_batch(&values, &groups, Some(&filter), GROUPS).unwrap();
-                        let state = GroupsAccumulator::state(&mut part, EmitTo::First(*first)).unwrap();
-                        GroupsAccumulator::merge_batch(&mut total, &state, &every_group[..*first], GROUPS).unwrap();
-                        let state = GroupsAccumulator::state(&mut part, EmitTo::All).unwrap();
-                        GroupsAccumulator::merge_batch(&mut total, &state, &every_group[*first..], GROUPS).unwrap();
-                    }
-                }
+                way.add(&mut total, || paths(&value_type(*text)), &values, &groups, &filter, GROUPS);
                 rest = others;
                 if rest.is_empty() {
                     break;

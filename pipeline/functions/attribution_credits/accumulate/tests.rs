@@ -10,9 +10,10 @@ use proptest::prelude::*;
 use super::super::super::arguments::time_type;
 use super::super::super::attribution::Model;
 use super::super::super::journey_paths::testing::{
-    Given, Journey, add, goals_and_starts, journey, journeys, list, touchpoints, way,
+    Given, Journey, add, goals_and_starts, journey, journeys, list, touchpoints,
 };
 use super::super::super::single_group::SingleGroup;
+use super::super::super::ways::way;
 use super::super::NamedModel;
 use super::*;
 

@@ -8,9 +8,10 @@ use proptest::prelude::*;
 
 use super::super::super::arguments::time_type;
 use super::super::super::journey_paths::testing::{
-    Given, Journey, add, given, goals_and_starts, journey, journeys, list, touchpoints, way,
+    Given, Journey, add, given, goals_and_starts, journey, journeys, list, touchpoints,
 };
 use super::super::super::single_group::SingleGroup;
+use super::super::super::ways::way;
 use super::*;
 
 const GROUPS: usize = 3;
