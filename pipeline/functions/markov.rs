@@ -20,7 +20,7 @@ use datafusion::logical_expr::{
 };
 
 use self::chain::Chain;
-use self::solve::removal_effects;
+use self::solve::{bytes_of_effects, removal_effects};
 use super::arguments::empty_list;
 use super::call::{Call, Parameterised};
 use super::documentation::{Example, Manual, Section, Unlike, WINDOWS};
@@ -84,6 +84,12 @@ impl Model for Markov {
             value: share(effect, ends.value as f64),
         };
         Ok(effects.into_iter().map(credit).collect())
+    }
+
+    fn bytes_of_credits(&self, windows: usize, channels: usize) -> usize {
+        // Of the last touches each is a channel, or there is none yet; and every state is left by a window.
+        let states = (channels + 1).saturating_pow(self.order as u32).min(windows);
+        Chain::size(windows, states) + bytes_of_effects(states, channels)
     }
 }
 
@@ -245,6 +251,7 @@ impl AggregateUDFImpl for MarkovRemoval {
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::util::pretty::pretty_format_batches;
+    use datafusion::execution::runtime_env::RuntimeEnvBuilder;
     use datafusion::prelude::{SessionConfig, SessionContext};
     use proptest::prelude::*;
 
@@ -328,6 +335,38 @@ mod tests {
             );
             let error = ctx.sql(&sql).await.unwrap().collect().await.unwrap_err().to_string();
             assert!(error.contains("add up to more than 64 bits, or 38 digits, hold"), "{call}: {error}");
+        }
+    }
+
+    /// What is counted takes far less than the matrix of the chain, or the coalitions of the game.
+    #[tokio::test]
+    async fn a_result_that_does_not_fit_into_memory_is_refused() {
+        let session = |bytes: usize| {
+            let runtime = RuntimeEnvBuilder::new().with_memory_limit(bytes, 1.0).build_arc().unwrap();
+            let ctx = SessionContext::new_with_config_rt(SessionConfig::new().with_target_partitions(2), runtime);
+            register_all(&ctx);
+            ctx
+        };
+        // Every path of five touches on four channels, and as many channels by themselves.
+        let paths = "select i % 2 as half, [a[1 + i % 4], a[1 + i / 4 % 4], a[1 + i / 16 % 4], a[1 + i / 64 % 4], \
+                     a[1 + i / 256]] as path, ['c-' || (i / 2 % 16)] as single, 1 as conversions, 1 as nulls \
+                     from (select ['web', 'store', 'e-mail', 'call'] as a, unnest(range(0, 1024)) as i)";
+        for (small, call) in [
+            ("markov_removal(1, path, conversions, nulls)", "markov_removal(4, path, conversions, nulls)"),
+            ("shapley('conversions', single, conversions, nulls)", "shapley('rate', single, conversions, nulls)"),
+        ] {
+            for group in ["", "group by 1 + half"] {
+                let sql = |call: &str| format!("select {call} from ({paths}) {group}");
+                let rows = if group.is_empty() { 1 } else { 2 };
+                let fits =
+                    async |bytes: usize, call: &str| session(bytes).sql(&sql(call)).await.unwrap().collect().await;
+                for (bytes, call) in [(2 << 20, small), (32 << 20, call)] {
+                    let batches = fits(bytes, call).await.unwrap();
+                    assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), rows, "{call} {group}");
+                }
+                let error = fits(2 << 20, call).await.unwrap_err().to_string();
+                assert!(error.contains("Resources exhausted"), "{call} {group}: {error}");
+            }
         }
     }
 

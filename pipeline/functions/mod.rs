@@ -54,6 +54,7 @@ mod shapley;
 mod show_functions;
 mod single_group;
 mod single_phase;
+mod slices;
 mod split;
 mod starts;
 mod statistics;

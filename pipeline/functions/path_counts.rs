@@ -55,6 +55,9 @@ pub(in crate::functions) trait Model: Debug + Clone + Send + Sync + 'static {
 
     /// The credit of each channel, by rank from 1.
     fn credits(&self, entries: &Entries) -> Result<Vec<Credit>>;
+
+    /// Bytes that these take at most while they are made, of so many keys and channels.
+    fn bytes_of_credits(&self, keys: usize, channels: usize) -> usize;
 }
 
 /// What both functions take in place of paths and their counts, for manuals.

@@ -77,6 +77,14 @@ impl Model for Game {
         };
         Ok(credits.into_iter().map(credit).collect())
     }
+
+    fn bytes_of_credits(&self, _keys: usize, channels: usize) -> usize {
+        match self {
+            // Two sums per channel and size of a set, few beside the counts.
+            Game::Conversions => 0,
+            Game::Rate => game::bytes_of_rates(channels),
+        }
+    }
 }
 
 /// The contract, which `shapley_attribution` shares.

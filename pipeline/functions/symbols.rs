@@ -15,7 +15,7 @@ pub(super) const START: u32 = 0;
 /// Behind the last touch.
 pub(super) const END: u32 = 1;
 /// Null.
-const UNKNOWN: u32 = 2;
+pub(super) const UNKNOWN: u32 = 2;
 /// The first number of a text.
 const NAMED: u32 = 3;
 

@@ -84,6 +84,13 @@ impl Chain {
         chain
     }
 
+    /// Bytes that a chain takes while it is made of so many windows.
+    pub(super) fn size(windows: usize, states: usize) -> usize {
+        let per_window = size_of::<u32>() + size_of::<f64>();
+        let per_state = 2 * size_of::<usize>() + 2 * size_of::<f64>() + size_of::<u32>();
+        windows * per_window + states * per_state
+    }
+
     /// The number of states.
     pub(super) fn len(&self) -> usize {
         self.channels.len()

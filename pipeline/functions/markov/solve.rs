@@ -37,7 +37,7 @@ pub(super) struct TooSlow;
 
 /// The removal effect of each channel; `converting` is the share of all journeys that convert, above 0.
 pub(super) fn removal_effects(chain: &Chain, converting: f64) -> Result<Vec<f64>, TooSlow> {
-    let multiplications = (chain.len() as f64).powi(3) / 3.0 * (chain.channel_count as f64 + 1.0);
+    let multiplications = multiplications(chain.len(), chain.channel_count);
     let blocks = 1.0 + chain.channel_count.div_ceil(LANES) as f64;
     let passed = SWEEPS_PER_TOUCH * chain.mean_length * chain.targets.len() as f64 * blocks * LANES as f64;
     if multiplications <= passed.min(ELIMINATION_BUDGET) {
@@ -47,6 +47,21 @@ pub(super) fn removal_effects(chain: &Chain, converting: f64) -> Result<Vec<f64>
         Err(TooSlow) if multiplications <= ELIMINATION_BUDGET => Ok(by_elimination(chain)),
         effects => effects,
     }
+}
+
+/// Multiplications of an elimination over all channels.
+fn multiplications(states: usize, channels: usize) -> f64 {
+    (states as f64).powi(3) / 3.0 * (channels as f64 + 1.0)
+}
+
+/// Bytes that [`removal_effects`] takes at most, of a chain of up to so many states and channels: the matrix of the largest
+/// elimination that is let pass, or what sweeps keep of each state.
+pub(super) fn bytes_of_effects(states: usize, channels: usize) -> usize {
+    let most_eliminated = (ELIMINATION_BUDGET / multiplications(1, channels)).cbrt() as usize;
+    let eliminated = states.min(most_eliminated);
+    let matrix = eliminated * eliminated * size_of::<f64>();
+    let per_state = size_of::<Shares>() + 2 * size_of::<f64>();
+    matrix.max(states * per_state)
 }
 
 /// The share of the converting walks that touch a channel, from the shares of all walks that convert with and without.

@@ -107,6 +107,14 @@ impl<M: Model> Paths<M> {
             scratch: Vec::new(),
         }
     }
+
+    /// Bytes that the result of a group takes at most while it is made.
+    fn bytes_of_result(&self) -> usize {
+        let keys = self.tally.most_keys();
+        let words = self.tally.word_count().min(keys * self.tally.longest_key());
+        let channels = self.symbols.len() + usize::from(self.tally.has_unknown());
+        Entries::size(keys, words) + self.model.bytes_of_credits(keys, channels)
+    }
 }
 
 impl<M: Model> Counted for Paths<M> {
@@ -114,9 +122,10 @@ impl<M: Model> Counted for Paths<M> {
         Self::of(self.model.clone(), self.scale)
     }
 
+    /// What the result of the largest group will take is told in time: once it is made, nobody is asked for memory.
     fn heap_size(&self) -> usize {
         let scratch = (self.path.capacity() + self.scratch.capacity()) * size_of::<u32>();
-        self.symbols.size() + self.tally.size() + scratch
+        self.symbols.size() + self.tally.size() + scratch + self.bytes_of_result()
     }
 
     fn count_rows(

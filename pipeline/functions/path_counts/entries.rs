@@ -1,5 +1,7 @@
 //! The counts of one group in an order that depends on the names of its channels alone.
 
+use std::ops::Range;
+
 use super::super::symbols::{END, START, Symbols};
 use super::Keys;
 use super::tally::{Counts, Overflow, Tally};
@@ -46,6 +48,12 @@ impl Entries {
             sorted.counts.push(counts);
         }
         (sorted, channels)
+    }
+
+    /// Bytes that it takes to make those of a group of so many keys and words.
+    pub(in crate::functions) fn size(keys: usize, words: usize) -> usize {
+        let spans = size_of::<(Range<usize>, Counts)>();
+        keys * (spans + size_of::<usize>() + size_of::<Counts>()) + 2 * words * size_of::<u32>()
     }
 
     /// The number of channels.

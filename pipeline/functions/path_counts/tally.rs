@@ -8,7 +8,7 @@ use std::ops::Range;
 use datafusion::common::{DataFusionError, exec_datafusion_err};
 use hashbrown::HashTable;
 
-use super::super::symbols::{END, START, Symbols};
+use super::super::symbols::{END, START, Symbols, UNKNOWN};
 
 /// The largest number of 38 digits, as many as a decimal holds.
 const LARGEST_VALUE: u128 = 10u128.pow(38) - 1;
@@ -69,6 +69,13 @@ pub(in crate::functions) struct Tally {
     ends: Vec<usize>,
     groups: Vec<u32>,
     counts: Vec<Counts>,
+    /// How many keys each group has, and the most that one has.
+    keys_of: Vec<usize>,
+    most_keys: usize,
+    /// The words of the longest key.
+    longest_key: usize,
+    /// Whether a key has the unknown channel.
+    has_unknown: bool,
 }
 
 /// Numbers of groups and channels follow one another, so they need little mixing: a multiplication each, and the high
@@ -106,7 +113,7 @@ impl Tally {
     /// Adds counts to a key of a group.
     #[inline]
     pub(in crate::functions) fn add(&mut self, group: u32, key: &[u32], counts: Counts) -> Result<(), Overflow> {
-        let Self { index, words, ends, groups, counts: sums } = self;
+        let Self { index, words, ends, groups, counts: sums, .. } = self;
         let key_of = |entry: u32| {
             let entry = entry as usize;
             let start = if entry == 0 { 0 } else { ends[entry - 1] };
@@ -128,7 +135,30 @@ impl Tally {
         ends.push(words.len());
         groups.push(group);
         sums.push(counts);
+        self.longest_key = self.longest_key.max(key.len());
+        self.has_unknown |= key.contains(&UNKNOWN);
+        if self.keys_of.len() <= group as usize {
+            self.keys_of.resize(group as usize + 1, 0);
+        }
+        let keys = &mut self.keys_of[group as usize];
+        *keys += 1;
+        self.most_keys = self.most_keys.max(*keys);
         Ok(())
+    }
+
+    /// The most keys that a group has.
+    pub(in crate::functions) fn most_keys(&self) -> usize {
+        self.most_keys
+    }
+
+    /// Whether a key has the unknown channel.
+    pub(in crate::functions) fn has_unknown(&self) -> bool {
+        self.has_unknown
+    }
+
+    /// The words of the longest key.
+    pub(in crate::functions) fn longest_key(&self) -> usize {
+        self.longest_key
     }
 
     /// The entries of each of the first `groups` groups, in the order of their arrival.
@@ -188,6 +218,7 @@ impl Tally {
             + self.ends.capacity() * size_of::<usize>()
             + self.groups.capacity() * size_of::<u32>()
             + self.counts.capacity() * size_of::<Counts>()
+            + self.keys_of.capacity() * size_of::<usize>()
     }
 }
 
@@ -205,7 +236,7 @@ mod tests {
         for (group, key) in [(0, &[1, 2][..]), (1, &[1, 2]), (0, &[1, 2]), (0, &[1]), (0, &[]), (0, &[1, 2, 3])] {
             tally.add(group, key, counts(1)).unwrap();
         }
-        assert_eq!(tally.len(), 5);
+        assert_eq!((tally.len(), tally.most_keys(), tally.longest_key()), (5, 4, 3));
         assert_eq!((tally.key(0), tally.counts(0)), (&[1, 2][..], counts(2)));
         assert_eq!((tally.key(3), tally.counts(3)), (&[][..], counts(1)));
         let (entries, ends) = tally.by_group(2);
@@ -229,6 +260,7 @@ mod tests {
             entries.iter().map(|entry| (tally.key(*entry as usize).to_vec(), tally.counts(*entry as usize))).collect();
         assert_eq!(found, expected);
         assert_eq!(ends[2], tally.len());
+        assert_eq!(tally.most_keys(), ends[1].max(ends[2] - ends[1]));
         // What is left is still found by its key.
         tally.add(0, &[0, 3], counts(1)).unwrap();
         assert_eq!(tally.len(), ends[2]);

@@ -1,8 +1,10 @@
 //! Spans of edges in the order of their arrival, in chunks: growing moves nothing, and those of a state stay where it has
-//! them.
+//! them if they are most of what lies there.
 
 use datafusion::arrow::buffer::ScalarBuffer;
 use datafusion::arrow::datatypes::ArrowNativeType;
+
+use super::super::slices::{held, kept};
 
 /// Spans of a chunk that is made here.
 const CHUNK: usize = 1 << 14;
@@ -53,6 +55,7 @@ impl<T: ArrowNativeType> Arrivals<T> {
     /// Adds the spans of a state, whose edges have the `numbers` here.
     pub(super) fn add(&mut self, edges: ScalarBuffer<u32>, spans: ScalarBuffer<T>, numbers: &[u32]) {
         if spans.len() >= FEW {
+            let (edges, spans) = (kept(edges), kept(spans));
             return self.chunks.push(Chunk { edges, spans, numbers: Some(numbers.to_vec()) });
         }
         edges.iter().zip(spans.iter()).for_each(|(edge, span)| self.push(numbers[*edge as usize], *span));
@@ -96,8 +99,8 @@ impl<T: ArrowNativeType> Arrivals<T> {
     /// Bytes held.
     pub(super) fn size(&self) -> usize {
         let of_chunk = |chunk: &Chunk<T>| {
-            chunk.edges.len() * size_of::<u32>()
-                + chunk.spans.len() * size_of::<T>()
+            held(&chunk.edges)
+                + held(&chunk.spans)
                 + chunk.numbers.as_ref().map_or(0, |numbers| numbers.capacity() * size_of::<u32>())
         };
         self.chunks.iter().map(of_chunk).sum::<usize>()

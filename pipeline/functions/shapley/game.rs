@@ -65,6 +65,12 @@ pub(super) fn of_rates(sets: &Entries) -> Result<Vec<Credit>, Overflow> {
     Ok((0..channels).map(credit).collect())
 }
 
+/// Bytes that [`of_rates`] takes: journeys and worth of each coalition.
+pub(super) fn bytes_of_rates(channels: usize) -> usize {
+    let per_coalition = size_of::<[u128; 2]>() + size_of::<f64>();
+    per_coalition << channels.min(MOST_CHANNELS)
+}
+
 /// The worth of each coalition, as a bit mask of channels.
 fn worth_of_coalitions(sets: &Entries) -> Vec<f64> {
     let coalitions = 1usize << sets.channels();

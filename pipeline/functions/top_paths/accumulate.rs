@@ -116,14 +116,14 @@ impl Counted for Paths {
     }
 
     fn merge_states(&mut self, states: &[ArrayRef], group_indices: impl Iterator<Item = usize>) -> Result<()> {
-        let states = States::of_arrays(states)?;
+        let mut states = States::of_arrays(states)?;
         for (row, group) in group_indices.enumerate() {
-            let Some(state) = states.get(row, group as u32, &mut self.symbols)? else {
+            let Some(place) = states.place(row) else {
                 continue;
             };
-            match state.len() {
-                0..MANY => state.count(&mut self.tally),
-                _ => self.large.push(state),
+            match place.len() {
+                0..MANY => states.count(place, group as u32, &mut self.symbols, &mut self.tally),
+                _ => self.large.push(states.keep(place, group as u32, &mut self.symbols)),
             }
             if self.large.len() > MOST_LARGE {
                 self.settle();

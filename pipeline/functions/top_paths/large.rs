@@ -5,6 +5,7 @@
 //! looked for in all states; of the others, mostly many, nothing is kept.
 
 use std::cmp::Reverse;
+use std::ops::Range;
 
 use datafusion::arrow::array::{ArrayRef, AsArray};
 use datafusion::arrow::buffer::ScalarBuffer;
@@ -12,6 +13,7 @@ use datafusion::arrow::datatypes::{UInt32Type, UInt64Type};
 use datafusion::common::Result;
 
 use super::super::arguments::{Lists, TextColumn};
+use super::super::slices::{held, kept};
 use super::super::symbols::Symbols;
 use super::NAME;
 use super::tally::{Counts, Entry, Key, Tally};
@@ -19,37 +21,72 @@ use super::tally::{Counts, Entry, Key, Tally};
 /// The states of a batch.
 pub(super) struct States {
     touchpoints: Lists,
+    texts: TextColumn,
     places: Lists,
     paths: Lists,
+    columns: [ScalarBuffer<u64>; 5],
+    /// The numbers of the touchpoints of the state in hand.
+    symbols: Vec<u32>,
+}
+
+/// Where the parts of a state lie.
+pub(super) struct Place {
+    touchpoints: Range<usize>,
+    places: Range<usize>,
+    paths: Range<usize>,
+}
+
+impl Place {
+    /// How many paths it has.
+    pub(super) fn len(&self) -> usize {
+        self.paths.len()
+    }
 }
 
 impl States {
     pub(super) fn of_arrays(states: &[ArrayRef]) -> Result<Self> {
         let list = |state: usize| Lists::of_array(NAME, &states[state]);
-        Ok(Self { touchpoints: list(0)?, places: list(1)?, paths: list(2)? })
+        let (touchpoints, places, paths) = (list(0)?, list(1)?, list(2)?);
+        let texts = TextColumn::of_array(NAME, &touchpoints.values)?;
+        let columns = paths.values.as_struct().columns();
+        let columns = std::array::from_fn(|column| columns[column].as_primitive::<UInt64Type>().values().clone());
+        Ok(Self { touchpoints, texts, places, paths, columns, symbols: Vec::new() })
     }
 
-    /// The state of a row, which is one of a group; `None` where it is null.
-    pub(super) fn get(&self, row: usize, group: u32, symbols: &mut Symbols) -> Result<Option<LargeState>> {
-        let (Some(touchpoints), Some(places), Some(paths)) =
-            (self.touchpoints.range(row), self.places.range(row), self.paths.range(row))
-        else {
-            return Ok(None);
+    /// Where the state of a row lies; `None` where it is null.
+    pub(super) fn place(&self, row: usize) -> Option<Place> {
+        Some(Place {
+            touchpoints: self.touchpoints.range(row)?,
+            places: self.places.range(row)?,
+            paths: self.paths.range(row)?,
+        })
+    }
+
+    fn own_places(&self) -> &ScalarBuffer<u32> {
+        self.places.values.as_primitive::<UInt32Type>().values()
+    }
+
+    /// Counts the paths of a state for a group.
+    pub(super) fn count(&mut self, place: Place, group: u32, symbols: &mut Symbols, tally: &mut Tally) {
+        self.symbols.clear();
+        self.symbols.extend(place.touchpoints.map(|position| symbols.number(self.texts.get(position))));
+        let paths = Paths {
+            symbols: &self.symbols,
+            places: &self.own_places()[place.places],
+            columns: self.columns.each_ref().map(|column| &column[place.paths.clone()]),
         };
-        let texts = TextColumn::of_array(NAME, &self.touchpoints.values)?;
-        let columns = self.paths.values.as_struct().columns();
-        let column =
-            |column: usize| columns[column].as_primitive::<UInt64Type>().values().slice(paths.start, paths.len());
-        Ok(Some(LargeState {
+        paths.count(group, tally);
+    }
+
+    /// Keeps a state, which is one of a group.
+    pub(super) fn keep(&self, place: Place, group: u32, symbols: &mut Symbols) -> LargeState {
+        let Place { touchpoints, places, paths } = place;
+        LargeState {
             group,
-            symbols: touchpoints.map(|position| symbols.number(texts.get(position))).collect(),
-            places: self.places.values.as_primitive::<UInt32Type>().values().slice(places.start, places.len()),
-            first: column(0),
-            second: column(1),
-            journeys: column(2),
-            longer: column(3),
-            converted: column(4),
-        }))
+            symbols: touchpoints.map(|position| symbols.number(self.texts.get(position))).collect(),
+            places: kept(self.own_places().slice(places.start, places.len())),
+            columns: self.columns.each_ref().map(|column| kept(column.slice(paths.start, paths.len()))),
+        }
     }
 }
 
@@ -60,49 +97,18 @@ pub(super) struct LargeState {
     /// The number of each of its touchpoints.
     symbols: Vec<u32>,
     places: ScalarBuffer<u32>,
-    first: ScalarBuffer<u64>,
-    second: ScalarBuffer<u64>,
-    journeys: ScalarBuffer<u64>,
-    longer: ScalarBuffer<u64>,
-    converted: ScalarBuffer<u64>,
+    columns: [ScalarBuffer<u64>; 5],
 }
 
 impl LargeState {
-    /// How many paths it has.
-    pub(super) fn len(&self) -> usize {
-        self.first.len()
+    fn paths(&self) -> Paths<'_> {
+        let columns = self.columns.each_ref().map(|column| column.as_ref());
+        Paths { symbols: &self.symbols, places: &self.places, columns }
     }
 
     /// Counts its paths.
     pub(super) fn count(&self, tally: &mut Tally) {
-        self.for_each(|path, counts| tally.add(self.group, path.iter().copied(), counts));
-    }
-
-    /// Gives each path to `take`.
-    fn for_each(&self, mut take: impl FnMut(&[u32], Counts)) {
-        let mut path = Vec::new();
-        for place in 0..self.len() {
-            self.path(place, &mut path);
-            take(&path, self.counts(place));
-        }
-    }
-
-    #[inline]
-    fn path(&self, place: usize, path: &mut Vec<u32>) {
-        let key = Key([self.first[place], self.second[place]]);
-        let symbol = |own: u32| self.symbols[own as usize - 1];
-        path.clear();
-        match key.as_aside() {
-            None => path.extend(key.numbers().map(symbol)),
-            Some(at) => {
-                let (start, length) = (at as u32 as usize, (at >> 32) as usize);
-                path.extend(self.places[start..start + length].iter().copied().map(symbol));
-            }
-        }
-    }
-
-    fn counts(&self, place: usize) -> Counts {
-        Counts { journeys: self.journeys[place], longer: self.longer[place], converted: self.converted[place] }
+        self.paths().count(self.group, tally);
     }
 
     /// Makes it one of a group as many groups before, with the numbers that touchpoints have now; false if it is gone.
@@ -117,9 +123,55 @@ impl LargeState {
 
     /// Bytes held.
     pub(super) fn size(&self) -> usize {
-        let words = [&self.first, &self.second, &self.journeys, &self.longer, &self.converted];
-        let words: usize = words.iter().map(|words| words.inner().len()).sum();
-        size_of::<Self>() + self.symbols.capacity() * size_of::<u32>() + self.places.inner().len() + words
+        let columns: usize = self.columns.iter().map(held).sum();
+        size_of::<Self>() + self.symbols.capacity() * size_of::<u32>() + held(&self.places) + columns
+    }
+}
+
+/// The paths of a state.
+struct Paths<'a> {
+    symbols: &'a [u32],
+    places: &'a [u32],
+    /// The two words of each path, then what is counted of it: journeys, longer ones, converted ones.
+    columns: [&'a [u64]; 5],
+}
+
+impl<'a> Paths<'a> {
+    fn len(&self) -> usize {
+        self.columns[0].len()
+    }
+
+    /// How many journeys take each path.
+    fn journeys(&self) -> &'a [u64] {
+        self.columns[2]
+    }
+
+    fn count(&self, group: u32, tally: &mut Tally) {
+        self.for_each(|path, counts| tally.add(group, path.iter().copied(), counts));
+    }
+
+    /// Gives each path to `take`.
+    fn for_each(&self, mut take: impl FnMut(&[u32], Counts)) {
+        let [_, _, journeys, longer, converted] = self.columns;
+        let mut path = Vec::new();
+        for place in 0..self.len() {
+            self.path(place, &mut path);
+            take(&path, Counts { journeys: journeys[place], longer: longer[place], converted: converted[place] });
+        }
+    }
+
+    #[inline]
+    fn path(&self, place: usize, path: &mut Vec<u32>) {
+        let key = Key([self.columns[0][place], self.columns[1][place]]);
+        let symbol = |own: u32| self.symbols[own as usize - 1];
+        path.clear();
+        match key.as_aside() {
+            None => path.extend(key.numbers().map(symbol)),
+            Some(at) => {
+                let (start, length) = (at as u32 as usize, (at >> 32) as usize);
+                path.extend(self.places[start..start + length].iter().copied().map(symbol));
+            }
+        }
     }
 }
 
@@ -127,9 +179,10 @@ impl LargeState {
 pub(super) fn most_taken(tally: &Tally, entries: &[&Entry], states: &[&LargeState], count: usize) -> Tally {
     let mut journeys: Vec<u64> = entries.iter().map(|entry| entry.counts.journeys).collect();
     let mut least = taken_by_last(&mut journeys, count);
-    for state in states {
+    let states: Vec<Paths<'_>> = states.iter().map(|state| state.paths()).collect();
+    for state in &states {
         journeys.clear();
-        journeys.extend_from_slice(&state.journeys);
+        journeys.extend_from_slice(state.journeys());
         least = least.max(taken_by_last(&mut journeys, count));
     }
     let enough = least.div_ceil(states.len() as u64 + 1);
@@ -142,8 +195,8 @@ pub(super) fn most_taken(tally: &Tally, entries: &[&Entry], states: &[&LargeStat
         tally.path(entry, &mut path);
         most_taken.add(0, path.iter().copied(), Counts::default());
     }
-    for state in states {
-        for place in (0..state.len()).filter(|place| is_enough(state.journeys[*place])) {
+    for state in &states {
+        for place in (0..state.len()).filter(|place| is_enough(state.journeys()[*place])) {
             state.path(place, &mut path);
             most_taken.add(0, path.iter().copied(), Counts::default());
         }
@@ -199,11 +252,13 @@ mod tests {
             // The other way round than in what is counted.
             symbols: vec![2, 1],
             places: places.into(),
-            first: words.iter().map(|key| key.0[0]).collect(),
-            second: words.iter().map(|key| key.0[1]).collect(),
-            journeys: journeys.clone(),
-            longer: journeys.clone(),
-            converted: journeys,
+            columns: [
+                words.iter().map(|key| key.0[0]).collect(),
+                words.iter().map(|key| key.0[1]).collect(),
+                journeys.clone(),
+                journeys.clone(),
+                journeys,
+            ],
         }
     }
 
