@@ -94,12 +94,13 @@ pub(in crate::functions) fn documentation() -> &'static Documentation {
             ties: "rows with equal keys are ordered by the columns that the clause uses, in the order of the table; \
                    rows that are equal in all of these are interchangeable. Columns of types without an order, such \
                    as maps, do not count.",
-            memory: "the rows of one partition, with the columns that the clause uses. The sort before it may spill.",
+            memory: "the rows of one partition, with the columns that the clause uses, a bit for each row and part of the \
+                     pattern and, with `within`, 4 bytes for each row and variable in it. The sort before it may spill.",
             errors: "what is not supported is named at planning. At execution: a match that resumes at its own first \
                      row or at a variable that it lacks, and a search that goes beyond its budget of 2 000 000 steps \
                      and 5 000 more per row of the partition. With conditions that look at their row alone, or at \
                      rows at fixed distances, a search takes at most a few steps per row and part of the pattern \
-                     (with `within`, for each start); with conditions that look at other rows of the match it can \
+                     (with `within` and more than 1 000 ways from one part to the next, for each start); with conditions that look at other rows of the match it can \
                      take many more.",
             source: "ISO/IEC 9075-2:2016 as documented by Trino, Snowflake and Oracle.",
             differs: &[

@@ -7,7 +7,8 @@
 //! - conditions that look at their row alone (and rows at fixed distances): failures hold for the whole partition, and
 //!   the search takes at most states × rows steps in all, plus the rows of the matches. Where a start has no match and its
 //!   furthest attempt is wanted, a second search goes through what failed before: attempts that do not overlap add as many
-//!   steps again. Where a span limits the rows of a match, failures hold for one start;
+//!   steps again. Where a span limits the rows of a match, failures hold for one start, but no row is taken that leads to
+//!   no match within the span ([`Ends`]): the search goes through the rows of matches, and of attempts, only;
 //! - conditions that look at chosen rows of the match, such as the last row of another variable: failures hold for one
 //!   start and for the same chosen rows;
 //! - conditions that look at all rows of the match (aggregates): nothing is remembered, and the search may need time
@@ -17,6 +18,7 @@
 
 use std::collections::HashSet;
 
+use super::ends::Ends;
 use super::program::{Instruction, Label, Program};
 
 /// Steps that a partition may take, however few its rows.
@@ -89,12 +91,12 @@ impl Path {
         self.start + self.labels.len()
     }
 
-    fn restart(&mut self, start: usize) {
+    pub(super) fn restart(&mut self, start: usize) {
         self.truncate(0);
         self.start = start;
     }
 
-    fn push(&mut self, label: Label) {
+    pub(super) fn push(&mut self, label: Label) {
         if self.is_traced {
             let row = self.end() as u32;
             self.rows_of[usize::from(label.variable)].push(row);
@@ -163,6 +165,8 @@ pub(super) struct Search<'a, C: Conditions> {
     program: &'a Program,
     pub(super) conditions: &'a mut C,
     memory: Memory,
+    /// Where matches can end, if a span limits them and the conditions look at their row alone.
+    ends: Option<Ends>,
     /// Whether failures of one start hold for the next ones.
     is_memory_kept: bool,
     frames: Vec<Frame>,
@@ -186,9 +190,14 @@ impl<'a, C: Conditions> Search<'a, C> {
         variables: usize,
         is_limited: bool,
         may_want_attempts: bool,
-    ) -> Self {
+    ) -> Result<Self, C::Error> {
         let rows = conditions.rows();
         let conditions_reach = conditions.reach();
+        let mut path = Path::new(variables, conditions_reach != Reach::Row);
+        let ends = match conditions_reach {
+            Reach::Row if is_limited => Ends::new(program, conditions, &mut path)?,
+            _ => None,
+        };
         let memory = match conditions_reach {
             Reach::Row => {
                 let mut first = vec![0];
@@ -204,26 +213,27 @@ impl<'a, C: Conditions> Search<'a, C> {
             Reach::ChosenRows => Memory::Signatures { failed: HashSet::new(), scratch: Vec::new() },
             Reach::Match => Memory::Nothing,
         };
-        Self {
+        Ok(Self {
             program,
             conditions,
             memory,
+            ends,
             is_memory_kept: !is_limited,
             frames: Vec::new(),
             rounds: vec![0; program.rounds],
-            path: Path::new(variables, conditions_reach != Reach::Row),
+            path,
             wants_attempt: false,
             furthest: Vec::new(),
             shared: 0,
             steps: 0,
             budget: BUDGET + BUDGET_PER_ROW * rows as u64,
-        }
+        })
     }
 
     /// The preferred match that starts at a row; if there is none and it is wanted, [`Search::furthest`] is the attempt.
     pub(super) fn find(&mut self, start: usize, wants_attempt: bool) -> Result<Option<&[Label]>, Failure<C::Error>> {
-        // Where failures are remembered from one start to the next, only a start without a match looks for its attempt.
-        let looks_again = wants_attempt && self.remembers_tried();
+        // Where a search leaves out what leads to no match, only a start without one looks for its attempt.
+        let looks_again = wants_attempt && (self.remembers_tried() || self.ends.is_some());
         let mut is_found = self.search(start, wants_attempt && !looks_again)?;
         if looks_again && !is_found {
             is_found = self.search(start, true)?;
@@ -279,7 +289,11 @@ impl<'a, C: Conditions> Search<'a, C> {
                     is_new
                 }
                 Instruction::Row(label) => {
-                    let is_taken = row < limit && self.is_new(at, row) && self.take(label)?;
+                    let leads_on = |ends: &Ends| self.wants_attempt || ends.are_within(limit, row, at);
+                    let is_taken = row < limit
+                        && self.ends.as_ref().is_none_or(leads_on)
+                        && self.is_new(at, row)
+                        && self.take(label)?;
                     if is_taken {
                         row += 1;
                         at += 1;

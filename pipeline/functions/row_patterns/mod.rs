@@ -35,6 +35,7 @@ mod aggregate;
 mod clause;
 mod conditions;
 mod documentation;
+mod ends;
 mod expressions;
 mod leaves;
 mod match_rows;

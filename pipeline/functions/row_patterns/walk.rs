@@ -66,7 +66,7 @@ pub(super) fn walk<C: Conditions>(
     rules: Rules,
 ) -> Result<Findings, Failure<C::Error>> {
     let rows = conditions.rows();
-    let mut search = Search::new(program, conditions, variables, rules.is_limited, rules.shows_partial);
+    let mut search = Search::new(program, conditions, variables, rules.is_limited, rules.shows_partial)?;
     let mut findings = Findings::default();
     let (mut start, mut number) = (0, 0);
     let (mut matched_until, mut attempted_until) = (0, 0);
@@ -360,6 +360,34 @@ mod tests {
         // (0+ 1 | 0): each row is a match, before which the first way fails at the end of the rows.
         let matches = found(Pattern::Alternation(vec![far, Pattern::Row(0)]));
         assert!(matches.list.len() == rows && matches.list.iter().all(|finding| finding.kind == Kind::Match));
+    }
+
+    #[test]
+    fn a_span_leaves_the_search_in_linear_time() {
+        let rows = 6_000;
+        let (values, times) = (vec![1; rows], vec![1; rows]);
+        let found = |pattern: &Pattern, may_bear: &[u8], shows_partial: bool| {
+            let mut table = Table { may_bear, values: &values, times: &times, within: Some(1), asks: Asks::Nothing };
+            let rules = Rules { skip: Skip::PastLastRow, shows_partial, is_limited: true };
+            walk(&Program::new(pattern).unwrap(), &mut table, VARIABLES, rules).unwrap()
+        };
+        // (0+ 1) over rows that are all 0, and all within the span of each: nothing, or one attempt.
+        let far = Pattern::Concat(vec![many(0), Pattern::Row(1)]);
+        let zeros = vec![1; rows];
+        let unmatched = found(&far, &zeros, false);
+        assert!(unmatched.list.len() == rows && unmatched.list.iter().all(|finding| finding.kind == Kind::Unmatched));
+        let attempts = found(&far, &zeros, true);
+        assert_eq!((attempts.list.len(), attempts.labels.len()), (1, rows));
+        // (0+ 1 | 0): each row is a match, for which the first way fails.
+        let either = Pattern::Alternation(vec![far.clone(), Pattern::Row(0)]);
+        for shows_partial in [false, true] {
+            let matches = found(&either, &zeros, shows_partial);
+            assert!(matches.list.len() == rows && matches.list.iter().all(|finding| finding.kind == Kind::Match));
+        }
+        // (0+ 1) over rows of which the last is 1: one match of all.
+        let mut last = zeros;
+        last[rows - 1] = 2;
+        assert_eq!(found(&far, &last, true).labels.len(), rows);
     }
 
     #[test]
