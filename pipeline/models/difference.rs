@@ -1,14 +1,13 @@
 //! What is different between the rows that a table had for some keys and those that it is to have.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::BuildHasher;
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Date32Type, SchemaRef};
-use arrow::row::{RowConverter, SortField};
 use hashbrown::{HashMap, HashSet};
 
+use super::digests::{Digest, Digests};
 use crate::derived::keys::as_text;
 use crate::derived::storage::is_flat;
 use crate::error::{Error, Result};
@@ -52,13 +51,9 @@ pub struct RowCount {
 ///
 /// Memory: about 40 bytes per row beside the rows.
 pub fn difference(schema: &SchemaRef, key: &str, before: &[RecordBatch], after: &[RecordBatch]) -> Result<Difference> {
-    let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
-    let mut side = Side {
-        converter: RowConverter::new(fields)?,
-        seeds: std::array::from_fn(|_| foldhash::quality::RandomState::default()),
-    };
-    let mut counts: HashMap<(u64, u64), i64> = HashMap::new();
-    let (before_rows, after_rows) = (side.digests(before)?, side.digests(after)?);
+    let digests = Digests::new();
+    let mut counts: HashMap<Digest, i64> = HashMap::new();
+    let (before_rows, after_rows) = (digests.of(before)?, digests.of(after)?);
     for digest in after_rows.iter().flatten() {
         *counts.entry(*digest).or_default() += 1;
     }
@@ -140,25 +135,6 @@ pub fn rows_of(batches: &[RecordBatch], key: &str, wanted: &BTreeSet<String>) ->
 fn keys_of(batch: &RecordBatch, key: &str) -> Result<StringArray> {
     let column = batch.column_by_name(key);
     as_text(column.ok_or_else(|| Error::invalid(format!("there is no column `{key}`")))?)
-}
-
-struct Side {
-    converter: RowConverter,
-    seeds: [foldhash::quality::RandomState; 2],
-}
-
-impl Side {
-    /// 128 bits of each row, by batch; seeded anew in every process, so nobody can write rows that collide.
-    fn digests(&mut self, batches: &[RecordBatch]) -> Result<Vec<Vec<(u64, u64)>>> {
-        let mut digests = Vec::with_capacity(batches.len());
-        for batch in batches {
-            let rows = self.converter.convert_columns(batch.columns())?;
-            let digest =
-                |row: arrow::row::Row<'_>| (self.seeds[0].hash_one(row.as_ref()), self.seeds[1].hash_one(row.as_ref()));
-            digests.push(rows.iter().map(digest).collect());
-        }
-        Ok(digests)
-    }
 }
 
 #[cfg(test)]

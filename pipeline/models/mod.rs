@@ -4,6 +4,7 @@ mod additive;
 pub mod checks;
 pub mod column_lineage;
 mod difference;
+mod digests;
 pub mod given;
 pub mod graph;
 pub mod header;
