@@ -142,15 +142,17 @@ pub async fn update(
         }
         open = waiting;
     }
-    let made = Arc::new(std::mem::take(&mut customers.made));
+    let made = std::mem::take(&mut customers.made);
+    let due = step.sums_due(&planned, &unfinished, &made, outcome)?;
+    let sources = Arc::new(step.sources(due.iter().map(|at| &planned[*at].model), made));
     let mut targets = Vec::new();
-    for at in step.sums_due(&planned, &unfinished, &made, outcome)? {
+    for at in due {
         targets.push((at, planned[at].model.clone(), opened(&planned[at])?.clone()));
     }
     let tasks = targets.into_iter().map(|(at, model, table)| {
         progress(&model.name);
-        let (step, made) = (step.clone(), made.clone());
-        (at, async move { step.added(&model, &table, &made).await })
+        let (step, sources) = (step.clone(), sources.clone());
+        (at, async move { step.added(&model, &table, &sources).await })
     });
     for (at, started, added) in at_once(threads, tasks).await? {
         let planned = &mut planned[at];

@@ -15,6 +15,7 @@ use datafusion::logical_expr::lit;
 use datafusion::prelude::{DataFrame, SessionContext, ident};
 use futures::TryStreamExt;
 use hashbrown::HashSet;
+use tokio::sync::OnceCell;
 
 use super::customers::Made;
 use super::step::{Step, Written, collected, stored};
@@ -33,6 +34,17 @@ use crate::models::{Changed, Outcome, Planned, RowCount, settings, table_rows};
 
 /// Share of a table of sums that may be added and taken off before it is written anew.
 const LARGEST_SHARE: f64 = 0.5;
+
+/// Tables by name.
+type Tables = Vec<(String, Arc<dyn TableProvider>)>;
+
+/// What tables of sums are made of.
+pub(super) struct Sources {
+    /// The rows of touched customers, by model.
+    pub(super) made: BTreeMap<String, Made>,
+    /// By the tables that are read: those rows of them whose customer has another row, before and after.
+    changed: BTreeMap<BTreeSet<String>, OnceCell<(Tables, Tables)>>,
+}
 
 /// What is added to a table of sums and taken off, and what that changes of published views over it.
 pub(super) struct Added {
@@ -114,17 +126,30 @@ impl Step {
         self.graph.model(name).is_some_and(|model| model.header.build == Build::View)
     }
 
+    /// What some models are made of.
+    pub(super) fn sources<'a>(&self, models: impl Iterator<Item = &'a Model>, made: BTreeMap<String, Made>) -> Sources {
+        Sources { made, changed: models.map(|model| (self.tables_of(model), OnceCell::new())).collect() }
+    }
+
+    /// The tables that a model is made of, but for settings.
+    fn tables_of(&self, model: &Model) -> BTreeSet<String> {
+        let reads = self.graph.expanded(&model.reads).into_iter();
+        reads.filter(|read| !self.is_view(read) && !is_setting(read)).collect()
+    }
+
     /// Writes what is added to a table of sums and what is taken off.
-    pub(super) async fn added(&self, model: &Model, table: &Derived, made: &BTreeMap<String, Made>) -> Result<Added> {
+    pub(super) async fn added(&self, model: &Model, table: &Derived, sources: &Sources) -> Result<Added> {
         let schema = table.stored_schema()?;
         let (before, after) = match self.reads_events_alone(model) {
             true => (Vec::new(), stored(table_rows(&self.over_new_events(model).await?, model).await?, &schema).await?),
             false => {
-                let reads = self.graph.expanded(&model.reads);
-                let customers: BTreeSet<String> =
-                    reads.iter().filter_map(|read| made.get(read)).flat_map(|made| made.keys.iter().cloned()).collect();
-                let before = self.over_customers(model, made, &customers, |made| &made.before).await?;
-                let after = self.over_customers(model, made, &customers, |made| &made.after).await?;
+                let tables = self.tables_of(model);
+                let Some(changed) = sources.changed.get(&tables) else {
+                    return Err(Error::internal("it is made of what was not asked for"));
+                };
+                let (before, after) =
+                    changed.get_or_try_init(|| self.changed_rows(&tables, &sources.made)).await?.clone();
+                let (before, after) = (self.session(model, before).await?, self.session(model, after).await?);
                 let before = stored(table_rows(&before, model).await?, &schema).await?;
                 (before, stored(table_rows(&after, model).await?, &schema).await?)
             }
@@ -175,44 +200,38 @@ impl Step {
     /// A session in which the events are those that came since.
     async fn over_new_events(&self, model: &Model) -> Result<SessionContext> {
         let new = self.ctx().table("events").await?.filter(ident("batch").gt(lit(self.since.batch)))?;
-        let events: Vec<(String, Arc<dyn TableProvider>)> = vec![("events".to_string(), new.into_view())];
-        self.session(model, events).await
+        self.session(model, vec![("events".to_string(), new.into_view())]).await
     }
 
-    /// A session in which tables hold the rows of some customers, before or after.
-    async fn over_customers(
-        &self,
-        model: &Model,
-        made: &BTreeMap<String, Made>,
-        customers: &BTreeSet<String>,
-        side: fn(&Made) -> &Vec<RecordBatch>,
-    ) -> Result<SessionContext> {
-        let mut tables: Vec<(String, Arc<dyn TableProvider>)> = Vec::new();
-        for read in
-            self.graph.expanded(&model.reads).into_iter().filter(|read| !self.is_view(read) && !is_setting(read))
-        {
-            let rows = match made.get(&read) {
+    /// The rows that tables had and have of the customers of whom some row is another.
+    async fn changed_rows(&self, tables: &BTreeSet<String>, made: &BTreeMap<String, Made>) -> Result<(Tables, Tables)> {
+        let customers: BTreeSet<String> =
+            tables.iter().filter_map(|table| made.get(table)).flat_map(|made| made.keys.iter().cloned()).collect();
+        let (mut before, mut after) = (Tables::new(), Tables::new());
+        for table in tables {
+            let (rows_before, rows_after): (Arc<dyn TableProvider>, Arc<dyn TableProvider>) = match made.get(table) {
                 Some(made) => {
-                    let rows = rows_of(side(made), CUSTOMER, customers)?;
-                    Arc::new(MemTable::try_new(made.schema.clone(), vec![rows])?)
+                    let rows = |rows: &[RecordBatch]| {
+                        let rows = rows_of(rows, CUSTOMER, &customers)?;
+                        Ok::<_, Error>(Arc::new(MemTable::try_new(made.schema.clone(), vec![rows])?))
+                    };
+                    (rows(&made.before)?, rows(&made.after)?)
                 }
                 None => {
                     let customers: Arc<HashSet<String>> = Arc::new(customers.iter().cloned().collect());
-                    let rows = engine::reading_few_rows(self.ctx()).table(read.as_str()).await?;
-                    collected(rows.filter(is_one_of(ident(CUSTOMER), customers))?).await?
+                    let rows = engine::reading_few_rows(self.ctx()).table(table.as_str()).await?;
+                    let rows = collected(rows.filter(is_one_of(ident(CUSTOMER), customers))?).await?;
+                    (rows.clone(), rows)
                 }
             };
-            tables.push((read, rows));
+            before.push((table.clone(), rows_before));
+            after.push((table.clone(), rows_after));
         }
-        self.session(model, tables).await
+        Ok((before, after))
     }
 
     /// A session of some tables, the settings, and the views over them that a model reads.
-    pub(super) async fn session(
-        &self,
-        model: &Model,
-        tables: Vec<(String, Arc<dyn TableProvider>)>,
-    ) -> Result<SessionContext> {
+    pub(super) async fn session(&self, model: &Model, tables: Tables) -> Result<SessionContext> {
         let session = engine::beside(self.ctx());
         let needed = self.graph.expanded(&model.reads);
         for (name, rows) in tables {
