@@ -3,7 +3,8 @@
 use std::hash::BuildHasher;
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayAccessor, AsArray, BooleanArray, RecordBatch, StringArray};
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -43,11 +44,15 @@ pub async fn read_all(lake: &Lake, part: Option<&Part>) -> Result<Vec<StringArra
 
 /// What holds of each key of a column, as keys are compared ([`as_text`]); texts are not copied.
 pub fn test_each(column: &dyn Array, holds: impl Fn(&str) -> bool) -> Result<BooleanArray> {
-    let test = |key: Option<&str>| Some(holds(key.unwrap_or_default()));
+    fn test<'a>(keys: impl ArrayAccessor<Item = &'a str>, holds: impl Fn(&str) -> bool) -> BooleanArray {
+        let nulls = keys.nulls();
+        let key = |row| if nulls.is_some_and(|nulls| nulls.is_null(row)) { "" } else { keys.value(row) };
+        BooleanBuffer::collect_bool(keys.len(), |row| holds(key(row))).into()
+    }
     Ok(match column.data_type() {
-        DataType::Utf8View => column.as_string_view().iter().map(test).collect(),
-        DataType::Utf8 => column.as_string::<i32>().iter().map(test).collect(),
-        _ => as_text(column)?.iter().map(test).collect(),
+        DataType::Utf8View => test(column.as_string_view(), holds),
+        DataType::Utf8 => test(column.as_string::<i32>(), holds),
+        _ => test(&as_text(column)?, holds),
     })
 }
 
@@ -102,6 +107,22 @@ impl Sieve {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_key_is_tested_as_it_is_compared() {
+        let keys = [Some("a"), None, Some("b"), Some(""), Some("a")];
+        let is_tested = |column: &dyn Array, key: &str| test_each(column, |one| one == key).unwrap();
+        let text = StringArray::from_iter(keys);
+        for column in [
+            Arc::new(text.clone()) as arrow::array::ArrayRef,
+            cast(&text, &DataType::Utf8View).unwrap(),
+            cast(&text, &DataType::LargeUtf8).unwrap(),
+        ] {
+            assert_eq!(is_tested(&column, "a"), BooleanArray::from(vec![true, false, false, false, true]));
+            assert_eq!(is_tested(&column, ""), BooleanArray::from(vec![false, true, false, true, false]));
+            assert_eq!(is_tested(&column.slice(2, 3), "a"), BooleanArray::from(vec![false, false, true]));
+        }
+    }
 
     #[test]
     fn all_keys_pass_a_sieve_and_few_other_texts() {
