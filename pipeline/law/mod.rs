@@ -141,12 +141,21 @@ impl Lake {
         };
         self.ways.crashes += has_died.load(Ordering::Relaxed) as usize;
         match ended {
-            Ok(RunStatus::Success | RunStatus::NothingNew) => {}
+            Ok(RunStatus::Success | RunStatus::NothingNew) => self.expect_done(job).await,
             Ok(_) => self.ways.ended_by_crashes += 1,
             Err(error) => {
                 assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Conflict), "{error:?}");
                 self.ways.ended_by_crashes += 1;
             }
+        }
+    }
+
+    /// A job that said that it was done left nothing to do. A backfill is asked for anew, and maintenance finds its own report.
+    async fn expect_done(&self, job: &Job) {
+        let Job::Run(options) = job else { return };
+        if options.backfill.is_none() {
+            let report = run(&self.trial.workspace(&self.store), options.clone(), &mut Unseen).await.unwrap();
+            assert_eq!(report.status, RunStatus::NothingNew, "after a success: {:?}", report.results);
         }
     }
 
