@@ -1,5 +1,6 @@
 //! The functions over rows and journeys in memory, in events per second. Each is a query as an analyst writes it, on one
-//! thread; `baseline` is what the same query costs without the function.
+//! thread; `baseline` is what the same query costs without the function. A name that ends in `_by_…` is the same question asked
+//! in another way, of the same columns; [`PAIRS`] are seen to give the same rows before they are measured.
 //!
 //! ```sh
 //! cargo bench --bench functions -- window_funnel
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, BooleanArray, DictionaryArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::Int32Type;
+use arrow::util::pretty::pretty_format_batches;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use datafusion::datasource::MemTable;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -114,12 +116,14 @@ const AGGREGATES: &[(&str, &str)] = &[
     ("sequence_match", "sequence_match('(?1).*(?2).*(?4)', occurred_at, a, b, c, d)"),
     ("sequence_match_time_term", "sequence_match('(?1)(?t<=86400)(?2).*(?4)', occurred_at, a, b, c, d)"),
     ("sequence_count", "sequence_count('(?1).*(?2)', occurred_at, a, b, c, d)"),
+    ("sequence_match_events", "sequence_match_events('(?1).*(?2).*(?4)', occurred_at, a, b, c, d)"),
     (
         "sequence_next_node",
         "sequence_next_node('forward', 'first_match', occurred_at, cast(touchpoint as varchar), a, a, b)",
     ),
     ("retention", "retention(a, b, c, d)"),
     ("path", "path(occurred_at, channel)"),
+    ("timeline", "timeline(occurred_at, arrow_cast(touchpoint, 'Utf8View'), named_struct('channels', channel))"),
 ];
 
 /// Calls over the lists of a journey.
@@ -129,12 +133,32 @@ const SCALARS: &[(&str, &str)] = &[
         "journey_funnel",
         "journey_funnel(times, touchpoints, channels, ['product_view', 'add_to_cart', 'checkout_start', 'purchase'], interval '7 days')",
     ),
+    (
+        "journey_funnel_positions",
+        "journey_funnel_positions(times, touchpoints, channels, ['product_view', 'add_to_cart', 'checkout_start', 'purchase'], interval '7 days')",
+    ),
+    (
+        "journey_funnel_attempts",
+        "journey_funnel_attempts(times, touchpoints, channels, ['product_view', 'add_to_cart', 'checkout_start', 'purchase'], interval '7 days')",
+    ),
     ("path_collapse", "path_collapse(touchpoints)"),
     ("path_text", "path_text(touchpoints, 8)"),
     ("path_edges", "path_edges(touchpoints, times, 8)"),
     ("path_slice", "path_slice(touchpoints, 'product_view', 'purchase')"),
     ("channel_switches", "channel_switches(channels, times)"),
     ("gap_starts", "gap_starts(times, interval '30 minutes')"),
+    ("journey_starts", "journey_starts(times, is_goals, interval '30 days')"),
+    ("run_starts", "run_starts(times, interval '30 minutes')"),
+    ("run_ids", "run_ids('session', touchpoints, gap_starts(times, interval '30 minutes'))"),
+    (
+        "split_at",
+        "split_at(named_struct('touchpoints', touchpoints, 'times', times), gap_starts(times, interval '30 minutes'))",
+    ),
+    ("journey_cells", "journey_cells(touchpoints, channels, times)"),
+    ("count_switches", "count_switches(channels)"),
+    ("count_distinct", "count_distinct(channels)"),
+    ("list_any", "list_any(is_goals)"),
+    ("list_sum", "list_sum(arrow_cast(times, 'List(Int64)'))"),
     ("run_end", "run_end(gap_starts(times, interval '30 minutes'), 1)"),
     (
         "run_end_by_position",
@@ -195,15 +219,27 @@ const QUERIES: &[(&str, &str)] = &[
     ),
     (
         "markov_cut",
-        "select count(*) from markov_attribution((select channels, is_goals, \
+        "select * from markov_attribution((select channels, is_goals, \
          journey_starts(times, is_goals, interval '10000 days') from journeys), 1)",
     ),
     (
         "markov_cut_by_row",
-        "select count(*) from markov_attribution((select case when list_any(journey['is_goals']) \
+        "select * from markov_attribution((select case when list_any(journey['is_goals']) \
          then array_pop_back(journey['channels']) else journey['channels'] end, list_any(journey['is_goals']), \
          not list_any(journey['is_goals']) from (select unnest(split_at(named_struct('channels', channels, 'is_goals', \
          is_goals), journey_starts(times, is_goals, interval '10000 days'))) as journey from journeys)), 1)",
+    ),
+    (
+        "shapley_cut",
+        "select * from shapley_attribution((select channels, is_goals, \
+         journey_starts(times, is_goals, interval '10000 days') from journeys), 'rate')",
+    ),
+    (
+        "shapley_cut_by_row",
+        "select * from shapley_attribution((select case when list_any(journey['is_goals']) \
+         then array_pop_back(journey['channels']) else journey['channels'] end, list_any(journey['is_goals']), \
+         not list_any(journey['is_goals']) from (select unnest(split_at(named_struct('channels', channels, 'is_goals', \
+         is_goals), journey_starts(times, is_goals, interval '10000 days'))) as journey from journeys)), 'rate')",
     ),
     (
         "channel_switches_counted",
@@ -222,6 +258,8 @@ const QUERIES: &[(&str, &str)] = &[
         "select max(session) from (select sessionize(occurred_at, interval '30 minutes') \
          over (partition by customer_id order by occurred_at) as session from events)",
     ),
+    ("content_id", "select content_id('touchpoint', touchpoint) from events"),
+    ("content_number", "select content_number(touchpoint, customer_id) from events"),
     ("wilson_interval", "select wilson_interval(customer_id % 100, 100) from events"),
     ("difference_interval", "select difference_interval(customer_id % 100, 100, 30, 100) from events"),
     ("two_proportion_test", "select two_proportion_test(customer_id % 100, 100, 30, 100) from events"),
@@ -244,6 +282,14 @@ const QUERIES: &[(&str, &str)] = &[
     ),
 ];
 
+/// Questions asked in two ways, whose answers are of one form.
+const PAIRS: &[(&str, &str)] = &[
+    ("run_end", "run_end_by_position"),
+    ("first_at", "first_at_by_position"),
+    ("markov_cut", "markov_cut_by_row"),
+    ("shapley_cut", "shapley_cut_by_row"),
+];
+
 fn benches(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let ctx = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
@@ -257,7 +303,21 @@ fn benches(criterion: &mut Criterion) {
     });
     let scalars = SCALARS.iter().map(|(name, call)| ("scalars", *name, format!("select {call} from journeys")));
     let queries = QUERIES.iter().map(|(name, sql)| ("queries", *name, (*sql).to_owned()));
-    for (kind, name, sql) in aggregates.chain(scalars).chain(queries) {
+    let all: Vec<_> = aggregates.chain(scalars).chain(queries).collect();
+    let rows = |asked: &str| {
+        let (.., sql) = all.iter().find(|(_, name, _)| *name == asked).expect(asked);
+        let batches = runtime.block_on(async { ctx.sql(sql).await?.collect().await }).expect(asked);
+        let table = pretty_format_batches(&batches).expect(asked).to_string();
+        // The name of a column is that of its call, and as wide.
+        let cells = table.lines().skip(3).filter(|line| line.starts_with('|'));
+        let mut rows: Vec<String> = cells.map(|row| row.split_whitespace().collect()).collect();
+        rows.sort_unstable();
+        rows
+    };
+    for (one, other) in PAIRS {
+        assert!(rows(one) == rows(other), "{one} and {other} differ");
+    }
+    for (kind, name, sql) in all {
         let sql = functions::standard_sql(&sql);
         let mut group = criterion.benchmark_group(kind);
         group.throughput(Throughput::Elements(EVENTS as u64)).sample_size(10).measurement_time(Duration::from_secs(3));

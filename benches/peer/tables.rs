@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef};
+use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -63,7 +63,8 @@ impl Files {
     }
 }
 
-/// The smallest and the largest value that a file has of the columns by which it is sorted.
+/// The smallest and the largest value that a file has of the columns by which it is sorted; an error where the file only tells
+/// a bound of them, as of texts that were cut short.
 fn ranges(path: &Path, order: &[&'static str], schema: &Schema) -> std::io::Result<Statistics> {
     let file = ArrowReaderMetadata::load(&std::fs::File::open(path)?, ArrowReaderOptions::new())?;
     let mut statistics = Statistics::new_unknown(schema);
@@ -74,6 +75,13 @@ fn ranges(path: &Path, order: &[&'static str], schema: &Schema) -> std::io::Resu
             (0..array.len()).map(|place| ScalarValue::try_from_array(&array, place)).collect()
         };
         let groups = file.metadata().row_groups();
+        let are_exact = |flags: BooleanArray| flags.iter().all(|flag| flag == Some(true));
+        let is_exact = schema.field(column).data_type().is_primitive()
+            || are_exact(converter.row_group_is_min_value_exact(groups)?)
+                && are_exact(converter.row_group_is_max_value_exact(groups)?);
+        if !is_exact {
+            return Err(std::io::Error::other(format!("{}: the range of {name} is not exact", path.display())));
+        }
         let smallest = values(converter.row_group_mins(groups)?)?.into_iter();
         let largest = values(converter.row_group_maxes(groups)?)?.into_iter();
         let exact = |value: Option<ScalarValue>| value.map_or(Precision::Absent, Precision::Exact);
