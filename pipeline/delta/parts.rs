@@ -84,24 +84,28 @@ pub fn encode(schema: &SchemaRef, batches: impl IntoIterator<Item = RecordBatch>
 
 /// A writer of one Parquet file into memory, with [`writer_properties`].
 fn encode_writer(schema: &SchemaRef) -> Result<ArrowWriter<Vec<u8>>> {
-    file_writer(schema, writer_properties())
+    file_writer(schema, writer_properties(), Vec::new())
 }
 
 /// A writer of one Parquet file for readers outside, given its first rows: with a page index, by which they skip pages
-/// within a file, and with key-value metadata.
-pub fn published_writer(first: &RecordBatch, metadata: Vec<(String, String)>) -> Result<ArrowWriter<Vec<u8>>> {
+/// within a file, and with key-value metadata. It fills `memory`, which is empty.
+pub fn published_writer(
+    first: &RecordBatch,
+    metadata: Vec<(String, String)>,
+    memory: Vec<u8>,
+) -> Result<ArrowWriter<Vec<u8>>> {
     let metadata = metadata.into_iter().map(|(key, value)| KeyValue::new(key, value)).collect();
     let properties = writer_properties()
         .into_builder()
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_key_value_metadata(Some(metadata));
-    file_writer(first.schema_ref(), encodings::that_fit(properties, small(), first)?.build())
+    file_writer(first.schema_ref(), encodings::that_fit(properties, small(), first)?.build(), memory)
 }
 
-fn file_writer(schema: &SchemaRef, properties: WriterProperties) -> Result<ArrowWriter<Vec<u8>>> {
+fn file_writer(schema: &SchemaRef, properties: WriterProperties, memory: Vec<u8>) -> Result<ArrowWriter<Vec<u8>>> {
     let properties = with_times_as_steps(properties, schema);
     let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-    Ok(ArrowWriter::try_new_with_options(Vec::new(), schema.clone(), options)?)
+    Ok(ArrowWriter::try_new_with_options(memory, schema.clone(), options)?)
 }
 
 /// Writes an encoded file into a table's folder under a name that is never used twice.
@@ -155,7 +159,8 @@ impl PartWriter {
             None => {
                 let properties = properties(self.compression).into_builder();
                 let properties = properties.set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
-                file_writer(&self.schema, encodings::that_fit(properties, self.compression, batch)?.build())?
+                let properties = encodings::that_fit(properties, self.compression, batch)?.build();
+                file_writer(&self.schema, properties, Vec::new())?
             }
         };
         writer.write(batch)?;

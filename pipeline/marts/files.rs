@@ -32,6 +32,8 @@ pub struct Encoder {
     metadata: Vec<(String, String)>,
     writer: Option<ArrowWriter<Vec<u8>>>,
     rows: usize,
+    /// Bytes that the file is expected to have.
+    bytes: usize,
 }
 
 impl Encoder {
@@ -42,7 +44,13 @@ impl Encoder {
             metadata: metadata.to_vec(),
             writer: None,
             rows: 0,
+            bytes: 0,
         }
+    }
+
+    /// With memory for a file of about so many bytes, which is then not copied as it grows.
+    pub fn of_about(self, bytes: usize) -> Self {
+        Self { bytes: bytes + bytes / 8, ..self }
     }
 
     /// Adds rows.
@@ -58,7 +66,10 @@ impl Encoder {
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let writer = match &mut self.writer {
             Some(writer) => writer,
-            None => self.writer.insert(published_writer(batch, std::mem::take(&mut self.metadata))?),
+            None => {
+                let (metadata, memory) = (std::mem::take(&mut self.metadata), Vec::with_capacity(self.bytes));
+                self.writer.insert(published_writer(batch, metadata, memory)?)
+            }
         };
         Ok(writer.write(batch)?)
     }

@@ -53,7 +53,7 @@ impl Patch {
     /// The file that `before` becomes, encoded by `encoder`, and its rows; `before` has the columns of the patch and is
     /// sorted by `keys`. An error if a row that leaves is not there.
     pub fn apply(&self, before: Option<Bytes>, keys: &[String], encoder: Encoder) -> Result<(Vec<u8>, usize)> {
-        let mut merge = Merge::new(self, keys, encoder)?;
+        let mut merge = Merge::new(self, keys, encoder.of_about(before.as_ref().map_or(0, Bytes::len)))?;
         if let Some(before) = before {
             let reader = ParquetRecordBatchReaderBuilder::try_new(before)?.with_batch_size(BATCH_ROWS).build()?;
             for batch in reader {
