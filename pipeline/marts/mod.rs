@@ -16,7 +16,6 @@ pub use catalog::{CATALOG, Catalog, Mart, MartColumn};
 pub use files::STAGING;
 pub use restatements::Restatement;
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,7 +25,6 @@ use arrow::datatypes::{DataType, Date32Type, Schema, SchemaRef};
 use chrono::{SecondsFormat, Utc};
 use datafusion::prelude::{DataFrame, ident};
 use futures::{StreamExt, TryStreamExt};
-use tokio::sync::Semaphore;
 
 use self::catalog::MartFile;
 use self::comments::Comments;
@@ -130,17 +128,13 @@ pub async fn publish(
     }
     let engine = &workspace.project.config.engine;
     let at_once = (engine.memory_bytes()? / MEMORY_OF_A_MART).clamp(1, engine.thread_count());
-    // The largest file takes longest and is made by one thread: with others before it, it would be waited for.
-    let mut due: Vec<(usize, Due)> = due.into_iter().enumerate().collect();
-    due.sort_by_key(|(_, due)| Reverse(due.before.values().map(|file| file.bytes).max()));
-    let patching = Arc::new(Semaphore::new(engine.thread_count()));
-    let mut ready = futures::stream::iter(due)
+    let mut ready = futures::stream::iter(due.into_iter().enumerate())
         .map(|(place, due)| {
             progress(&due.model.name);
-            let (workspace, edition, patching) = (workspace.clone(), edition.clone(), patching.clone());
+            let (workspace, edition) = (workspace.clone(), edition.clone());
             tokio::spawn(async move {
                 let started = Instant::now();
-                let ready = make_ready(&workspace, &due, &edition, &patching).await;
+                let ready = make_ready(&workspace, &due, &edition).await;
                 (place, result("mart", &due.model.name, Status::Success, started, String::new()), due.model.name, ready)
             })
         })
@@ -280,12 +274,7 @@ impl Layout {
 }
 
 /// Makes the files of a mart that are others than before, and says what the mart is once they are in their places.
-async fn make_ready(
-    workspace: &Workspace,
-    due: &Due,
-    edition: &Edition,
-    patching: &Arc<Semaphore>,
-) -> Result<(Mart, Vec<Staged>)> {
+async fn make_ready(workspace: &Workspace, due: &Due, edition: &Edition) -> Result<(Mart, Vec<Staged>)> {
     let Due { model, fingerprint, comments, before, known } = due;
     // Of a few days the other columns are read for their rows alone.
     let ctx = match known {
@@ -299,8 +288,7 @@ async fn make_ready(
     let layout = Layout::of(model, comments, frame.schema().as_arrow())?;
     let patched = match known {
         Some(Known { exchanged: Some(exchanged), days }) => {
-            let name = &model.name;
-            let patched = patched(workspace, &layout, name, exchanged, days.as_ref(), before, patching).await;
+            let patched = patched(workspace, &layout, &model.name, exchanged, days.as_ref(), before).await;
             match patched {
                 Err(error) if !error.is_temporary() => {
                     tracing::warn!(mart = model.name, %error, "is published from its table");
@@ -367,7 +355,6 @@ async fn patched(
     exchanged: &Exchanged,
     days: Option<&BTreeSet<Option<i32>>>,
     before: &BTreeMap<String, MartFile>,
-    patching: &Arc<Semaphore>,
 ) -> Result<Files> {
     let mut patches = BTreeMap::new();
     match (&layout.day, days) {
@@ -389,7 +376,7 @@ async fn patched(
     let threads = workspace.project.config.engine.thread_count();
     let mut at_work = futures::stream::iter(patches)
         .map(|(path, patch)| {
-            let (lake, file, patching) = (workspace.lake.clone(), before.get(&path).cloned(), patching.clone());
+            let (lake, file) = (workspace.lake.clone(), before.get(&path).cloned());
             let (keys, encoder) = (layout.keys.clone(), layout.encoder());
             tokio::spawn(async move {
                 let content = match &file {
@@ -397,12 +384,9 @@ async fn patched(
                     None => None,
                 };
                 let Some(patch) = patch else { return Ok(None) };
-                // Files of all marts share the threads, first come, first served.
-                let turn = patching.acquire_owned().await.expect("nobody closes it");
                 let applied = tokio::task::spawn_blocking(move || patch.apply(content, &keys, encoder)).await;
                 let applied = applied.map_err(|error| Error::internal(format!("a patch stopped: {error}")))?;
                 let applied = applied.map_err(|error| error.context(&path))?;
-                drop(turn);
                 Ok::<_, Error>(Some(files::stage(&lake, path, applied, file.as_ref()).await?))
             })
         })
