@@ -120,47 +120,60 @@ mod tests {
         lines
     }
 
-    #[tokio::test]
-    async fn of_several_heavy_tables_the_heaviest_is_folded_first_and_no_row_is_another() {
-        const NAMES: [&str; 12] = ["k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7", "k8", "k9", "ka", "kb"];
-        let lake = Lake::open(Path::new("."), "memory:///folds").unwrap();
-        let (ctx, mut changes, built_from) =
-            (SessionContext::new(), Changes::default(), BuiltFrom::now("", &[], &BTreeMap::new()));
-        ctx.register_object_store(lake.url(), lake.store().clone());
-        // Two layers over each table, of so many rows.
-        let weights = [("models/light", 2), ("models/heavy", 4), ("models/heaviest", 6)];
-        for (folder, of_layer) in weights {
+    const NAMES: [&str; 12] = ["k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7", "k8", "k9", "ka", "kb"];
+    /// Tables, and the rows of each of the two layers over them.
+    const TABLES: [(&str, usize); 3] = [("models/light", 2), ("models/heavy", 4), ("models/heaviest", 6)];
+
+    async fn layered(ctx: &SessionContext, lake: &Lake) -> Changes {
+        let (mut changes, built_from) = (Changes::default(), BuiltFrom::now("", &[], &BTreeMap::new()));
+        for (folder, of_layer) in TABLES {
             let frame = ctx.read_batch(rows(&NAMES, "below")).unwrap();
-            build(&lake, folder, None, frame, &built_from).await.unwrap();
+            build(lake, folder, None, frame, &built_from).await.unwrap();
             for number in 0..2 {
                 let names = &NAMES[number..number + of_layer];
-                let mut writer = changes::writer(&lake, "rows", rows(names, "").schema());
+                let mut writer = changes::writer(lake, "rows", rows(names, "").schema());
                 writer.write(&rows(names, &format!("layer {number}"))).await.unwrap();
-                let keys = Some(keys::write(&lake, "keys", names.iter().copied()).await.unwrap());
+                let keys = Some(keys::write(lake, "keys", names.iter().copied()).await.unwrap());
                 let layer = Layer { keys, parts: writer.finish().await.unwrap(), removed: Vec::new() };
-                let table = Derived::open(&lake, &changes, folder).await.unwrap().unwrap().table;
+                let table = Derived::open(lake, &changes, folder).await.unwrap().unwrap().table;
                 let stands_on = (table.id().unwrap(), table.version());
                 changes.lay(folder, stands_on, "key", built_from.clone(), Some(layer));
             }
         }
-        let all = async |changes: &Changes| {
-            let mut all = Vec::new();
-            for (folder, _) in weights {
-                all.push(content(&ctx, &lake, changes, folder).await);
+        changes
+    }
+
+    #[tokio::test]
+    async fn of_several_heavy_tables_the_heaviest_is_folded_first_and_no_row_is_another() {
+        let steps: [(u64, &[&[&str]]); 2] = [
+            (1, &[&["models/heaviest"], &["models/heavy"], &[]]),
+            (u64::MAX, &[&["models/heaviest", "models/heavy"], &[]]),
+        ];
+        for (most, steps) in steps {
+            let lake = Lake::open(Path::new("."), "memory:///folds").unwrap();
+            let ctx = SessionContext::new();
+            ctx.register_object_store(lake.url(), lake.store().clone());
+            let mut changes = layered(&ctx, &lake).await;
+            let all = async |changes: &Changes| {
+                let mut all = Vec::new();
+                for (folder, _) in TABLES {
+                    all.push(content(&ctx, &lake, changes, folder).await);
+                }
+                all
+            };
+            let before = all(&changes).await;
+            assert!(before.iter().all(|rows| rows.len() == NAMES.len()), "{before:#?}");
+            assert!(before[1][4].contains("layer 1"), "{before:#?}");
+            for expected in steps {
+                let folded = fold(&ctx, &lake, &mut changes, Which::Due(most)).await.unwrap();
+                assert_eq!(folded.iter().map(|(folder, _)| folder.as_str()).collect::<Vec<_>>(), *expected);
+                assert_eq!(all(&changes).await, before);
+                assert_eq!(Changes::load(&lake).await.unwrap(), changes);
             }
-            all
-        };
-        let before = all(&changes).await;
-        assert!(before.iter().all(|rows| rows.len() == NAMES.len()) && before[1][4].contains("layer 1"), "{before:#?}");
-        for expected in [vec!["models/heaviest"], vec!["models/heavy"], vec![]] {
-            let folded = fold(&ctx, &lake, &mut changes, Which::Due(1)).await.unwrap();
-            assert_eq!(folded.iter().map(|(folder, _)| folder.as_str()).collect::<Vec<_>>(), expected);
+            assert_eq!(changes.tables.keys().collect::<Vec<_>>(), ["models/light"]);
+            fold(&ctx, &lake, &mut changes, Which::All).await.unwrap();
+            assert!(changes.tables.is_empty());
             assert_eq!(all(&changes).await, before);
-            assert_eq!(Changes::load(&lake).await.unwrap(), changes);
         }
-        assert_eq!(changes.tables.keys().collect::<Vec<_>>(), ["models/light"]);
-        fold(&ctx, &lake, &mut changes, Which::All).await.unwrap();
-        assert!(changes.tables.is_empty());
-        assert_eq!(all(&changes).await, before);
     }
 }

@@ -89,7 +89,7 @@ impl Model for Markov {
     fn bytes_of_credits(&self, windows: usize, channels: usize) -> usize {
         // Of the last touches each is a channel, or there is none yet; and every state is left by a window.
         let states = (channels + 1).saturating_pow(self.order as u32).min(windows);
-        Chain::size(windows, states) + bytes_of_effects(states, channels)
+        Chain::size(windows, states) + bytes_of_effects(states)
     }
 }
 
@@ -368,6 +368,18 @@ mod tests {
                 assert!(error.contains("Resources exhausted"), "{call} {group}: {error}");
             }
         }
+    }
+
+    /// Each country has channels of its own: what is told is that of the five of one, not of the fifty of all.
+    #[tokio::test]
+    async fn a_group_tells_what_its_own_channels_take() {
+        let runtime = RuntimeEnvBuilder::new().with_memory_limit(2 << 20, 1.0).build_arc().unwrap();
+        let ctx = SessionContext::new_with_config_rt(SessionConfig::new().with_target_partitions(2), runtime);
+        register_all(&ctx);
+        let sql = "select i % 10 as country, shapley('rate', [(i % 10) || '-' || (i / 10 % 5)], 1, 1) as credits \
+                   from unnest(range(0, 1000)) as paths(i) group by 1";
+        let batches = ctx.sql(sql).await.unwrap().collect().await.unwrap();
+        assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), 10);
     }
 
     proptest! {

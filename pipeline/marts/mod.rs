@@ -58,7 +58,7 @@ pub struct Edition {
     pub as_of: Option<String>,
     /// Last batch of events.
     pub batch: i64,
-    /// What the run before restated and did not come to tell.
+    /// What runs before have restated and did not come to tell.
     pub untold: Vec<Restatement>,
 }
 
@@ -67,7 +67,7 @@ pub struct Edition {
 pub struct Published {
     /// Report lines, one per mart.
     pub results: Vec<NodeResult>,
-    /// Figures that were published before and are others now, with those that the run before did not tell.
+    /// Figures that were published before and are others now, with those that runs before did not tell.
     pub restatements: Vec<Restatement>,
 }
 
@@ -166,6 +166,9 @@ pub async fn publish(
         results.push((place, line));
     }
     catalog.marts.retain(|name, _| graph.model(name).is_some_and(|model| model.header.publish != Publish::No));
+    if !edition.untold.is_empty() {
+        restatements::settle(&mut restated, &catalog.marts);
+    }
     restated.sort_by(|a, b| (&a.mart, &a.day).cmp(&(&b.mart, &b.day)));
     if catalog != before || !edition.untold.is_empty() {
         catalog.run_id = edition.run_id.clone();

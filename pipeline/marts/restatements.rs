@@ -1,5 +1,7 @@
 //! Restatements: figures that were published before and are others now.
 
+use std::collections::BTreeMap;
+
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -111,6 +113,16 @@ pub fn add(untold: &mut Vec<Restatement>, found: Vec<Restatement>) {
     }
 }
 
+/// Gives each the rows that its file has in the end: one that was gone may be there again, which no run restates.
+pub fn settle(restated: &mut [Restatement], marts: &BTreeMap<String, Mart>) {
+    for restated in restated {
+        let Some(mart) = marts.get(&restated.mart) else { continue };
+        let is_of = |path: &str| day_of(path).and_then(|(_, day)| text_of(day)) == restated.day;
+        let file = mart.files.iter().find(|(path, _)| is_of(path));
+        restated.rows_after = file.map_or(0, |(_, file)| file.rows);
+    }
+}
+
 /// Why a model was built, of a view the first of those that it reads.
 fn reason(graph: &Graph, name: &str, outcome: &Outcome) -> Option<String> {
     match graph.model(name) {
@@ -142,8 +154,6 @@ fn text_of(day: Option<i32>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::models::Changed;
 
@@ -194,6 +204,11 @@ mod tests {
             ..now[0].clone()
         };
         assert_eq!(told, [restated("a", (1, 2), Some((3, 3))), twice, now[1].clone()]);
+        // The file of a day was gone and is there again.
+        let files = [("marts/m/on=a/part-0.parquet", 1, "x"), ("marts/m/on=1970-01-02/part-0.parquet", 4, "y")];
+        let mut told = vec![restated("1970-01-02", (4, 0), None), restated("1970-01-03", (6, 5), None)];
+        settle(&mut told, &BTreeMap::from([("m".to_string(), mart(None, &files))]));
+        assert_eq!((told[0].rows_after, told[1].rows_after), (4, 0));
         // A change of configuration, then nothing but events or the other way round: the batches that are known.
         let mut told = vec![restated("a", (1, 2), None)];
         add(&mut told, vec![restated("a", (2, 3), Some((4, 4)))]);

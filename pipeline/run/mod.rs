@@ -199,12 +199,12 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
         run_id: job.run_id.clone(),
         as_of: job.as_of.map(instant),
         batch: last_batch,
-        untold: restatements::untold(&workspace.lake).await?,
+        // What tells of runs is another after each.
+        untold: restatements::untold(&workspace.lake, |mart| !of_runs.contains(mart)).await?,
     };
     let Published { results, mut restatements } =
         marts::publish(workspace, graph, &outcome, &edition, |name| progress.step(name)).await?;
     job.results.extend(results);
-    // What tells of runs is another after each.
     restatements.retain(|restated| !of_runs.contains(&restated.mart));
     // They are told also when their events cannot be counted.
     job.restatements = restatements;

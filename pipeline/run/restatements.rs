@@ -12,7 +12,7 @@ use arrow::datatypes::{Date32Type, Int64Type};
 use arrow::error::ArrowError;
 use chrono::NaiveDate;
 
-use super::report::{Report, micros, report_path};
+use super::report::{Report, RunStatus, micros, report_path};
 use crate::engine;
 use crate::error::Result;
 use crate::lake::Lake;
@@ -58,13 +58,18 @@ pub fn rows(reports: &[Report]) -> Result<RecordBatch, ArrowError> {
     )
 }
 
-/// What the run that published last restated and was killed before it told.
-pub async fn untold(lake: &Lake) -> Result<Vec<Restatement>> {
-    let Catalog { run_id, restatements, .. } = Catalog::load(lake).await?;
-    if restatements.is_empty() || lake.get(&report_path(&run_id)).await?.is_some() {
-        return Ok(Vec::new());
+/// What runs have restated of `marts` that were ended before they told, the last of which published the catalog. One that an
+/// error ended behind the catalog has a report that tells nothing.
+pub async fn untold(lake: &Lake, marts: impl Fn(&str) -> bool) -> Result<Vec<Restatement>> {
+    let Catalog { run_id, mut restatements, .. } = Catalog::load(lake).await?;
+    restatements.retain(|restated| marts(&restated.mart));
+    if restatements.is_empty() {
+        return Ok(restatements);
     }
-    Ok(restatements)
+    let report = lake.get(&report_path(&run_id)).await?;
+    let report = report.and_then(|report| serde_json::from_slice::<Report>(&report).ok());
+    let has_told = |report: Report| report.status != RunStatus::Error || !report.restatements.is_empty();
+    Ok(if report.is_some_and(has_told) { Vec::new() } else { restatements })
 }
 
 /// Counts the events of the batches that each restatement names, and how late the latest of them was received.

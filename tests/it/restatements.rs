@@ -150,6 +150,28 @@ fn what_a_run_restated_that_was_killed_before_its_report_is_told_by_the_next_and
     assert_eq!(told(&house), told(&other));
 }
 
+/// A run that an error ends behind the catalog leaves a report, in which nothing is restated.
+#[test]
+fn a_report_of_an_error_does_not_count_as_told() {
+    let (house, other) = (house(), house());
+    for house in [&house, &other] {
+        house.write("landing-zone/two.jsonl", SECOND);
+    }
+    house.die_at("report.before", &["run"]);
+    let lake = house.path().join("lake");
+    let json = |path: &std::path::Path| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    };
+    let run_id = json(&lake.join("catalog.json"))["run_id"].as_str().unwrap().to_string();
+    let mut report = json(&std::fs::read_dir(lake.join("runs")).unwrap().next().unwrap().unwrap().path());
+    report["status"] = "error".into();
+    report["metadata"]["invocation_id"] = run_id.clone().into();
+    std::fs::write(lake.join(format!("runs/{run_id}.json")), report.to_string()).unwrap();
+    house.succeed(&["run"]);
+    other.succeed(&["run"]);
+    assert_eq!(told(&house), told(&other));
+}
+
 #[test]
 fn a_figure_that_is_another_in_both_runs_is_told_as_it_was_and_is() {
     let house = house();

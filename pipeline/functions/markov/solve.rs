@@ -54,10 +54,10 @@ fn multiplications(states: usize, channels: usize) -> f64 {
     (states as f64).powi(3) / 3.0 * (channels as f64 + 1.0)
 }
 
-/// Bytes that [`removal_effects`] takes at most, of a chain of up to so many states and channels: the matrix of the largest
-/// elimination that is let pass, or what sweeps keep of each state.
-pub(super) fn bytes_of_effects(states: usize, channels: usize) -> usize {
-    let most_eliminated = (ELIMINATION_BUDGET / multiplications(1, channels)).cbrt() as usize;
+/// Bytes that [`removal_effects`] takes at most, of a chain of up to so many states: the matrix of the largest elimination that
+/// is let pass, which is that of a single channel, or what sweeps keep of each state.
+pub(super) fn bytes_of_effects(states: usize) -> usize {
+    let most_eliminated = (ELIMINATION_BUDGET / multiplications(1, 1)).cbrt() as usize;
     let eliminated = states.min(most_eliminated);
     let matrix = eliminated * eliminated * size_of::<f64>();
     let per_state = size_of::<Shares>() + 2 * size_of::<f64>();

@@ -112,7 +112,7 @@ impl<M: Model> Paths<M> {
     fn bytes_of_result(&self) -> usize {
         let keys = self.tally.most_keys();
         let words = self.tally.word_count().min(keys * self.tally.longest_key());
-        let channels = self.symbols.len() + usize::from(self.tally.has_unknown());
+        let channels = self.tally.most_channels(self.symbols.len() + 1);
         Entries::size(keys, words) + self.model.bytes_of_credits(keys, channels)
     }
 }

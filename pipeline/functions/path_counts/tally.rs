@@ -8,7 +8,7 @@ use std::ops::Range;
 use datafusion::common::{DataFusionError, exec_datafusion_err};
 use hashbrown::HashTable;
 
-use super::super::symbols::{END, START, Symbols, UNKNOWN};
+use super::super::symbols::{END, START, Symbols};
 
 /// The largest number of 38 digits, as many as a decimal holds.
 const LARGEST_VALUE: u128 = 10u128.pow(38) - 1;
@@ -74,8 +74,10 @@ pub(in crate::functions) struct Tally {
     most_keys: usize,
     /// The words of the longest key.
     longest_key: usize,
-    /// Whether a key has the unknown channel.
-    has_unknown: bool,
+    /// The channels of each group, a bit each, and the most that one has, while all have numbers below 64.
+    channels_of: Vec<u64>,
+    most_channels: usize,
+    has_higher: bool,
 }
 
 /// Numbers of groups and channels follow one another, so they need little mixing: a multiplication each, and the high
@@ -136,10 +138,16 @@ impl Tally {
         groups.push(group);
         sums.push(counts);
         self.longest_key = self.longest_key.max(key.len());
-        self.has_unknown |= key.contains(&UNKNOWN);
         if self.keys_of.len() <= group as usize {
             self.keys_of.resize(group as usize + 1, 0);
+            self.channels_of.resize(group as usize + 1, 0);
         }
+        let channels = &mut self.channels_of[group as usize];
+        for channel in key.iter().filter(|word| !matches!(**word, START | END)) {
+            self.has_higher |= *channel >= u64::BITS;
+            *channels |= 1u64.checked_shl(*channel).unwrap_or_default();
+        }
+        self.most_channels = self.most_channels.max(channels.count_ones() as usize);
         let keys = &mut self.keys_of[group as usize];
         *keys += 1;
         self.most_keys = self.most_keys.max(*keys);
@@ -151,9 +159,9 @@ impl Tally {
         self.most_keys
     }
 
-    /// Whether a key has the unknown channel.
-    pub(in crate::functions) fn has_unknown(&self) -> bool {
-        self.has_unknown
+    /// The most channels that a group has, the unknown one among them; at least so many, of `all` that there are.
+    pub(in crate::functions) fn most_channels(&self, all: usize) -> usize {
+        if self.has_higher { all } else { self.most_channels }
     }
 
     /// The words of the longest key.
@@ -219,6 +227,7 @@ impl Tally {
             + self.groups.capacity() * size_of::<u32>()
             + self.counts.capacity() * size_of::<Counts>()
             + self.keys_of.capacity() * size_of::<usize>()
+            + self.channels_of.capacity() * size_of::<u64>()
     }
 }
 
@@ -241,6 +250,21 @@ mod tests {
         assert_eq!((tally.key(3), tally.counts(3)), (&[][..], counts(1)));
         let (entries, ends) = tally.by_group(2);
         assert_eq!((entries, ends), (vec![0, 2, 3, 4, 1], vec![0, 4, 5]));
+    }
+
+    #[test]
+    fn the_channels_of_the_group_that_has_most_are_known() {
+        let mut tally = Tally::default();
+        for (group, key) in [(0, &[START, 2, END][..]), (0, &[2, 3]), (1, &[4]), (1, &[4, 5, 63]), (0, &[])] {
+            tally.add(group, key, counts(1)).unwrap();
+        }
+        assert_eq!(tally.most_channels(9), 3);
+        tally.forget(1);
+        assert_eq!(tally.most_channels(9), 3);
+        tally.forget(1);
+        assert_eq!(tally.most_channels(9), 0);
+        tally.add(0, &[64], counts(1)).unwrap();
+        assert_eq!(tally.most_channels(9), 9);
     }
 
     #[test]

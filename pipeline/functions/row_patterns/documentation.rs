@@ -95,7 +95,7 @@ pub(in crate::functions) fn documentation() -> &'static Documentation {
                    rows that are equal in all of these are interchangeable. Columns of types without an order, such \
                    as maps, do not count.",
             memory: "the rows of one partition, with the columns that the clause uses, a bit for each row and part of the \
-                     pattern and, with `within`, 4 bytes for each row and variable in it. The sort before it may spill.",
+                     pattern and, with `within`, 4 bytes for each row and variable in it, each copy that a quantifier makes counted, of up to 64. The sort before it may spill.",
             errors: "what is not supported is named at planning. At execution: a match that resumes at its own first \
                      row or at a variable that it lacks, and a search that goes beyond its budget of 2 000 000 steps \
                      and 5 000 more per row of the partition. With conditions that look at their row alone, or at \

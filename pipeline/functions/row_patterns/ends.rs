@@ -10,19 +10,28 @@ use super::program::{Instruction, Label, Program};
 /// No way from here leads to a match.
 const NOWHERE: u32 = u32::MAX;
 
-/// The most ways from one place to the next; of patterns with more, ends are not worth their price.
+/// The most places of a pattern, each four bytes of each row, and the most ways from one to the next; of patterns with more, ends
+/// are not worth their price.
+const MOST_PLACES: usize = 64;
 const MOST_WAYS: usize = 1_000;
 
 /// The ends of the shortest matches.
-pub(super) struct Ends {
-    /// The place of each instruction that takes a row.
-    place_of: Vec<usize>,
-    places: usize,
+pub(super) struct Ends<'a> {
+    places: &'a Places,
     /// By row, then by place.
     ends: Vec<u32>,
 }
 
+/// The places of a pattern that take a row.
+#[derive(Debug, Clone)]
+pub(super) struct Places {
+    /// The place of each instruction that takes a row.
+    of_instruction: Vec<usize>,
+    list: Vec<Place>,
+}
+
 /// A place of the pattern that takes a row, and where it leads.
+#[derive(Debug, Clone)]
 struct Place {
     label: Label,
     next: Vec<usize>,
@@ -31,43 +40,48 @@ struct Place {
     accepts_at_last: bool,
 }
 
-impl Ends {
-    /// Of conditions that look at their row alone; nothing where the pattern has too many ways, or none that takes a row.
-    pub(super) fn new<C: Conditions>(
-        program: &Program,
-        conditions: &mut C,
-        path: &mut Path,
-    ) -> Result<Option<Self>, C::Error> {
-        let mut place_of = vec![0; program.instructions.len()];
-        let mut places = 0;
+impl Places {
+    /// Nothing where the pattern has too many places or ways, or takes no row.
+    pub(super) fn of(program: &Program) -> Option<Self> {
+        let mut of_instruction = vec![0; program.instructions.len()];
+        let mut labels = Vec::new();
         for (at, instruction) in program.instructions.iter().enumerate() {
-            if let Instruction::Row(_) = instruction {
-                place_of[at] = places;
-                places += 1;
+            if let Instruction::Row(label) = instruction {
+                of_instruction[at] = labels.len();
+                labels.push((at, *label));
             }
         }
-        if places == 0 || places > MOST_WAYS {
-            return Ok(None);
+        if labels.is_empty() || labels.len() > MOST_PLACES {
+            return None;
         }
         let mut ways = 0;
-        let mut list = Vec::with_capacity(places);
-        for (at, instruction) in program.instructions.iter().enumerate() {
-            let Instruction::Row(label) = instruction else {
-                continue;
-            };
-            let place = Place::behind(program, at, *label, &place_of);
+        let mut list = Vec::with_capacity(labels.len());
+        for (at, label) in labels {
+            let place = Place::behind(program, at, label, &of_instruction);
             ways += place.next.len();
             if ways > MOST_WAYS {
-                return Ok(None);
+                return None;
             }
             list.push(place);
         }
+        Some(Self { of_instruction, list })
+    }
+}
+
+impl<'a> Ends<'a> {
+    /// Of conditions that look at their row alone.
+    pub(super) fn new<C: Conditions>(
+        places: &'a Places,
+        conditions: &mut C,
+        path: &mut Path,
+    ) -> Result<Self, C::Error> {
+        let (list, width) = (&places.list, places.list.len());
         let rows = conditions.rows();
-        let mut ends = vec![NOWHERE; rows * places];
+        let mut ends = vec![NOWHERE; rows * width];
         for row in (0..rows).rev() {
-            let (before, behind) = ends.split_at_mut((row + 1) * places);
-            let own = &mut before[row * places..];
-            for (own, place) in own.iter_mut().zip(&list) {
+            let (before, behind) = ends.split_at_mut((row + 1) * width);
+            let own = &mut before[row * width..];
+            for (own, place) in own.iter_mut().zip(list) {
                 path.restart(row);
                 path.push(place.label);
                 if !conditions.hold(path)? {
@@ -82,13 +96,14 @@ impl Ends {
             }
         }
         path.restart(0);
-        Ok(Some(Self { place_of, places, ends }))
+        Ok(Self { places, ends })
     }
 
     /// Whether a match that takes a row at an instruction may end at a limit or before.
     #[inline]
     pub(super) fn are_within(&self, limit: usize, row: usize, at: u32) -> bool {
-        self.ends[row * self.places + self.place_of[at as usize]] as usize <= limit
+        let place = self.places.of_instruction[at as usize];
+        self.ends[row * self.places.list.len() + place] as usize <= limit
     }
 }
 

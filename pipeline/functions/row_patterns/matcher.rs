@@ -166,7 +166,7 @@ pub(super) struct Search<'a, C: Conditions> {
     pub(super) conditions: &'a mut C,
     memory: Memory,
     /// Where matches can end, if a span limits them and the conditions look at their row alone.
-    ends: Option<Ends>,
+    ends: Option<Ends<'a>>,
     /// Whether failures of one start hold for the next ones.
     is_memory_kept: bool,
     frames: Vec<Frame>,
@@ -195,7 +195,10 @@ impl<'a, C: Conditions> Search<'a, C> {
         let conditions_reach = conditions.reach();
         let mut path = Path::new(variables, conditions_reach != Reach::Row);
         let ends = match conditions_reach {
-            Reach::Row if is_limited => Ends::new(program, conditions, &mut path)?,
+            Reach::Row if is_limited => {
+                let places = program.places();
+                places.map(|places| Ends::new(places, conditions, &mut path)).transpose()?
+            }
             _ => None,
         };
         let memory = match conditions_reach {

@@ -4,6 +4,9 @@
 //! prefers. Bounded repetitions are copies of their pattern; an unbounded one is its least number of copies, then a
 //! loop whose every round must take a row (a round that takes none would go on for ever and adds nothing).
 
+use std::sync::OnceLock;
+
+use super::ends::Places;
 use super::pattern::Pattern;
 
 /// The most instructions of a pattern; a guard against bounds such as `((a{1,1000}){1,1000})`.
@@ -45,6 +48,8 @@ pub(super) struct Program {
     pub(super) rounds: usize,
     /// For each instruction, the loops around it, from the outermost.
     pub(super) loops: Vec<Box<[u32]>>,
+    /// See [`Program::places`].
+    places: OnceLock<Option<Places>>,
 }
 
 /// The pattern needs more than [`MOST_INSTRUCTIONS`].
@@ -57,7 +62,17 @@ impl Program {
         let mut writer = Writer::default();
         writer.add(pattern, false)?;
         writer.push(Instruction::Accept)?;
-        Ok(Self { instructions: writer.instructions, rounds: writer.rounds, loops: writer.loops })
+        Ok(Self {
+            instructions: writer.instructions,
+            rounds: writer.rounds,
+            loops: writer.loops,
+            places: OnceLock::new(),
+        })
+    }
+
+    /// The places that take a row, found once for all partitions.
+    pub(super) fn places(&self) -> Option<&Places> {
+        self.places.get_or_init(|| Places::of(self)).as_ref()
     }
 }
 

@@ -391,6 +391,22 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_of_more_places_than_ends_are_kept_of_is_matched_all_the_same() {
+        let rows = 400;
+        let (values, times) = (vec![1; rows], vec![1; rows]);
+        let may_bear = vec![1; rows];
+        for copies in [64, 65, 100] {
+            let pattern = Pattern::Concat(vec![Pattern::Row(0); copies]);
+            let mut table =
+                Table { may_bear: &may_bear, values: &values, times: &times, within: Some(1), asks: Asks::Nothing };
+            let rules = Rules { skip: Skip::PastLastRow, shows_partial: false, is_limited: true };
+            let found = walk(&Program::new(&pattern).unwrap(), &mut table, VARIABLES, rules).unwrap();
+            let matches = found.list.iter().filter(|finding| finding.kind == Kind::Match).count();
+            assert_eq!(matches, rows / copies, "{copies}");
+        }
+    }
+
+    #[test]
     fn a_search_that_never_ends_is_given_up() {
         // ((0 | 1)+ 3) with a condition on all rows of the match that never holds.
         let either = Pattern::Alternation(vec![Pattern::Row(0), Pattern::Row(1)]);
