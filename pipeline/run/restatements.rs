@@ -72,9 +72,12 @@ pub async fn untold(lake: &Lake, marts: impl Fn(&str) -> bool) -> Result<Vec<Res
     Ok(if report.is_some_and(has_told) { Vec::new() } else { restatements })
 }
 
+/// How many events occurred on each day, and how many seconds went by until one was received, at most.
+type EventsByDay = BTreeMap<NaiveDate, (i64, Option<i64>)>;
+
 /// Counts the events of the batches that each restatement names, and how late the latest of them was received.
 pub async fn with_events(workspace: &Workspace, restatements: &mut [Restatement]) -> Result<()> {
-    let mut known: BTreeMap<(i64, i64), BTreeMap<NaiveDate, (i64, Option<i64>)>> = BTreeMap::new();
+    let mut known: BTreeMap<(i64, i64), EventsByDay> = BTreeMap::new();
     for restated in restatements {
         let Some(batches) = restated.first_batch.zip(restated.last_batch) else { continue };
         if let Entry::Vacant(unknown) = known.entry(batches) {
@@ -93,12 +96,8 @@ pub async fn with_events(workspace: &Workspace, restatements: &mut [Restatement]
     Ok(())
 }
 
-/// Events of these batches, from the first to the last, by the day on which they occurred: how many, and how many seconds
-/// went by until one was received, at most.
-async fn events_of(
-    workspace: &Workspace,
-    (first, last): (i64, i64),
-) -> Result<BTreeMap<NaiveDate, (i64, Option<i64>)>> {
+/// The events of these batches, from the first to the last.
+async fn events_of(workspace: &Workspace, (first, last): (i64, i64)) -> Result<EventsByDay> {
     let sql = format!(
         "select {PARTITION}, count(*), \
          cast(floor(max((cast(received_at as bigint) - cast(occurred_at as bigint)) / 1e6)) as bigint) \
