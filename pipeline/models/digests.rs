@@ -1,6 +1,6 @@
 //! Digests of rows: 128 bits each, by which rows are held to be equal.
 //!
-//! Values are hashed where they lie, lists element by element: no row is laid out in memory for it. Seeded anew for every comparison, so
+//! Values are hashed where they lie, lists element by element: no row is laid out in memory for it. Seeded anew in every process, so
 //! nobody can write rows that collide.
 
 use std::hash::{BuildHasher, Hasher};

@@ -145,7 +145,7 @@ impl Step {
             false => {
                 let tables = self.tables_of(model);
                 let Some(changed) = sources.changed.get(&tables) else {
-                    return Err(Error::internal("it is made of what was not asked for"));
+                    return Err(Error::internal(format!("what {} reads was not made ready", model.name)));
                 };
                 let (before, after) =
                     changed.get_or_try_init(|| self.changed_rows(&tables, &sources.made)).await?.clone();
