@@ -338,15 +338,17 @@ mod tests {
         }
     }
 
+    /// One whose pool has so many bytes.
+    fn session(bytes: usize) -> SessionContext {
+        let runtime = RuntimeEnvBuilder::new().with_memory_limit(bytes, 1.0).build_arc().unwrap();
+        let ctx = SessionContext::new_with_config_rt(SessionConfig::new().with_target_partitions(2), runtime);
+        register_all(&ctx);
+        ctx
+    }
+
     /// What is counted takes far less than the matrix of the chain, or the coalitions of the game.
     #[tokio::test]
     async fn a_result_that_does_not_fit_into_memory_is_refused() {
-        let session = |bytes: usize| {
-            let runtime = RuntimeEnvBuilder::new().with_memory_limit(bytes, 1.0).build_arc().unwrap();
-            let ctx = SessionContext::new_with_config_rt(SessionConfig::new().with_target_partitions(2), runtime);
-            register_all(&ctx);
-            ctx
-        };
         // Every path of five touches on four channels, and as many channels by themselves.
         let paths = "select i % 2 as half, [a[1 + i % 4], a[1 + i / 4 % 4], a[1 + i / 16 % 4], a[1 + i / 64 % 4], \
                      a[1 + i / 256]] as path, ['c-' || (i / 2 % 16)] as single, 1 as conversions, 1 as nulls \
@@ -373,12 +375,9 @@ mod tests {
     /// Each country has channels of its own: what is told is that of the five of one, not of the fifty of all.
     #[tokio::test]
     async fn a_group_tells_what_its_own_channels_take() {
-        let runtime = RuntimeEnvBuilder::new().with_memory_limit(2 << 20, 1.0).build_arc().unwrap();
-        let ctx = SessionContext::new_with_config_rt(SessionConfig::new().with_target_partitions(2), runtime);
-        register_all(&ctx);
         let sql = "select i % 10 as country, shapley('rate', [(i % 10) || '-' || (i / 10 % 5)], 1, 1) as credits \
                    from unnest(range(0, 1000)) as paths(i) group by 1";
-        let batches = ctx.sql(sql).await.unwrap().collect().await.unwrap();
+        let batches = session(2 << 20).sql(sql).await.unwrap().collect().await.unwrap();
         assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), 10);
     }
 

@@ -82,17 +82,17 @@ pub fn expect_known(config: &config::Marts, graph: &Graph) -> Result<()> {
 }
 
 /// Publishes every sound model that is published at all and whose published files are not up to date or not all there,
-/// unless it is to be published less often; removes the files of marts that no model makes any more, and those that a run cut short left behind. Writes nothing
+/// unless it is to be published less often, given what the catalog says before; removes the files of marts that no model makes any more, and those that a run cut short left behind. Writes nothing
 /// when all is up to date.
 pub async fn publish(
     workspace: &Workspace,
     graph: &Graph,
     outcome: &Outcome,
+    before: Catalog,
     edition: &Edition,
     mut progress: impl FnMut(&str),
 ) -> Result<Published> {
-    let mut catalog = Catalog::load(&workspace.lake).await?;
-    let before = catalog.clone();
+    let mut catalog = before.clone();
     let found = files::list(&workspace.lake, MARTS).await?;
     let every = &workspace.project.config.marts.every;
     let mut due = Vec::new();
@@ -144,7 +144,7 @@ pub async fn publish(
         all_ready.push(done.map_err(|error| Error::internal(format!("a publication stopped: {error}")))?);
     }
     drop(ready);
-    let (mut results, mut restated) = (Vec::new(), edition.untold.clone());
+    let (mut results, mut restated) = (Vec::new(), Vec::new());
     for (place, mut line, name, ready) in all_ready {
         let placed = match ready {
             Ok((mart, staged)) => put_in_place(&workspace.lake, &staged).await.map(|()| mart),
@@ -154,7 +154,7 @@ pub async fn publish(
             Ok(mart) => {
                 (line.rows, line.bytes) = (Some(mart.rows), Some(mart.bytes));
                 if let Some(before) = before.marts.get(&name) {
-                    restatements::add(&mut restated, restatements::find(graph, &name, before, &mart, outcome));
+                    restated.extend(restatements::find(graph, &name, before, &mart, outcome));
                 }
                 catalog.marts.insert(name, mart);
             }
@@ -167,7 +167,7 @@ pub async fn publish(
     }
     catalog.marts.retain(|name, _| graph.model(name).is_some_and(|model| model.header.publish != Publish::No));
     if !edition.untold.is_empty() {
-        restatements::settle(&mut restated, &catalog.marts);
+        restated = restatements::with_untold(&edition.untold, restated, &catalog.marts);
     }
     restated.sort_by(|a, b| (&a.mart, &a.day).cmp(&(&b.mart, &b.day)));
     if catalog != before || !edition.untold.is_empty() {

@@ -93,34 +93,35 @@ pub fn find(graph: &Graph, name: &str, before: &Mart, now: &Mart, outcome: &Outc
     restatements
 }
 
-/// Adds what was found to what was restated before and not told: of a file that is another twice, what it was at first
-/// and is in the end. Which rows come and go on the way is not known then.
-pub fn add(untold: &mut Vec<Restatement>, found: Vec<Restatement>) {
-    for now in found {
-        match untold.iter_mut().find(|before| (&before.mart, &before.day) == (&now.mart, &now.day)) {
-            None => untold.push(now),
-            Some(before) => {
-                *before = Restatement {
-                    rows_before: before.rows_before,
-                    rows_removed: None,
-                    rows_added: None,
-                    first_batch: before.first_batch.or(now.first_batch),
-                    last_batch: now.last_batch.or(before.last_batch),
-                    ..now
-                }
-            }
+/// What was restated before and not told, and what was found since. Of a file that is another twice it tells what it was at first
+/// and is in the end, and not which rows came and went on the way; one that was gone may be there again, which no run restates.
+pub fn with_untold(
+    untold: &[Restatement],
+    found: Vec<Restatement>,
+    marts: &BTreeMap<String, Mart>,
+) -> Vec<Restatement> {
+    let key = |restated: &Restatement| (restated.mart.clone(), restated.day.clone());
+    let mut all: BTreeMap<_, _> = untold.iter().map(|restated| (key(restated), restated.clone())).collect();
+    for mut now in found {
+        if let Some(before) = all.get(&key(&now)) {
+            now = Restatement {
+                rows_before: before.rows_before,
+                rows_removed: None,
+                rows_added: None,
+                first_batch: before.first_batch.or(now.first_batch),
+                last_batch: now.last_batch.or(before.last_batch),
+                ..now
+            };
         }
+        all.insert(key(&now), now);
     }
-}
-
-/// Gives each the rows that its file has in the end: one that was gone may be there again, which no run restates.
-pub fn settle(restated: &mut [Restatement], marts: &BTreeMap<String, Mart>) {
-    for restated in restated {
-        let Some(mart) = marts.get(&restated.mart) else { continue };
-        let is_of = |path: &str| day_of(path).and_then(|(_, day)| text_of(day)) == restated.day;
+    for ((mart, day), restated) in &mut all {
+        let Some(mart) = marts.get(mart) else { continue };
+        let is_of = |path: &str| day_of(path).and_then(|(_, day)| text_of(day)) == *day;
         let file = mart.files.iter().find(|(path, _)| is_of(path));
         restated.rows_after = file.map_or(0, |(_, file)| file.rows);
     }
+    all.into_values().collect()
 }
 
 /// Why a model was built, of a view the first of those that it reads.
@@ -193,9 +194,9 @@ mod tests {
             events: None,
             max_lateness_seconds: None,
         };
-        let mut told = vec![restated("a", (1, 2), Some((3, 3))), restated("b", (5, 6), Some((3, 3)))];
+        let none = BTreeMap::new();
+        let untold = [restated("a", (1, 2), Some((3, 3))), restated("b", (5, 6), Some((3, 3)))];
         let now = vec![restated("b", (6, 9), Some((4, 5))), restated("c", (7, 8), None)];
-        add(&mut told, now.clone());
         let twice = Restatement {
             rows_before: 5,
             first_batch: Some(3),
@@ -203,16 +204,17 @@ mod tests {
             rows_added: None,
             ..now[0].clone()
         };
-        assert_eq!(told, [restated("a", (1, 2), Some((3, 3))), twice, now[1].clone()]);
+        let expected = [untold[0].clone(), twice, now[1].clone()];
+        assert_eq!(with_untold(&untold, now, &none), expected);
         // The file of a day was gone and is there again.
         let files = [("marts/m/on=a/part-0.parquet", 1, "x"), ("marts/m/on=1970-01-02/part-0.parquet", 4, "y")];
-        let mut told = vec![restated("1970-01-02", (4, 0), None), restated("1970-01-03", (6, 5), None)];
-        settle(&mut told, &BTreeMap::from([("m".to_string(), mart(None, &files))]));
+        let untold = [restated("1970-01-02", (4, 0), None), restated("1970-01-03", (6, 5), None)];
+        let told = with_untold(&untold, vec![], &BTreeMap::from([("m".to_string(), mart(None, &files))]));
         assert_eq!((told[0].rows_after, told[1].rows_after), (4, 0));
         // A change of configuration, then nothing but events or the other way round: the batches that are known.
         let mut told = vec![restated("a", (1, 2), None)];
-        add(&mut told, vec![restated("a", (2, 3), Some((4, 4)))]);
-        add(&mut told, vec![restated("a", (3, 4), None)]);
+        told = with_untold(&told, vec![restated("a", (2, 3), Some((4, 4)))], &none);
+        told = with_untold(&told, vec![restated("a", (3, 4), None)], &none);
         assert_eq!((told[0].rows_before, told[0].rows_after), (1, 4));
         assert_eq!((told[0].first_batch, told[0].last_batch), (Some(4), Some(4)));
     }

@@ -28,7 +28,7 @@ use crate::derived::window::Window;
 use crate::error::Result;
 use crate::identity::stage as identity;
 use crate::landing;
-use crate::marts::{self, Edition, Published};
+use crate::marts::{self, Catalog, Edition, Published};
 use crate::models::checks::{self, Checked, Scope};
 use crate::models::graph::Graph;
 use crate::models::update::News;
@@ -195,15 +195,16 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
 
     let begun = Instant::now();
     progress.stage("publish");
+    let catalog = Catalog::load(&workspace.lake).await?;
     let edition = Edition {
         run_id: job.run_id.clone(),
         as_of: job.as_of.map(instant),
         batch: last_batch,
         // What tells of runs is another after each.
-        untold: restatements::untold(&workspace.lake, |mart| !of_runs.contains(mart)).await?,
+        untold: restatements::untold(&workspace.lake, &catalog, |mart| !of_runs.contains(mart)).await?,
     };
     let Published { results, mut restatements } =
-        marts::publish(workspace, graph, &outcome, &edition, |name| progress.step(name)).await?;
+        marts::publish(workspace, graph, &outcome, catalog, &edition, |name| progress.step(name)).await?;
     job.results.extend(results);
     restatements.retain(|restated| !of_runs.contains(&restated.mart));
     // They are told also when their events cannot be counted.

@@ -58,15 +58,15 @@ pub fn rows(reports: &[Report]) -> Result<RecordBatch, ArrowError> {
     )
 }
 
-/// What runs have restated of `marts` that were ended before they told, the last of which published the catalog. One that an
+/// What runs have restated of `marts` that were ended before they told, the last of which published this catalog. One that an
 /// error ended behind the catalog has a report that tells nothing.
-pub async fn untold(lake: &Lake, marts: impl Fn(&str) -> bool) -> Result<Vec<Restatement>> {
-    let Catalog { run_id, mut restatements, .. } = Catalog::load(lake).await?;
-    restatements.retain(|restated| marts(&restated.mart));
+pub async fn untold(lake: &Lake, catalog: &Catalog, marts: impl Fn(&str) -> bool) -> Result<Vec<Restatement>> {
+    let of_marts = catalog.restatements.iter().filter(|restated| marts(&restated.mart));
+    let restatements: Vec<_> = of_marts.cloned().collect();
     if restatements.is_empty() {
         return Ok(restatements);
     }
-    let report = lake.get(&report_path(&run_id)).await?;
+    let report = lake.get(&report_path(&catalog.run_id)).await?;
     let report = report.and_then(|report| serde_json::from_slice::<Report>(&report).ok());
     let has_told = |report: Report| report.status != RunStatus::Error || !report.restatements.is_empty();
     Ok(if report.is_some_and(has_told) { Vec::new() } else { restatements })

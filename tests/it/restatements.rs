@@ -112,6 +112,15 @@ fn a_model_of_restatements_is_built_once_per_run() {
     assert_eq!(house.sql("select files from late_figures where mart = 'sessions'"), ["1"]);
 }
 
+/// Two that are alike, with late events that wait.
+fn two_houses() -> [House; 2] {
+    std::array::from_fn(|_| {
+        let house = house();
+        house.write("landing-zone/two.jsonl", SECOND);
+        house
+    })
+}
+
 /// All that is told, whichever run tells it.
 fn told(house: &House) -> Vec<String> {
     house.sql(
@@ -122,10 +131,7 @@ fn told(house: &House) -> Vec<String> {
 
 #[test]
 fn a_run_that_finishes_another_tells_what_both_have_published() {
-    let (house, other) = (house(), house());
-    for house in [&house, &other] {
-        house.write("landing-zone/two.jsonl", SECOND);
-    }
+    let [house, other] = two_houses();
     house.die_at("publish.catalog", &["run"]);
     house.succeed(&["run"]);
     other.succeed(&["run"]);
@@ -134,10 +140,7 @@ fn a_run_that_finishes_another_tells_what_both_have_published() {
 
 #[test]
 fn what_a_run_restated_that_was_killed_before_its_report_is_told_by_the_next_and_once() {
-    let (house, other) = (house(), house());
-    for house in [&house, &other] {
-        house.write("landing-zone/two.jsonl", SECOND);
-    }
+    let [house, other] = two_houses();
     house.die_at("report.before", &["run"]);
     assert_eq!(told(&house), [""; 0]);
     other.succeed(&["run"]);
@@ -153,10 +156,7 @@ fn what_a_run_restated_that_was_killed_before_its_report_is_told_by_the_next_and
 /// A run that an error ends behind the catalog leaves a report, in which nothing is restated.
 #[test]
 fn a_report_of_an_error_does_not_count_as_told() {
-    let (house, other) = (house(), house());
-    for house in [&house, &other] {
-        house.write("landing-zone/two.jsonl", SECOND);
-    }
+    let [house, other] = two_houses();
     house.die_at("report.before", &["run"]);
     let lake = house.path().join("lake");
     let json = |path: &std::path::Path| -> serde_json::Value {
