@@ -82,6 +82,11 @@ impl Phases {
         Self { started: now, phase: now, done: None, seconds: Map::new() }
     }
 
+    /// All is open that the workload asks: it begins here.
+    fn begin(&mut self) {
+        *self = Self::start();
+    }
+
     /// Ends the phase at hand.
     fn end(&mut self, name: &str) {
         self.seconds.insert(name.to_string(), json!(rounded(self.phase.elapsed().as_secs_f64())));

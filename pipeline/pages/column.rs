@@ -12,7 +12,7 @@ use parquet::errors::{ParquetError, Result};
 use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::bits;
-use super::fetched::Fetched;
+use super::content::Content;
 use super::hybrid::Hybrid;
 use super::shape::Shape;
 use super::starts::Starts;
@@ -26,7 +26,7 @@ pub struct Column {
     field: FieldRef,
     shape: Shape,
     kind: Kind,
-    pages: SerializedPageReader<Fetched>,
+    pages: SerializedPageReader<Content>,
     /// Levels that are still to come, by the file's footer.
     left: usize,
     dictionary: Option<Dictionary>,
@@ -76,7 +76,7 @@ impl Column {
         field: FieldRef,
         shape: Shape,
         kind: Kind,
-        pages: SerializedPageReader<Fetched>,
+        pages: SerializedPageReader<Content>,
         levels: usize,
         starts: Starts,
     ) -> Self {

@@ -14,7 +14,7 @@ use datafusion::physical_plan::metrics::Count;
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt as _};
+use object_store::{GetOptions, GetResultPayload, ObjectStore};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
@@ -24,7 +24,7 @@ use parquet::file::metadata::{ParquetMetaDataReader, RowGroupMetaData};
 use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::column::Column;
-use super::fetched::Fetched;
+use super::content::{Content, Local};
 use super::shape::Shape;
 use super::starts::Starts;
 use super::values::Kind;
@@ -76,6 +76,8 @@ struct OpenFile {
     /// As the library would read it if not told what is wanted.
     stored: SchemaRef,
     metadata: ArrowReaderMetadata,
+    /// The file itself, where it lies on this machine.
+    local: Option<Arc<Local>>,
     columns: SchemaRef,
     batch_size: usize,
     bytes_scanned: Count,
@@ -90,9 +92,10 @@ impl OpenFile {
         batch_size: usize,
         bytes_scanned: Count,
     ) -> Result<Self> {
-        let footer = Footer { store: &store, path: &path };
+        let mut footer = Footer { store: &store, path: &path, local: None };
         let metadata =
-            ParquetMetaDataReader::new().with_prefetch_hint(Some(FOOTER)).load_and_finish(footer, size).await?;
+            ParquetMetaDataReader::new().with_prefetch_hint(Some(FOOTER)).load_and_finish(&mut footer, size).await?;
+        let local = footer.local;
         let stored = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())?;
         // What the library's reader can give as it is asked for, it does.
         let wanted = |field: &FieldRef| {
@@ -111,10 +114,10 @@ impl OpenFile {
         let options = ArrowReaderOptions::new().with_schema(Arc::new(schema));
         let (metadata, stored) = (stored.clone(), stored.schema().clone());
         let metadata = ArrowReaderMetadata::try_new(metadata.metadata().clone(), options).unwrap_or(metadata);
-        Ok(Self { store, path, size, stored, metadata, columns, batch_size, bytes_scanned })
+        Ok(Self { store, path, size, stored, metadata, local, columns, batch_size, bytes_scanned })
     }
 
-    /// The batches of a row group, whose bytes are fetched first.
+    /// The batches of a row group, whose bytes are fetched first unless they are on this machine.
     async fn group(&self, number: usize) -> Result<Group> {
         let group = self.metadata.metadata().row_group(number);
         let mut ways = Vec::with_capacity(self.columns.fields().len());
@@ -141,10 +144,14 @@ impl OpenFile {
             }
         }
 
-        let bytes = self.store.get_ranges(&self.path, &ranges).await?;
-        self.bytes_scanned.add(bytes.iter().map(Bytes::len).sum());
-        let parts = ranges.iter().map(|range| range.start).zip(bytes).collect();
-        let fetched = Arc::new(Fetched::new(self.size, parts));
+        self.bytes_scanned.add(ranges.iter().map(|range| (range.end - range.start) as usize).sum());
+        let content = Arc::new(match &self.local {
+            Some(file) => Content::local(self.size, file.clone()),
+            None => {
+                let bytes = self.store.get_ranges(&self.path, &ranges).await?;
+                Content::fetched(self.size, ranges.iter().map(|range| range.start).zip(bytes).collect())
+            }
+        });
         let rows = group.num_rows() as usize;
         let elements_of_batch = self.batch_size.saturating_mul(ELEMENTS_PER_ROW);
         let batch_rows = (elements_of_batch.saturating_mul(rows) / elements as usize).clamp(1, self.batch_size.max(1));
@@ -153,7 +160,7 @@ impl OpenFile {
             .map(|(way, field)| {
                 Ok(match way {
                     Way::Here(leaf, shape, kind) => {
-                        let pages = SerializedPageReader::new(fetched.clone(), group.column(leaf), rows, None)?;
+                        let pages = SerializedPageReader::new(content.clone(), group.column(leaf), rows, None)?;
                         let levels = group.column(leaf).num_values().max(0) as usize;
                         let column = Column::new(field.clone(), shape, kind, pages, levels, starts.clone());
                         Source::Here(Box::new(column))
@@ -167,7 +174,7 @@ impl OpenFile {
             true => None,
             false => {
                 let mask = ProjectionMask::leaves(self.metadata.parquet_schema(), leaves_of_library);
-                let reader = Fetched::clone(&fetched);
+                let reader = Content::clone(&content);
                 Some(
                     ParquetRecordBatchReaderBuilder::new_with_metadata(reader, self.metadata.clone())
                         .with_row_groups(vec![number])
@@ -192,11 +199,26 @@ impl OpenFile {
 struct Footer<'a> {
     store: &'a Arc<dyn ObjectStore>,
     path: &'a Path,
+    /// The file itself, once it is known to lie on this machine.
+    local: Option<Arc<Local>>,
 }
 
-impl MetadataFetch for Footer<'_> {
+impl MetadataFetch for &mut Footer<'_> {
     fn fetch(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
-        Box::pin(async move { Ok(self.store.get_range(self.path, range).await?) })
+        Box::pin(async move {
+            let length = (range.end - range.start) as usize;
+            if let Some(local) = &self.local {
+                return Ok(local.read(range.start, length)?);
+            }
+            let found = self.store.get_opts(self.path, GetOptions::new().with_range(Some(range.clone()))).await?;
+            match found.payload {
+                GetResultPayload::File(file, _) => {
+                    let local = self.local.insert(Arc::new(Local::new(file)));
+                    Ok(local.read(range.start, length)?)
+                }
+                GetResultPayload::Stream(_) => Ok(found.bytes().await?),
+            }
+        })
     }
 }
 

@@ -6,7 +6,7 @@
 
 mod bits;
 mod column;
-mod fetched;
+mod content;
 mod file;
 mod hybrid;
 mod shape;

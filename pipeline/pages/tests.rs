@@ -15,9 +15,10 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use object_store::ObjectStoreExt;
+use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::basic::{Compression, Encoding};
@@ -37,7 +38,7 @@ fn list_of(item: DataType, item_is_nullable: bool) -> DataType {
     DataType::List(Arc::new(Field::new("item", item, item_is_nullable)))
 }
 
-/// Reads a file in memory with the columns of `schema`, in batches of `batch_size`.
+/// Reads a file, in memory and on this machine alike, with the columns of `schema`, in batches of `batch_size`.
 async fn read_here(
     file: Vec<u8>,
     schema: &SchemaRef,
@@ -54,7 +55,24 @@ async fn read_ranges(
     batch_size: usize,
     ranges: &[(i64, i64)],
 ) -> datafusion::common::Result<Vec<RecordBatch>> {
-    let store = InMemory::new();
+    let folder = tempfile::tempdir()?;
+    let in_memory = read_from(InMemory::new(), file.clone(), schema, batch_size, ranges).await;
+    let local = read_from(LocalFileSystem::new_with_prefix(folder.path())?, file, schema, batch_size, ranges).await;
+    match (&in_memory, &local) {
+        (Ok(in_memory), Ok(local)) => assert_eq!(in_memory, local),
+        (Err(_), Err(_)) => {}
+        _ => panic!("from memory {in_memory:?}, from a file {local:?}"),
+    }
+    local
+}
+
+async fn read_from(
+    store: impl ObjectStore,
+    file: Vec<u8>,
+    schema: &SchemaRef,
+    batch_size: usize,
+    ranges: &[(i64, i64)],
+) -> datafusion::common::Result<Vec<RecordBatch>> {
     let size = file.len() as u64;
     store.put(&Path::from(FILE), file.into()).await?;
     let ctx =

@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""A day of small batches: does what a lake keeps stay bounded, and does it end where one run would?
+
+    cargo build --release
+    python benches/day_of_batches.py [--batches 8640] [--events 10] [--hour 360] [--retain 60s] [--binary target/release/wayline] [--keep DIR]
+
+Generates events and lands, builds and publishes them in batches, a run for each, as every ten seconds of a day. After each hour of
+batches, of which none waits for the clock, it maintains the lake, keeping for a minute what was replaced. Prints a row per hour: seconds of its runs, then what the
+lake has before maintenance and after. In the end nothing may be damaged, every event is there once, and each published file is
+the one that a lake has which was given all events at once.
+"""
+import argparse
+import collections
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+# What tells of runs and of the times of batches.
+OF_RUNS = {"runs", "data_quality"}
+KINDS = ["data", "logs", "changes", "books", "reports", "marts"]
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batches", type=int, default=8640)
+    parser.add_argument("--events", type=int, default=10, help="events of a batch")
+    parser.add_argument("--hour", type=int, default=360, help="batches from one maintenance to the next")
+    parser.add_argument("--retain", default="60s", help="how long maintenance keeps what was replaced")
+    parser.add_argument("--binary", default=HERE.parent / "target/release/wayline")
+    parser.add_argument("--keep", type=Path, help="folder for the projects, which are left there")
+    return parser.parse_args()
+
+
+def kind(path):
+    """What a file of a lake is, by its path there."""
+    folder = path.parts[0]
+    if "_delta_log" in path.parts:
+        return "logs"
+    if path.parts[:2] == ("landing", "batches"):
+        return "books"
+    return {"changes": "changes", "runs": "reports", "marts": "marts"}.get(folder, "data")
+
+
+def kept(lake):
+    """Files of a lake by kind, and bytes in all."""
+    counts, size = collections.Counter(), 0
+    for path in lake.rglob("*"):
+        if path.is_file():
+            counts[kind(path.relative_to(lake))] += 1
+            size += path.stat().st_size
+    return [*(counts[name] for name in KINDS), f"{size / 1e6:.1f}"]
+
+
+def marts(lake):
+    files = (path.relative_to(lake / "marts") for path in (lake / "marts").rglob("*.parquet"))
+    return {path: (lake / "marts" / path).read_bytes() for path in files if path.parts[0].removesuffix(".parquet") not in OF_RUNS}
+
+
+class Project:
+    def __init__(self, binary, folder):
+        self.binary, self.folder, self.lake = binary, folder, folder / "lake"
+
+    def wayline(self, command, *flags):
+        done = subprocess.run([self.binary, command, *flags, "--project", self.folder], capture_output=True, text=True)
+        if done.returncode != 0:
+            sys.exit(f"{command} ended with {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+        return done.stdout
+
+    def arrive(self, name, lines):
+        (self.folder / name).write_bytes(b"".join(lines))
+        os.rename(self.folder / name, self.folder / "landing-zone" / name)
+
+    def run(self):
+        begun = time.monotonic()
+        report = json.loads(self.wayline("run", "--json").splitlines()[-1])
+        if report["status"] != "success":
+            sys.exit(f"a run came to {report['status']}")
+        return time.monotonic() - begun
+
+
+def main():
+    options = arguments()
+    folder = options.keep or Path(tempfile.mkdtemp(prefix="wayline-day-"))
+    project = Project(options.binary, folder / "batches")
+    count = options.batches * options.events
+    subprocess.run([options.binary, "generate", "--events", str(count), "--files", "1", project.folder], check=True, capture_output=True)
+    generated = sorted((project.folder / "landing-zone").iterdir())
+    lines = [line for path in generated for line in path.read_bytes().splitlines(keepends=True)]
+    for path in generated:
+        path.unlink()
+    at_once = Project(options.binary, folder / "at-once")
+    shutil.copytree(project.folder, at_once.folder)
+
+    heads = ["hour", "p50 ms", "p95 ms", "max ms", *KINDS, "MB", *(f"{name} after" for name in KINDS), "MB after", "maintained in s"]
+    print("| " + " | ".join(heads) + " |\n|" + " ---: |" * len(heads), flush=True)
+    seconds = []
+    for number in range(options.batches):
+        project.arrive(f"events-{number:06}.jsonl", lines[number * options.events : (number + 1) * options.events])
+        seconds.append(project.run())
+        if len(seconds) == options.hour or number == options.batches - 1:
+            seconds.sort()
+            row = [number // options.hour + 1]
+            row += [f"{seconds[min(len(seconds) - 1, int(len(seconds) * share))] * 1000:.0f}" for share in (0.5, 0.95, 1)]
+            row += kept(project.lake)
+            begun = time.monotonic()
+            project.wayline("maintain", "--retain", options.retain)
+            row += [*kept(project.lake), f"{time.monotonic() - begun:.1f}"]
+            print("| " + " | ".join(map(str, row)) + " |", flush=True)
+            seconds = []
+
+    project.wayline("fsck")
+    at_once.arrive("events-all.jsonl", lines)
+    print(f"\nall at once in {at_once.run():.1f} s")
+    events = "select count(*), count(distinct event_id) from events"
+    there, all_events = (one.wayline("sql", "--format", "csv", "-c", events).split()[-1] for one in (project, at_once))
+    found, expected = marts(project.lake), marts(at_once.lake)
+    differ = sorted(str(path) for path in found.keys() | expected.keys() if found.get(path) != expected.get(path))
+    print(f"events, distinct ids: {there}, at once {all_events}; {len(expected)} published files, others than these: {differ or 'none'}")
+    if not options.keep:
+        shutil.rmtree(folder)
+    if differ or there != all_events:
+        sys.exit(1)
+
+
+main()
