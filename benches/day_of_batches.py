@@ -89,7 +89,8 @@ def main():
     folder = options.keep or Path(tempfile.mkdtemp(prefix="wayline-day-"))
     project = Project(options.binary, folder / "batches")
     count = options.batches * options.events
-    subprocess.run([options.binary, "generate", "--events", str(count), "--files", "1", project.folder], check=True, capture_output=True)
+    made = [options.binary, "generate", "--events", str(count), "--days", "1", "--files", "1", project.folder]
+    subprocess.run(made, check=True, capture_output=True)
     generated = sorted((project.folder / "landing-zone").iterdir())
     lines = [line for path in generated for line in path.read_bytes().splitlines(keepends=True)]
     for path in generated:

@@ -90,9 +90,7 @@ impl AggregateUDFImpl for PathFlow {
         Ok(vec![
             field("touchpoints", DataType::Utf8),
             field("edges", DataType::Struct(state_fields())),
-            field("short_edges", DataType::UInt32),
             field("short_spans", DataType::UInt32),
-            field("long_edges", DataType::UInt32),
             field("long_spans", DataType::Int64),
         ])
     }

@@ -13,7 +13,7 @@ mod sums;
 mod views;
 pub mod ways;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -100,7 +100,7 @@ pub async fn update(
         }
         customers => customers?,
     };
-    let mut unfinished = Unfinished::default();
+    let (mut made, mut unfinished) = (BTreeMap::new(), Unfinished::default());
     let threads = workspace.project.config.engine.thread_count();
     let mut open = group.steps;
     while !open.is_empty() {
@@ -128,7 +128,7 @@ pub async fn update(
         for (at, started, remade) in at_once(threads, tasks).await? {
             let planned = &mut planned[at];
             let written = match remade {
-                Ok(remade) => step.show(&mut customers, &planned.model, remade).await,
+                Ok(remade) => step.show(&mut customers, &mut made, &planned.model, remade).await,
                 Err(error) => Err(error),
             };
             let change = written.and_then(|written| written.lay(planned, changes));
@@ -140,9 +140,11 @@ pub async fn update(
                 outcome.results.extend(lines);
             }
         }
+        let read = waiting.iter().flat_map(|at| graph.expanded(&planned[*at].model.reads)).collect();
+        customers.forget_others(graph, &read)?;
         open = waiting;
     }
-    let made = std::mem::take(&mut customers.made);
+    drop(customers);
     let due = step.sums_due(&planned, &unfinished, &made, outcome)?;
     let sources = Arc::new(step.sources(due.iter().map(|at| &planned[*at].model), made));
     let mut targets = Vec::new();
@@ -165,6 +167,7 @@ pub async fn update(
             outcome.changed.extend(views);
         }
     }
+    drop(sources);
     // Rows of all customers are replaced in one step, and what is summed over them with them, whatever reads whatever.
     if !outcome.changed.is_empty() {
         changes.save(&workspace.lake).await?;

@@ -1,8 +1,8 @@
 //! The accumulator of `path_flow`.
 //!
 //! State of a group: the touchpoints that it has (`touchpoints`), its edges, whose ends are places in that list, with
-//! what is counted of each (`edges`), and the spans, short and long, each with the place of its edge among those
-//! (`short_edges` and `short_spans`, `long_edges` and `long_spans`).
+//! what is counted of each (`edges`), and their spans, short and long, edge by edge (`short_spans`, `long_spans`), of which
+//! each edge tells how many it has.
 
 use std::sync::Arc;
 
@@ -31,6 +31,8 @@ pub(super) fn state_fields() -> Fields {
         ("to", DataType::UInt32),
         ("journeys", DataType::UInt64),
         ("converted", DataType::UInt64),
+        ("short_spans", DataType::UInt64),
+        ("long_spans", DataType::UInt64),
     ])
 }
 
@@ -121,14 +123,13 @@ impl Counted for Flows {
     fn merge_states(&mut self, states: &[ArrayRef], group_indices: impl Iterator<Item = usize>) -> Result<()> {
         let touchpoints = Lists::of_array(NAME, &states[0])?;
         let edges = Lists::of_array(NAME, &states[1])?;
-        let span_lists = [2, 3, 4, 5].map(|state: usize| Lists::of_array(NAME, &states[state]));
-        let [short_edges, short_spans, long_edges, long_spans] = span_lists;
-        let (short_edges, short_spans, long_edges, long_spans) = (short_edges?, short_spans?, long_edges?, long_spans?);
+        let (short_spans, long_spans) = (Lists::of_array(NAME, &states[2])?, Lists::of_array(NAME, &states[3])?);
         let texts = TextColumn::of_array(NAME, &touchpoints.values)?;
         let columns = edges.values.as_struct().columns();
         let [positions, from, to] =
             [0, 1, 2].map(|column: usize| columns[column].as_primitive::<UInt32Type>().values());
-        let [journeys, converted] = [3, 4].map(|column: usize| columns[column].as_primitive::<UInt64Type>().values());
+        let [journeys, converted, short_counts, long_counts] =
+            [3, 4, 5, 6].map(|column: usize| columns[column].as_primitive::<UInt64Type>().values());
         let (mut symbols, mut numbers) = (Vec::new(), Vec::new());
         for (row, group) in group_indices.enumerate() {
             let (Some(touchpoints), Some(edges)) = (touchpoints.range(row), edges.range(row)) else {
@@ -137,15 +138,15 @@ impl Counted for Flows {
             symbols.clear();
             symbols.extend(touchpoints.map(|position| self.symbols.number(texts.get(position))));
             numbers.clear();
-            for edge in edges {
+            for edge in edges.clone() {
                 let [from, to] = [from[edge], to[edge]].map(|place| symbols[place as usize]);
                 let counts = Counts { journeys: journeys[edge], converted: converted[edge] };
                 let edge = Edge { group: group as u32, position: positions[edge], from, to };
                 numbers.push(self.tally.add(edge, counts));
             }
             let Tally { short, long, .. } = &mut self.tally;
-            short.add(of_row::<UInt32Type>(&short_edges, row), of_row::<UInt32Type>(&short_spans, row), &numbers);
-            long.add(of_row::<UInt32Type>(&long_edges, row), of_row::<Int64Type>(&long_spans, row), &numbers);
+            short.add(&numbers, &short_counts[edges.clone()], of_row::<UInt32Type>(&short_spans, row));
+            long.add(&numbers, &long_counts[edges], of_row::<Int64Type>(&long_spans, row));
         }
         Ok(())
     }
@@ -193,22 +194,23 @@ impl Counted for Flows {
             Arc::new(UInt64Array::from_iter_values(each().map(|number| count(self.tally.counts(number)))))
         };
         let positions = UInt32Array::from_iter_values(each().map(|number| self.tally.edge(number).position));
+        let mut places = vec![None; self.tally.len()];
+        each().zip(0..).for_each(|(number, place)| places[number] = Some(place));
+        let (short_counts, short_spans) = spans_by_group::<UInt32Type>(&self.tally.short, &places, &ends)?;
+        let (long_counts, long_spans) = spans_by_group::<Int64Type>(&self.tally.long, &places, &ends)?;
         let columns: Vec<ArrayRef> = vec![
             Arc::new(positions),
             Arc::new(UInt32Array::from(from)),
             Arc::new(UInt32Array::from(to)),
             counts(|counts| counts.journeys),
             counts(|counts| counts.converted),
+            short_counts,
+            long_counts,
         ];
-        let places = Places::of(self.tally.len(), &edges, &ends);
-        let [short_edges, short_spans] = places.spans_by_group::<UInt32Type>(&self.tally.short)?;
-        let [long_edges, long_spans] = places.spans_by_group::<Int64Type>(&self.tally.long)?;
         Ok(vec![
             text_rows.finish(item_field(DataType::Utf8), Arc::new(StringArray::from(texts)))?,
             edge_rows.finish_records(state_fields(), columns)?,
-            short_edges,
             short_spans,
-            long_edges,
             long_spans,
         ])
     }
@@ -258,62 +260,23 @@ fn of_row<T: ArrowPrimitiveType>(lists: &Lists, row: usize) -> ScalarBuffer<T::N
     lists.values.as_primitive::<T>().values().slice(span.start, span.len())
 }
 
-/// Where edges stand in the state of their group.
-struct Places {
-    /// Of each edge: its group, and its place among the edges of that; `None` for one of no group that is asked for.
-    places: Vec<Option<(u32, u32)>>,
-    groups: usize,
-}
-
-impl Places {
-    /// Of so many edges, of which those listed belong to groups that end where `ends` says.
-    fn of(count: usize, edges: &[u32], ends: &[usize]) -> Self {
-        let mut places = vec![None; count];
-        let mut start = 0;
-        for (group, end) in (0..).zip(ends) {
-            let own = edges[start..*end].iter().zip(0..);
-            own.for_each(|(number, place)| places[*number as usize] = Some((group, place)));
-            start = *end;
-        }
-        Self { places, groups: ends.len() }
+/// How many spans edges have, and the spans as a list per group. `places` tells where an edge stands among those of all groups
+/// that are asked for, `ends` where the edges of each group end.
+fn spans_by_group<T: ArrowPrimitiveType>(
+    arrivals: &Arrivals<T::Native>,
+    places: &[Option<usize>],
+    ends: &[usize],
+) -> Result<(ArrayRef, ArrayRef)> {
+    let edges = ends.last().copied().unwrap_or(0);
+    let (span_ends, spans) = arrivals.in_order(edges, |edge| places[edge as usize]);
+    let starts = std::iter::once(0).chain(span_ends.iter().copied());
+    let counts = UInt64Array::from_iter_values(starts.zip(&span_ends).map(|(start, end)| (end - start) as u64));
+    let mut rows = Rows::with_capacity(ends.len());
+    for end in ends {
+        rows.end(NAME, end.checked_sub(1).map_or(0, |last| span_ends[last]))?;
     }
-
-    /// Two lists per group: the places of edges, and their spans.
-    fn spans_by_group<T: ArrowPrimitiveType>(&self, arrivals: &Arrivals<T::Native>) -> Result<[ArrayRef; 2]> {
-        let mut next = vec![0; self.groups];
-        if let [count] = next.as_mut_slice()
-            && self.places.iter().all(Option::is_some)
-        {
-            *count = arrivals.len();
-        } else {
-            arrivals.for_each(|edge, _| {
-                if let Some((group, _)) = self.places[edge as usize] {
-                    next[group as usize] += 1;
-                }
-            });
-        }
-        let (mut edge_rows, mut span_rows) = (Rows::with_capacity(self.groups), Rows::with_capacity(self.groups));
-        let mut end = 0;
-        for next in &mut next {
-            let start = end;
-            end += *next;
-            *next = start;
-            edge_rows.end(NAME, end)?;
-            span_rows.end(NAME, end)?;
-        }
-        let (mut edges, mut spans) = (vec![0; end], vec![T::Native::default(); end]);
-        arrivals.for_each(|edge, span| {
-            if let Some((group, place)) = self.places[edge as usize] {
-                let next = &mut next[group as usize];
-                (edges[*next], spans[*next]) = (place, span);
-                *next += 1;
-            }
-        });
-        Ok([
-            edge_rows.finish(item_field(DataType::UInt32), Arc::new(UInt32Array::from(edges)))?,
-            span_rows.finish(item_field(T::DATA_TYPE), Arc::new(PrimitiveArray::<T>::new(spans.into(), None)))?,
-        ])
-    }
+    let spans = PrimitiveArray::<T>::new(spans.into(), None);
+    Ok((Arc::new(counts), rows.finish(item_field(T::DATA_TYPE), Arc::new(spans))?))
 }
 
 #[cfg(test)]

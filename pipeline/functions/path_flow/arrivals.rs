@@ -1,36 +1,57 @@
-//! Spans of edges in the order of their arrival, in chunks: growing moves nothing, and those of a state stay where it has
-//! them if they are most of what lies there.
+//! Spans of edges: those that come one by one in the order of their arrival, in chunks, so that growing moves nothing, and
+//! those of a state edge by edge, where the state has them if they are most of what lies there.
 
 use datafusion::arrow::buffer::ScalarBuffer;
 use datafusion::arrow::datatypes::ArrowNativeType;
 
 use super::super::slices::{held, kept};
 
-/// Spans of a chunk that is made here.
+/// Spans of a chunk.
 const CHUNK: usize = 1 << 14;
-/// Spans of a state that are better copied.
+/// Spans of a state that are better taken one by one.
 const FEW: usize = if cfg!(test) { 2 } else { 1 << 10 };
 
-/// Spans, each with the number of its edge.
+/// Spans, each of an edge that has a number.
 #[derive(Debug)]
 pub(super) struct Arrivals<T: ArrowNativeType> {
+    runs: Vec<Run<T>>,
     chunks: Vec<Chunk<T>>,
+    last: Chunk<T>,
+}
+
+/// Spans in the order of their arrival, each with its edge.
+#[derive(Debug)]
+struct Chunk<T> {
     edges: Vec<u32>,
     spans: Vec<T>,
 }
 
-/// Spans that came together.
+/// Spans edge by edge.
 #[derive(Debug)]
-struct Chunk<T: ArrowNativeType> {
-    edges: ScalarBuffer<u32>,
+struct Run<T: ArrowNativeType> {
+    edges: Vec<u32>,
+    /// Where those of each edge end.
+    ends: Vec<usize>,
     spans: ScalarBuffer<T>,
-    /// What the numbers of edges stand for, if they are those of a state.
-    numbers: Option<Vec<u32>>,
+}
+
+impl<T> Default for Chunk<T> {
+    fn default() -> Self {
+        Self { edges: Vec::new(), spans: Vec::new() }
+    }
 }
 
 impl<T: ArrowNativeType> Default for Arrivals<T> {
     fn default() -> Self {
-        Self { chunks: Vec::new(), edges: Vec::new(), spans: Vec::new() }
+        Self { runs: Vec::new(), chunks: Vec::new(), last: Chunk::default() }
+    }
+}
+
+impl<T: ArrowNativeType> Run<T> {
+    /// Each edge and where its spans lie.
+    fn each(&self) -> impl Iterator<Item = (u32, usize, usize)> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        self.edges.iter().zip(starts.zip(&self.ends)).map(|(edge, (start, end))| (*edge, start, *end))
     }
 }
 
@@ -38,94 +59,143 @@ impl<T: ArrowNativeType> Arrivals<T> {
     /// Adds a span of an edge.
     #[inline]
     pub(super) fn push(&mut self, edge: u32, span: T) {
-        self.edges.push(edge);
-        self.spans.push(span);
-        if self.spans.len() == CHUNK {
+        self.last.edges.push(edge);
+        self.last.spans.push(span);
+        if self.last.spans.len() == CHUNK {
             self.end_chunk();
         }
     }
 
     #[cold]
     fn end_chunk(&mut self) {
-        let edges = std::mem::replace(&mut self.edges, Vec::with_capacity(CHUNK)).into();
-        let spans = std::mem::replace(&mut self.spans, Vec::with_capacity(CHUNK)).into();
-        self.chunks.push(Chunk { edges, spans, numbers: None });
+        let next = Chunk { edges: Vec::with_capacity(CHUNK), spans: Vec::with_capacity(CHUNK) };
+        self.chunks.push(std::mem::replace(&mut self.last, next));
     }
 
-    /// Adds the spans of a state, whose edges have the `numbers` here.
-    pub(super) fn add(&mut self, edges: ScalarBuffer<u32>, spans: ScalarBuffer<T>, numbers: &[u32]) {
-        if spans.len() >= FEW {
-            let (edges, spans) = (kept(edges), kept(spans));
-            return self.chunks.push(Chunk { edges, spans, numbers: Some(numbers.to_vec()) });
-        }
-        edges.iter().zip(spans.iter()).for_each(|(edge, span)| self.push(numbers[*edge as usize], *span));
-    }
-
-    /// How many there are.
-    pub(super) fn len(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.spans.len()).sum::<usize>() + self.spans.len()
-    }
-
-    /// Gives each edge and span to `take`, in one order always.
-    #[inline]
-    pub(super) fn for_each(&self, mut take: impl FnMut(u32, T)) {
-        for Chunk { edges, spans, numbers } in &self.chunks {
-            let each = edges.iter().zip(spans.iter());
-            match numbers {
-                None => each.for_each(|(edge, span)| take(*edge, *span)),
-                Some(numbers) => each.for_each(|(edge, span)| take(numbers[*edge as usize], *span)),
-            }
-        }
-        self.edges.iter().zip(&self.spans).for_each(|(edge, span)| take(*edge, *span));
-    }
-
-    /// The spans of each of so many edges.
-    pub(super) fn by_edge(&self, edges: usize) -> ByEdge<T> {
-        let mut ends = vec![0; edges + 1];
-        self.for_each(|edge, _| ends[edge as usize + 1] += 1);
-        for edge in 0..edges {
-            ends[edge + 1] += ends[edge];
-        }
-        let mut next = ends.clone();
-        let mut spans = vec![T::default(); ends[edges]];
-        self.for_each(|edge, span| {
-            let place = &mut next[edge as usize];
-            spans[*place] = span;
-            *place += 1;
+    /// Adds the spans of a state: of each of these edges so many, one edge behind the other.
+    pub(super) fn add(&mut self, edges: &[u32], counts: &[u64], spans: ScalarBuffer<T>) {
+        let mut end = 0;
+        let ends = counts.iter().map(|count| {
+            end += *count as usize;
+            end
         });
-        ByEdge { spans, ends }
+        let run = Run { edges: edges.to_vec(), ends: ends.collect(), spans };
+        if run.spans.len() >= FEW {
+            return self.runs.push(Run { spans: kept(run.spans), ..run });
+        }
+        for (edge, start, end) in run.each() {
+            run.spans[start..end].iter().for_each(|span| self.push(edge, *span));
+        }
+    }
+
+    fn chunks(&self) -> impl Iterator<Item = &Chunk<T>> + Clone {
+        self.chunks.iter().chain([&self.last])
+    }
+
+    /// The spans of edges one edge behind the other, and where those of each end. `place` tells where an edge comes among so
+    /// many; those of an edge that has no place are left out.
+    pub(super) fn in_order(&self, count: usize, place: impl Fn(u32) -> Option<usize>) -> (Vec<usize>, Vec<T>) {
+        in_order(&self.runs, self.chunks(), count, place)
+    }
+
+    /// The spans of each of so many edges. Those of states stay where they are.
+    pub(super) fn by_edge(&self, count: usize) -> ByEdge<T> {
+        let mut own = None;
+        if self.chunks().any(|chunk| !chunk.edges.is_empty()) {
+            let (ends, spans) = in_order(&[], self.chunks(), count, |edge| Some(edge as usize));
+            own = Some(Run { edges: (0..count as u32).collect(), ends, spans: spans.into() });
+        }
+        let (mut runs, mut pieces) = (Vec::new(), Vec::new());
+        for run in self.runs.iter().chain(&own) {
+            let there = run.each().filter(|(_, start, end)| start < end);
+            pieces.extend(there.map(|(edge, start, end)| (edge, Piece { run: runs.len(), start, end })));
+            runs.push(run.spans.clone());
+        }
+        pieces.sort_by_key(|(edge, _)| *edge);
+        let ends = (0..count as u32).map(|edge| pieces.partition_point(|(other, _)| *other <= edge)).collect();
+        ByEdge { runs, pieces: pieces.into_iter().map(|(_, piece)| piece).collect(), ends }
     }
 
     /// Bytes held.
     pub(super) fn size(&self) -> usize {
-        let of_chunk = |chunk: &Chunk<T>| {
-            held(&chunk.edges)
-                + held(&chunk.spans)
-                + chunk.numbers.as_ref().map_or(0, |numbers| numbers.capacity() * size_of::<u32>())
+        let of_run = |run: &Run<T>| {
+            held(&run.spans) + run.edges.capacity() * size_of::<u32>() + run.ends.capacity() * size_of::<usize>()
         };
-        self.chunks.iter().map(of_chunk).sum::<usize>()
+        let of_chunk =
+            |chunk: &Chunk<T>| chunk.edges.capacity() * size_of::<u32>() + chunk.spans.capacity() * size_of::<T>();
+        self.runs.iter().map(of_run).sum::<usize>()
+            + self.runs.capacity() * size_of::<Run<T>>()
+            + self.chunks().map(of_chunk).sum::<usize>()
             + self.chunks.capacity() * size_of::<Chunk<T>>()
-            + self.edges.capacity() * size_of::<u32>()
-            + self.spans.capacity() * size_of::<T>()
     }
 }
 
-/// Spans edge by edge.
+/// The spans of runs and chunks in the order that `place` tells.
+fn in_order<'a, T: ArrowNativeType>(
+    runs: &[Run<T>],
+    chunks: impl Iterator<Item = &'a Chunk<T>> + Clone,
+    count: usize,
+    place: impl Fn(u32) -> Option<usize>,
+) -> (Vec<usize>, Vec<T>) {
+    let mut ends = vec![0; count];
+    for (edge, start, end) in runs.iter().flat_map(Run::each) {
+        if let Some(place) = place(edge) {
+            ends[place] += end - start;
+        }
+    }
+    for edge in chunks.clone().flat_map(|chunk| &chunk.edges) {
+        if let Some(place) = place(*edge) {
+            ends[place] += 1;
+        }
+    }
+    let mut all = 0;
+    for end in &mut ends {
+        // Where the next span of the edge comes: in the end, where the last has come.
+        all += std::mem::replace(end, all);
+    }
+    let mut spans = vec![T::default(); all];
+    for run in runs {
+        for (edge, start, end) in run.each() {
+            if let Some(place) = place(edge) {
+                let next = &mut ends[place];
+                spans[*next..][..end - start].copy_from_slice(&run.spans[start..end]);
+                *next += end - start;
+            }
+        }
+    }
+    for chunk in chunks {
+        for (edge, span) in chunk.edges.iter().zip(&chunk.spans) {
+            if let Some(place) = place(*edge) {
+                let next = &mut ends[place];
+                spans[*next] = *span;
+                *next += 1;
+            }
+        }
+    }
+    (ends, spans)
+}
+
+/// Spans edge by edge, in pieces.
 #[derive(Debug)]
-pub(super) struct ByEdge<T> {
-    spans: Vec<T>,
-    /// Where the spans of each edge begin, and where the last end.
+pub(super) struct ByEdge<T: ArrowNativeType> {
+    runs: Vec<ScalarBuffer<T>>,
+    pieces: Vec<Piece>,
+    /// Where the pieces of each edge end.
     ends: Vec<usize>,
 }
 
-impl<T> ByEdge<T> {
-    /// The spans of an edge.
-    pub(super) fn of(&self, edge: usize) -> &[T] {
-        &self.spans[self.ends[edge]..self.ends[edge + 1]]
-    }
+/// Where spans of an edge lie.
+#[derive(Debug)]
+struct Piece {
+    run: usize,
+    start: usize,
+    end: usize,
+}
 
-    /// The same, to be moved about.
-    pub(super) fn of_mut(&mut self, edge: usize) -> &mut [T] {
-        &mut self.spans[self.ends[edge]..self.ends[edge + 1]]
+impl<T: ArrowNativeType> ByEdge<T> {
+    /// The spans of an edge, some at a time.
+    pub(super) fn of(&self, edge: usize) -> impl Iterator<Item = &[T]> {
+        let first = edge.checked_sub(1).map_or(0, |before| self.ends[before]);
+        self.pieces[first..self.ends[edge]].iter().map(|piece| &self.runs[piece.run][piece.start..piece.end])
     }
 }

@@ -1,8 +1,8 @@
 //! The edges of a group of paths: how many journeys take each, and the spans of time between its ends.
 //!
 //! Edges are few, however many the journeys; spans are many, so each is kept as a number of its edge and a whole number of
-//! microseconds, in the order of arrival ([`arrivals`](super::arrivals)), and brought to its edge once, when the answer is
-//! asked for.
+//! microseconds, in the order of arrival ([`arrivals`](super::arrivals)), and brought to its edge once: when the state is asked
+//! for, so that each thread does it for its own, or the answer.
 
 use std::hash::BuildHasher;
 
@@ -135,7 +135,7 @@ impl Tally {
 
     /// The spans of all edges.
     pub(super) fn spans(&self) -> Spans {
-        Spans { short: self.short.by_edge(self.edges.len()), long: self.long.by_edge(self.edges.len()) }
+        Spans { short: self.short.by_edge(self.len()), long: self.long.by_edge(self.len()), scratch: Vec::new() }
     }
 
     /// Bytes held.
@@ -154,18 +154,23 @@ impl Tally {
 pub(super) struct Spans {
     short: ByEdge<u32>,
     long: ByEdge<i64>,
+    /// Those of the edge whose median is looked for.
+    scratch: Vec<u32>,
 }
 
 impl Spans {
     /// The spans of an edge.
     pub(super) fn of(&self, number: usize) -> impl Iterator<Item = i64> {
-        self.long.of(number).iter().copied().chain(self.short.of(number).iter().map(|span| i64::from(*span)))
+        let short = self.short.of(number).flatten().map(|span| i64::from(*span));
+        self.long.of(number).flatten().copied().chain(short)
     }
 
     /// The median of an edge's spans, of an even number the mean of the middle two; `None` without spans.
     pub(super) fn median(&mut self, number: usize) -> Option<f64> {
-        if self.long.of(number).is_empty() {
-            return median(self.short.of_mut(number)).map(|[lower, upper]| (f64::from(lower) + f64::from(upper)) / 2.0);
+        if self.long.of(number).next().is_none() {
+            self.scratch.clear();
+            self.short.of(number).for_each(|spans| self.scratch.extend_from_slice(spans));
+            return median(&mut self.scratch).map(|[lower, upper]| (f64::from(lower) + f64::from(upper)) / 2.0);
         }
         let mut all: Vec<i64> = self.of(number).collect();
         median(&mut all)

@@ -33,12 +33,9 @@ pub(super) struct Customers {
     before: SessionContext,
     /// Tables that `before` has.
     known: BTreeSet<String>,
-    /// What was made of them, by model.
-    pub(super) made: BTreeMap<String, Made>,
 }
 
 /// The rows of touched customers that a model had and has.
-#[derive(Clone)]
 pub(super) struct Made {
     pub(super) schema: SchemaRef,
     pub(super) before: Vec<RecordBatch>,
@@ -66,7 +63,7 @@ impl Step {
         let (whole, new, before) = (engine::beside(self.ctx()), engine::beside(self.ctx()), engine::beside(self.ctx()));
         settings::register(&before, &self.workspace.project.config, self.since.as_of)?;
         let known = settings::TABLES.into_iter().map(String::from).collect();
-        let mut customers = Customers { whole, new, before, known, made: BTreeMap::new() };
+        let mut customers = Customers { whole, new, before, known };
         let changed: BTreeSet<&str> = group.steps.iter().map(|at| planned[*at].model.name.as_str()).collect();
         let (mut needed, mut needs_all_events) = (BTreeSet::new(), false);
         for at in &group.steps {
@@ -198,13 +195,19 @@ impl Step {
         Ok(Remade { made, is_of_state, written })
     }
 
-    /// Shows what was made of a model to those that read it.
-    pub(super) async fn show(&self, customers: &mut Customers, model: &Model, remade: Remade) -> Result<Written> {
-        let Remade { made, is_of_state, written } = remade;
-        let table = |rows: &Vec<RecordBatch>| MemTable::try_new(made.schema.clone(), vec![rows.clone()]);
-        customers.register(&model.name, Arc::new(table(&made.after)?))?;
+    /// Shows what was made of a model to those that read it, and keeps it for the sums over it.
+    pub(super) async fn show(
+        &self,
+        customers: &mut Customers,
+        made: &mut BTreeMap<String, Made>,
+        model: &Model,
+        remade: Remade,
+    ) -> Result<Written> {
+        let Remade { made: rows, is_of_state, written } = remade;
+        let table = |batches: &Vec<RecordBatch>| MemTable::try_new(rows.schema.clone(), vec![batches.clone()]);
+        customers.register(&model.name, Arc::new(table(&rows.after)?))?;
         if is_of_state {
-            customers.before.register_table(model.name.as_str(), Arc::new(table(&made.before)?))?;
+            customers.before.register_table(model.name.as_str(), Arc::new(table(&rows.before)?))?;
             customers.known.insert(model.name.clone());
         }
         for view in self.graph.models.iter().filter(|view| view.header.build == Build::View) {
@@ -214,7 +217,7 @@ impl Step {
             }
         }
         if self.is_summed(&model.name) {
-            customers.made.insert(model.name.clone(), made);
+            made.insert(model.name.clone(), rows);
         }
         Ok(written)
     }
@@ -225,6 +228,16 @@ impl Customers {
         for ctx in [&self.whole, &self.new] {
             ctx.deregister_table(name)?;
             ctx.register_table(name, rows.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of the rows of models that are not among those that are still `read`.
+    pub(super) fn forget_others(&self, graph: &Graph, read: &BTreeSet<String>) -> Result<()> {
+        for model in graph.models.iter().filter(|model| !read.contains(&model.name)) {
+            for ctx in [&self.whole, &self.new, &self.before] {
+                ctx.deregister_table(model.name.as_str())?;
+            }
         }
         Ok(())
     }
