@@ -266,9 +266,12 @@ fn spans_by_group<T: ArrowPrimitiveType>(
     arrivals: &Arrivals<T::Native>,
     places: &[Option<usize>],
     ends: &[usize],
-) -> Result<(ArrayRef, ArrayRef)> {
+) -> Result<(ArrayRef, ArrayRef)>
+where
+    T::Native: Ord,
+{
     let edges = ends.last().copied().unwrap_or(0);
-    let (span_ends, spans) = arrivals.in_order(edges, |edge| places[edge as usize]);
+    let (span_ends, spans) = arrivals.halved(edges, |edge| places[edge as usize]);
     let starts = std::iter::once(0).chain(span_ends.iter().copied());
     let counts = UInt64Array::from_iter_values(starts.zip(&span_ends).map(|(start, end)| (end - start) as u64));
     let mut rows = Rows::with_capacity(ends.len());

@@ -1,5 +1,9 @@
 //! Spans of edges: those that come one by one in the order of their arrival, in chunks, so that growing moves nothing, and
 //! those of a state edge by edge, where the state has them if they are most of what lies there.
+//!
+//! In a state the spans of each edge are halved: the median, the upper one if there are two, stands in the middle (at half
+//! the length), none before it is longer and none behind it is shorter. The median of several such pieces lies between their
+//! medians, and the little that does too is all that is looked at one by one when the pieces come together.
 
 use datafusion::arrow::buffer::ScalarBuffer;
 use datafusion::arrow::datatypes::ArrowNativeType;
@@ -92,10 +96,23 @@ impl<T: ArrowNativeType> Arrivals<T> {
         self.chunks.iter().chain([&self.last])
     }
 
-    /// The spans of edges one edge behind the other, and where those of each end. `place` tells where an edge comes among so
-    /// many; those of an edge that has no place are left out.
-    pub(super) fn in_order(&self, count: usize, place: impl Fn(u32) -> Option<usize>) -> (Vec<usize>, Vec<T>) {
-        in_order(&self.runs, self.chunks(), count, place)
+    /// The spans of edges one edge behind the other, those of each halved, and where these end. `place` tells where an edge
+    /// comes among so many; those of an edge that has no place are left out.
+    pub(super) fn halved(&self, count: usize, place: impl Fn(u32) -> Option<usize>) -> (Vec<usize>, Vec<T>)
+    where
+        T: Ord,
+    {
+        let (ends, mut spans) = in_order(&self.runs, self.chunks(), count, place);
+        let mut rest = &mut spans[..];
+        let mut start = 0;
+        for end in &ends {
+            let (of_edge, others) = rest.split_at_mut(end - start);
+            if !of_edge.is_empty() {
+                of_edge.select_nth_unstable(of_edge.len() / 2);
+            }
+            (start, rest) = (*end, others);
+        }
+        (ends, spans)
     }
 
     /// The spans of each of so many edges. Those of states stay where they are.
@@ -113,7 +130,8 @@ impl<T: ArrowNativeType> Arrivals<T> {
         }
         pieces.sort_by_key(|(edge, _)| *edge);
         let ends = (0..count as u32).map(|edge| pieces.partition_point(|(other, _)| *other <= edge)).collect();
-        ByEdge { runs, pieces: pieces.into_iter().map(|(_, piece)| piece).collect(), ends }
+        let pieces = pieces.into_iter().map(|(_, piece)| piece).collect();
+        ByEdge { runs, halved: self.runs.len(), pieces, ends }
     }
 
     /// Bytes held.
@@ -179,6 +197,8 @@ fn in_order<'a, T: ArrowNativeType>(
 #[derive(Debug)]
 pub(super) struct ByEdge<T: ArrowNativeType> {
     runs: Vec<ScalarBuffer<T>>,
+    /// How many runs, from the first on, have halved spans.
+    halved: usize,
     pieces: Vec<Piece>,
     /// Where the pieces of each edge end.
     ends: Vec<usize>,
@@ -193,9 +213,101 @@ struct Piece {
 }
 
 impl<T: ArrowNativeType> ByEdge<T> {
-    /// The spans of an edge, some at a time.
-    pub(super) fn of(&self, edge: usize) -> impl Iterator<Item = &[T]> {
+    fn pieces(&self, edge: usize) -> &[Piece] {
         let first = edge.checked_sub(1).map_or(0, |before| self.ends[before]);
-        self.pieces[first..self.ends[edge]].iter().map(|piece| &self.runs[piece.run][piece.start..piece.end])
+        &self.pieces[first..self.ends[edge]]
+    }
+
+    /// The spans of an edge, some at a time, none of them empty.
+    pub(super) fn of(&self, edge: usize) -> impl Iterator<Item = &[T]> + Clone {
+        self.pieces(edge).iter().map(|piece| &self.runs[piece.run][piece.start..piece.end])
+    }
+
+    /// The middle two of an edge's spans, of an odd number of them the middle one twice; `None` without spans. Those that are
+    /// looked at one by one are put into `scratch`.
+    pub(super) fn middle(&self, edge: usize, scratch: &mut Vec<T>) -> Option<[T; 2]>
+    where
+        T: Ord,
+    {
+        scratch.clear();
+        if self.pieces(edge).iter().any(|piece| piece.run >= self.halved) {
+            self.of(edge).for_each(|spans| scratch.extend_from_slice(spans));
+            return middle(scratch);
+        }
+        let halves = || self.of(edge).map(|spans| spans.split_at(spans.len() / 2));
+        let medians = || halves().map(|(_, upper)| upper[0]);
+        let (least, most) = (medians().min()?, medians().max()?);
+        let (mut count, mut before) = (0, 0);
+        for (lower, upper) in halves() {
+            let known = scratch.len();
+            scratch.extend(lower.iter().filter(|span| **span >= least));
+            before += lower.len() - (scratch.len() - known);
+            scratch.extend(upper.iter().filter(|span| **span <= most));
+            count += lower.len() + upper.len();
+        }
+        // At most half of all spans are below the least median, and more than half are not above the greatest.
+        let at = count / 2 - before;
+        let (below, upper, _) = scratch.select_nth_unstable(at);
+        let upper = *upper;
+        let lower = match count.is_multiple_of(2) {
+            false => upper,
+            true => match below.iter().max() {
+                Some(lower) => *lower,
+                None => halves().flat_map(|(lower, _)| lower).filter(|span| **span < least).max().copied()?,
+            },
+        };
+        Some([lower, upper])
+    }
+}
+
+/// The middle two of numbers, of an odd number of them the middle one twice.
+pub(super) fn middle<T: Ord + Copy>(numbers: &mut [T]) -> Option<[T; 2]> {
+    if numbers.is_empty() {
+        return None;
+    }
+    let middle = numbers.len() / 2;
+    let is_even = numbers.len().is_multiple_of(2);
+    let (below, upper, _) = numbers.select_nth_unstable(middle);
+    let upper = *upper;
+    let lower = below.iter().max().filter(|_| is_even).copied();
+    Some([lower.unwrap_or(upper), upper])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_middle_of_states_is_that_of_all_their_spans(
+            states in prop::collection::vec(prop::collection::vec((0u32..3, 0i64..20), 0..40), 1..6),
+            one_by_one in prop::collection::vec((0u32..3, 0i64..20), 0..4),
+        ) {
+            let mut total = Arrivals::default();
+            for state in &states {
+                let mut own = Arrivals::default();
+                state.iter().for_each(|(edge, span)| own.push(*edge, *span));
+                let (ends, spans) = own.halved(3, |edge| Some(edge as usize));
+                let starts = std::iter::once(0).chain(ends.iter().copied());
+                let counts: Vec<u64> = starts.zip(&ends).map(|(start, end)| (end - start) as u64).collect();
+                // Told in another order than that of their numbers.
+                total.add(&[1, 2, 0], &counts, spans.into());
+            }
+            one_by_one.iter().for_each(|(edge, span)| total.push(*edge, *span));
+            let by_edge = total.by_edge(3);
+            for edge in 0..3 {
+                let of_states = states.iter().flatten().filter(|(told, _)| [1, 2, 0][*told as usize] == edge);
+                let own = one_by_one.iter().filter(|(told, _)| *told == edge);
+                let mut all: Vec<i64> = of_states.chain(own).map(|(_, span)| *span).collect();
+                all.sort_unstable();
+                let mut found: Vec<i64> = by_edge.of(edge as usize).flatten().copied().collect();
+                found.sort_unstable();
+                prop_assert_eq!(&found, &all);
+                let expected = all.len().checked_sub(1).map(|last| [all[last / 2], all[all.len() / 2]]);
+                prop_assert_eq!(by_edge.middle(edge as usize, &mut vec![]), expected);
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
 
-use super::arrivals::{Arrivals, ByEdge};
+use super::arrivals::{Arrivals, ByEdge, middle};
 
 /// An edge of a group. Touchpoints are numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -154,7 +154,7 @@ impl Tally {
 pub(super) struct Spans {
     short: ByEdge<u32>,
     long: ByEdge<i64>,
-    /// Those of the edge whose median is looked for.
+    /// Those of the edge whose median is looked for that are looked at.
     scratch: Vec<u32>,
 }
 
@@ -168,27 +168,13 @@ impl Spans {
     /// The median of an edge's spans, of an even number the mean of the middle two; `None` without spans.
     pub(super) fn median(&mut self, number: usize) -> Option<f64> {
         if self.long.of(number).next().is_none() {
-            self.scratch.clear();
-            self.short.of(number).for_each(|spans| self.scratch.extend_from_slice(spans));
-            return median(&mut self.scratch).map(|[lower, upper]| (f64::from(lower) + f64::from(upper)) / 2.0);
+            let middle = self.short.middle(number, &mut self.scratch);
+            return middle.map(|[lower, upper]| (f64::from(lower) + f64::from(upper)) / 2.0);
         }
         let mut all: Vec<i64> = self.of(number).collect();
-        median(&mut all)
+        middle(&mut all)
             .map(|[lower, upper]| if lower == upper { lower as f64 } else { (lower as f64 + upper as f64) / 2.0 })
     }
-}
-
-/// The middle two of numbers, of an odd number of them the middle one twice.
-fn median<T: Ord + Copy>(numbers: &mut [T]) -> Option<[T; 2]> {
-    if numbers.is_empty() {
-        return None;
-    }
-    let middle = numbers.len() / 2;
-    let is_even = numbers.len().is_multiple_of(2);
-    let (below, upper, _) = numbers.select_nth_unstable(middle);
-    let upper = *upper;
-    let lower = below.iter().max().filter(|_| is_even).copied();
-    Some([lower.unwrap_or(upper), upper])
 }
 
 #[cfg(test)]
