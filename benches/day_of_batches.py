@@ -6,8 +6,8 @@
 
 Generates events and lands, builds and publishes them in batches, a run for each, as every ten seconds of a day. After each hour of
 batches, of which none waits for the clock, it maintains the lake, keeping for a minute what was replaced. Prints a row per hour: seconds of its runs, then what the
-lake has before maintenance and after. In the end nothing may be damaged, every event is there once, and each published file is
-the one that a lake has which was given all events at once.
+lake has before maintenance and after. In the end nothing may be damaged, every event that was landed is there once, and each published file is the one that
+a lake has which was given all events at once.
 """
 import argparse
 import collections
@@ -111,22 +111,24 @@ def main():
             row += kept(project.lake)
             begun = time.monotonic()
             project.wayline("maintain", "--retain", options.retain)
-            row += [*kept(project.lake), f"{time.monotonic() - begun:.1f}"]
+            maintained = time.monotonic() - begun
+            row += [*kept(project.lake), f"{maintained:.1f}"]
             print("| " + " | ".join(map(str, row)) + " |", flush=True)
             seconds = []
 
     project.wayline("fsck")
     at_once.arrive("events-all.jsonl", lines)
     print(f"\nall at once in {at_once.run():.1f} s")
-    events = "select count(*), count(distinct event_id) from events"
+    events = "select count(*), count(distinct event_id), (select sum(landed) from batches) from events"
     there, all_events = (one.wayline("sql", "--format", "csv", "-c", events).split()[-1] for one in (project, at_once))
+    is_once = len(set(there.split(","))) == 1
     found, expected = marts(project.lake), marts(at_once.lake)
     differ = sorted(str(path) for path in found.keys() | expected.keys() if found.get(path) != expected.get(path))
-    print(f"events, distinct ids: {there}, at once {all_events}; {len(expected)} published files, others than these: {differ or 'none'}")
+    print(f"events, distinct ids, landed by the ledger: {there}, at once {all_events}; {len(expected)} published files, others than these: {differ or 'none'}")
+    if differ or not expected or not is_once or there != all_events:
+        sys.exit(f"left in {folder}")
     if not options.keep:
         shutil.rmtree(folder)
-    if differ or there != all_events:
-        sys.exit(1)
 
 
 main()

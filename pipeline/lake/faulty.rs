@@ -128,6 +128,13 @@ impl Faulty {
     }
 }
 
+/// What was found, as a stream of what is made of its bytes.
+async fn streamed(found: GetResult, pieces: impl FnOnce(Bytes) -> Vec<Result<Bytes>>) -> Result<GetResult> {
+    let (meta, range, attributes) = (found.meta.clone(), found.range.clone(), found.attributes.clone());
+    let payload = GetResultPayload::Stream(stream::iter(pieces(found.bytes().await?)).boxed());
+    Ok(GetResult { payload, meta, range, attributes })
+}
+
 fn lost() -> object_store::Error {
     object_store::Error::Generic { store: "faulty", source: "the connection was lost".into() }
 }
@@ -210,15 +217,12 @@ impl ObjectStore for Faulty {
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
         match self.fault(Kind::Get, path) {
-            None => self.inner.get_opts(path, options).await,
+            // Never the file itself, which would be read without asking again.
+            None => streamed(self.inner.get_opts(path, options).await?, |whole| vec![Ok(whole)]).await,
             Some(Fault::TimedOut) => Err(late().await),
             Some(Fault::Torn) => {
-                let found = self.inner.get_opts(path, options).await?;
-                let (meta, range, attributes) = (found.meta.clone(), found.range.clone(), found.attributes.clone());
-                let whole = found.bytes().await?;
-                let broken = [Ok(whole.slice(..whole.len() / 2)), Err(lost())];
-                let payload = GetResultPayload::Stream(stream::iter(broken).boxed());
-                Ok(GetResult { payload, meta, range, attributes })
+                let halved = |whole: Bytes| vec![Ok(whole.slice(..whole.len() / 2)), Err(lost())];
+                streamed(self.inner.get_opts(path, options).await?, halved).await
             }
             Some(_) => Err(lost()),
         }

@@ -144,11 +144,16 @@ impl OpenFile {
             }
         }
 
-        self.bytes_scanned.add(ranges.iter().map(|range| (range.end - range.start) as usize).sum());
+        // Of a file of this machine what the footer says, though a limit may leave pages unread.
+        let told = |range: &Range<u64>| usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(0);
         let content = Arc::new(match &self.local {
-            Some(file) => Content::local(self.size, file.clone()),
+            Some(file) => {
+                ranges.iter().for_each(|range| self.bytes_scanned.add(told(range)));
+                Content::local(self.size, file.clone())
+            }
             None => {
                 let bytes = self.store.get_ranges(&self.path, &ranges).await?;
+                self.bytes_scanned.add(bytes.iter().map(Bytes::len).sum());
                 Content::fetched(self.size, ranges.iter().map(|range| range.start).zip(bytes).collect())
             }
         });

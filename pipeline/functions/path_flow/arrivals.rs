@@ -11,7 +11,7 @@ use datafusion::arrow::datatypes::ArrowNativeType;
 use super::super::slices::{held, kept};
 
 /// Spans of a chunk.
-const CHUNK: usize = 1 << 14;
+const CHUNK: usize = if cfg!(test) { 4 } else { 1 << 14 };
 /// Spans of a state that are better taken one by one.
 const FEW: usize = if cfg!(test) { 2 } else { 1 << 10 };
 
@@ -78,17 +78,18 @@ impl<T: ArrowNativeType> Arrivals<T> {
 
     /// Adds the spans of a state: of each of these edges so many, one edge behind the other.
     pub(super) fn add(&mut self, edges: &[u32], counts: &[u64], spans: ScalarBuffer<T>) {
-        let mut end = 0;
-        let ends = counts.iter().map(|count| {
-            end += *count as usize;
-            end
+        let mut start = 0;
+        let each = edges.iter().zip(counts).filter(|(_, count)| **count > 0).map(|(edge, count)| {
+            start += *count as usize;
+            (*edge, start - *count as usize, start)
         });
-        let run = Run { edges: edges.to_vec(), ends: ends.collect(), spans };
-        if run.spans.len() >= FEW {
-            return self.runs.push(Run { spans: kept(run.spans), ..run });
-        }
-        for (edge, start, end) in run.each() {
-            run.spans[start..end].iter().for_each(|span| self.push(edge, *span));
+        if spans.len() < FEW {
+            for (edge, start, end) in each {
+                spans[start..end].iter().for_each(|span| self.push(edge, *span));
+            }
+        } else {
+            let (edges, ends) = each.map(|(edge, _, end)| (edge, end)).unzip();
+            self.runs.push(Run { edges, ends, spans: kept(spans) });
         }
     }
 
@@ -218,7 +219,7 @@ impl<T: ArrowNativeType> ByEdge<T> {
         &self.pieces[first..self.ends[edge]]
     }
 
-    /// The spans of an edge, some at a time, none of them empty.
+    /// The spans of an edge, some at a time, none of them empty, in no order.
     pub(super) fn of(&self, edge: usize) -> impl Iterator<Item = &[T]> + Clone {
         self.pieces(edge).iter().map(|piece| &self.runs[piece.run][piece.start..piece.end])
     }

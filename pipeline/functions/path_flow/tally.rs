@@ -1,7 +1,7 @@
 //! The edges of a group of paths: how many journeys take each, and the spans of time between its ends.
 //!
 //! Edges are few, however many the journeys; spans are many, so each is kept as a number of its edge and a whole number of
-//! microseconds, in the order of arrival ([`arrivals`](super::arrivals)), and brought to its edge once: when the state is asked
+//! microseconds, in the order of arrival, and brought to its edge once ([`arrivals`](super::arrivals)): when the state is asked
 //! for, so that each thread does it for its own, or the answer.
 
 use std::hash::BuildHasher;

@@ -233,11 +233,12 @@ impl Customers {
     }
 
     /// Lets go of the rows of models that are not among those that are still `read`.
-    pub(super) fn forget_others(&self, graph: &Graph, read: &BTreeSet<String>) -> Result<()> {
+    pub(super) fn forget_others(&mut self, graph: &Graph, read: &BTreeSet<String>) -> Result<()> {
         for model in graph.models.iter().filter(|model| !read.contains(&model.name)) {
             for ctx in [&self.whole, &self.new, &self.before] {
                 ctx.deregister_table(model.name.as_str())?;
             }
+            self.known.remove(&model.name);
         }
         Ok(())
     }
