@@ -87,9 +87,10 @@ fn encode_writer(schema: &SchemaRef) -> Result<ArrowWriter<Vec<u8>>> {
     file_writer(schema, writer_properties(), Vec::new())
 }
 
-/// A writer of one Parquet file for readers outside, given its first rows: with a page index, by which they skip pages
-/// within a file, and with key-value metadata. It fills `memory`, which is empty.
+/// A writer of one Parquet file for readers outside, given the first rows of those of its columns that are to be encoded: with
+/// a page index, by which they skip pages within a file, and with key-value metadata. It fills `memory`, which is empty.
 pub fn published_writer(
+    schema: &SchemaRef,
     first: &RecordBatch,
     metadata: Vec<(String, String)>,
     memory: Vec<u8>,
@@ -99,7 +100,7 @@ pub fn published_writer(
         .into_builder()
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_key_value_metadata(Some(metadata));
-    file_writer(first.schema_ref(), encodings::that_fit(properties, small(), first)?.build(), memory)
+    file_writer(schema, encodings::that_fit(properties, small(), first)?.build(), memory)
 }
 
 fn file_writer(schema: &SchemaRef, properties: WriterProperties, memory: Vec<u8>) -> Result<ArrowWriter<Vec<u8>>> {

@@ -7,6 +7,7 @@
 //! words of its model's header.
 
 mod catalog;
+mod cells;
 mod comments;
 mod files;
 mod patch;

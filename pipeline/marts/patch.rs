@@ -1,4 +1,5 @@
 //! A published file brought up to date: what changed of its rows is known, so the table need not be read for the others.
+//! Where all rows stay and only cells change, columns without such cells are not even decoded ([`cells`](super::cells)).
 
 use std::collections::BTreeMap;
 
@@ -9,6 +10,7 @@ use arrow::row::{OwnedRow, Row, RowConverter, Rows, SortField};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use super::cells::Cells;
 use super::files::{BATCH_ROWS, Encoder};
 use crate::error::{Error, Result};
 use crate::models::Exchanged;
@@ -55,6 +57,11 @@ impl Patch {
     pub fn apply(&self, before: Option<Bytes>, keys: &[String], encoder: Encoder) -> Result<(Vec<u8>, usize)> {
         let mut merge = Merge::new(self, keys, encoder.of_about(before.as_ref().map_or(0, Bytes::len)))?;
         if let Some(before) = before {
+            if let Some(cells) = merge.cells()
+                && let Some(file) = cells.apply(&before, &merge.encoder)?
+            {
+                return Ok(file);
+            }
             let reader = ParquetRecordBatchReaderBuilder::try_new(before)?.with_batch_size(BATCH_ROWS).build()?;
             for batch in reader {
                 merge.take(&RecordBatch::try_new(self.added.schema(), batch?.columns().to_vec())?)?;
@@ -125,6 +132,13 @@ impl Merge {
         let removed = Side::new(&patch.removed, &columns, &converter, &whole)?;
         let added = Side::new(&patch.added, &columns, &converter, &whole)?;
         Ok(Self { columns, converter, whole, removed, added, last: None, encoder })
+    }
+
+    /// The cells that become others; `None` where rows leave or come.
+    fn cells(&self) -> Option<Cells<'_>> {
+        let (removed, added) = (&self.removed.keys, &self.added.keys);
+        let stay = removed.num_rows() == added.num_rows() && removed.iter().eq(added.iter());
+        stay.then(|| Cells::new(&self.converter, &self.columns, added, &self.removed.rows, &self.added.rows))
     }
 
     fn keys(&self, rows: &RecordBatch) -> Result<Rows> {
@@ -204,7 +218,7 @@ impl Merge {
 }
 
 /// The first row from `begin` on whose key is not below.
-fn lower_bound(keys: &Rows, begin: usize, key: Row<'_>) -> usize {
+pub fn lower_bound(keys: &Rows, begin: usize, key: Row<'_>) -> usize {
     let (mut low, mut high) = (begin, keys.num_rows());
     while low < high {
         let middle = low.midpoint(high);
@@ -217,7 +231,7 @@ fn lower_bound(keys: &Rows, begin: usize, key: Row<'_>) -> usize {
     low
 }
 
-fn missing() -> Error {
+pub fn missing() -> Error {
     Error::corrupt("a row that changed is not in it")
 }
 
