@@ -21,7 +21,9 @@ use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::{DeltaTable, DeltaTableBuilder};
 use futures::StreamExt;
 
-pub use self::parts::{Part, PartWriter, encode, published_writer, with_times_as_steps, write_part, writer_properties};
+pub use self::parts::{
+    CREATED_BY, Part, PartWriter, encode, published_writer, with_times_as_steps, write_part, writer_properties,
+};
 pub use self::snapshot::Snapshot;
 use crate::error::{Context, Error, Result};
 use crate::failpoint::failpoint;

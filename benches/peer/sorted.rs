@@ -38,7 +38,7 @@ async fn write(clustered: &Path, out: &Path) -> Result<usize> {
         rows += batch.num_rows();
         let writer = match &mut writer {
             Some(writer) => writer,
-            none => none.insert(delta::published_writer(&batch, vec![], Vec::new())?),
+            none => none.insert(delta::published_writer(batch.schema_ref(), &batch, vec![], Vec::new())?),
         };
         writer.write(&batch)?;
     }

@@ -35,6 +35,9 @@ pub struct Part {
     pub batches: Option<(i64, i64)>,
 }
 
+/// What files say of the program that wrote them.
+pub const CREATED_BY: &str = concat!("wayline ", env!("CARGO_PKG_VERSION"));
+
 /// Properties of the Parquet files that are kept or published: small first.
 pub fn writer_properties() -> WriterProperties {
     properties(small())
@@ -48,7 +51,7 @@ fn properties(compression: Compression) -> WriterProperties {
     WriterProperties::builder()
         .set_compression(compression)
         .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_created_by(concat!("wayline ", env!("CARGO_PKG_VERSION")).to_string())
+        .set_created_by(CREATED_BY.to_string())
         .build()
 }
 

@@ -15,6 +15,7 @@ use parquet::file::statistics::Statistics;
 
 use super::files::{BATCH_ROWS, Encoder, without_idle_nulls};
 use super::patch::{lower_bound, missing};
+use crate::delta::CREATED_BY;
 use crate::error::Result;
 
 /// Rows before and after, in the order of the file, whose keys are the same.
@@ -54,16 +55,20 @@ impl<'a> Cells<'a> {
         Self { converter, keyed, keys, before, after, changed }
     }
 
-    /// The file that `content` becomes, and its rows, written as by `encoder`; `None` where that takes all its columns. An
+    /// The file that `content` becomes, and its rows, written as by `encoder`; `None` where all its rows must be written. An
     /// error if a row is not what it was.
     pub fn apply(&self, content: &Bytes, encoder: &Encoder) -> Result<Option<(Vec<u8>, usize)>> {
         let options = ArrowReaderOptions::new()
-            .with_page_index_policy(PageIndexPolicy::Required)
+            .with_page_index_policy(PageIndexPolicy::Optional)
             .with_encoding_stats_as_mask(false);
         let file = ArrowReaderMetadata::load(content, options)?;
         let metadata = file.metadata();
+        let has_indexes = metadata.column_index().is_some() && metadata.offset_index().is_some();
         let is_flat = metadata.file_metadata().schema_descr().num_columns() == self.after.num_columns();
-        if self.changed.is_empty() || metadata.num_row_groups() != 1 || !is_flat {
+        // Of another version a column may be stored otherwise.
+        let is_of_this_version = metadata.file_metadata().created_by() == Some(CREATED_BY);
+        let can_be_copied = has_indexes && is_flat && is_of_this_version && metadata.num_row_groups() == 1;
+        if self.changed.is_empty() || !can_be_copied {
             return Ok(None);
         }
         let mut columns: Vec<usize> = self.keyed.iter().chain(&self.changed).copied().collect();
@@ -274,6 +279,19 @@ mod tests {
         assert!(fails(&other.slice(11, 1), &rows(12, |row| row).slice(11, 1)));
         let gap = file(&concat_batches(&all.schema(), [&all.slice(0, 3), &all.slice(4, 6)]).unwrap());
         assert!(apply(&gap, &all.slice(3, 1), &other.slice(3, 1)).is_err());
+    }
+
+    #[test]
+    fn a_file_of_another_version_is_left_to_a_merge() {
+        let all = rows(10, |row| row);
+        let properties = parquet::file::properties::WriterProperties::builder().set_created_by("another".to_owned());
+        let mut writer =
+            parquet::arrow::ArrowWriter::try_new(Vec::new(), all.schema(), Some(properties.build())).unwrap();
+        writer.write(&all).unwrap();
+        let content = writer.into_inner().unwrap().into();
+        let other = mixed(&all, &rows(10, |row| row + 1), &[1]);
+        assert!(apply(&content, &all.slice(5, 1), &other.slice(5, 1)).unwrap().is_none());
+        assert!(apply(&file(&all), &all.slice(5, 1), &other.slice(5, 1)).unwrap().is_some());
     }
 
     #[test]
