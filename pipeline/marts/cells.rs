@@ -1,22 +1,23 @@
 //! Cells of a published file that become others while its rows stay where they are. A column without such cells is copied as it
 //! is stored, neither decoded nor encoded; the file is, to the last byte, the one that encoding all its rows gives.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::{interleave, take};
-use arrow::row::{RowConverter, Rows};
+use arrow::row::{OwnedRow, Row, RowConverter, Rows};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
-use parquet::arrow::arrow_writer::{ArrowColumnWriter, compute_leaves};
+use parquet::arrow::arrow_writer::compute_leaves;
 use parquet::column::writer::ColumnCloseResult;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::statistics::Statistics;
 
 use super::files::{BATCH_ROWS, Encoder, without_idle_nulls};
-use super::patch::{lower_bound, missing};
 use crate::delta::CREATED_BY;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Rows before and after, in the order of the file, whose keys are the same.
 pub struct Cells<'a> {
@@ -30,15 +31,13 @@ pub struct Cells<'a> {
     changed: Vec<usize>,
 }
 
-/// What is read of a file: the columns of the keys and those that change, by their places in the file.
-struct Reading {
-    columns: Vec<usize>,
-}
-
-impl Reading {
-    fn column<'a>(&self, batch: &'a RecordBatch, at: usize) -> &'a ArrayRef {
-        batch.column(self.columns.partition_point(|column| *column < at))
-    }
+/// How far a file is gone through.
+#[derive(Default)]
+struct Walk {
+    /// The next of the rows that change.
+    next: usize,
+    /// The key of the last row.
+    last: Option<OwnedRow>,
 }
 
 impl<'a> Cells<'a> {
@@ -56,103 +55,100 @@ impl<'a> Cells<'a> {
     }
 
     /// The file that `content` becomes, and its rows, written as by `encoder`; `None` where all its rows must be written. An
-    /// error if a row is not what it was.
+    /// error if a key, or a cell that changes, is not what it was.
     pub fn apply(&self, content: &Bytes, encoder: &Encoder) -> Result<Option<(Vec<u8>, usize)>> {
         let options = ArrowReaderOptions::new()
             .with_page_index_policy(PageIndexPolicy::Optional)
             .with_encoding_stats_as_mask(false);
         let file = ArrowReaderMetadata::load(content, options)?;
         let metadata = file.metadata();
+        let schema = metadata.file_metadata().schema_descr();
         let has_indexes = metadata.column_index().is_some() && metadata.offset_index().is_some();
-        let is_flat = metadata.file_metadata().schema_descr().num_columns() == self.after.num_columns();
-        // Of another version a column may be stored otherwise.
+        let has_no_nested = schema.num_columns() == self.after.num_columns();
+        // What one version stores otherwise is told by the layout of a mart too; the version is a second look.
         let is_of_this_version = metadata.file_metadata().created_by() == Some(CREATED_BY);
-        let can_be_copied = has_indexes && is_flat && is_of_this_version && metadata.num_row_groups() == 1;
+        let can_be_copied = has_indexes && has_no_nested && is_of_this_version && metadata.num_row_groups() == 1;
         if self.changed.is_empty() || !can_be_copied {
             return Ok(None);
         }
         let mut columns: Vec<usize> = self.keyed.iter().chain(&self.changed).copied().collect();
         columns.sort_unstable();
         columns.dedup();
-        let mask = ProjectionMask::roots(metadata.file_metadata().schema_descr(), columns.iter().copied());
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(content.clone(), file.clone())
-            .with_projection(mask)
+            .with_projection(ProjectionMask::roots(schema, columns.iter().copied()))
             .with_batch_size(BATCH_ROWS)
             .build()?;
-        let Some(batches) = self.changed_columns(&Reading { columns }, reader)? else { return Ok(None) };
-        let Some(first) = batches.first() else { return Ok(None) };
-        let (mut writer, factory) = encoder.by_column(first)?;
-        let writers = factory.create_column_writers(0)?;
+        let (mut walk, mut open) = (Walk::default(), None);
+        for batch in reader {
+            let Some(changed) = self.change(&batch?, &columns, &mut walk)? else { return Ok(None) };
+            let (_, writers) = match &mut open {
+                Some(open) => open,
+                none => {
+                    let (writer, factory) = encoder.by_column(&changed)?;
+                    none.insert((writer, factory.create_column_writers(0)?))
+                }
+            };
+            for (at, (field, column)) in
+                self.changed.iter().zip(changed.schema().fields().iter().zip(changed.columns()))
+            {
+                for leaf in compute_leaves(field, column)? {
+                    writers[*at].write(&leaf)?;
+                }
+            }
+        }
+        if walk.next < self.keys.num_rows() {
+            return Err(missing());
+        }
+        let Some((mut writer, writers)) = open else { return Ok(None) };
         let mut group = writer.next_row_group()?;
         for (at, column) in writers.into_iter().enumerate() {
-            match self.changed.binary_search(&at) {
-                Ok(place) => encoded(column, place, &batches)?.close()?.append_to_row_group(&mut group)?,
-                Err(_) => group.append_column(content, stored(metadata, at)?)?,
+            match self.changed.contains(&at) {
+                true => column.close()?.append_to_row_group(&mut group)?,
+                false => group.append_column(content, stored(metadata, at)?)?,
             }
         }
         group.close()?;
         Ok(Some((writer.into_inner()?, metadata.file_metadata().num_rows() as usize)))
     }
 
-    /// The columns that change as they are afterwards; `None` where keys are not in order, or one comes twice.
-    fn changed_columns(
-        &self,
-        reading: &Reading,
-        batches: impl Iterator<Item = std::result::Result<RecordBatch, arrow::error::ArrowError>>,
-    ) -> Result<Option<Vec<RecordBatch>>> {
-        let after = self.after.project(&self.changed)?;
-        let (mut changed, mut next, mut last) = (Vec::new(), 0, None);
-        for batch in batches {
-            let batch = batch?;
-            let keys: Vec<ArrayRef> = self.keyed.iter().map(|at| reading.column(&batch, *at).clone()).collect();
-            let keys = self.converter.convert_columns(&keys)?;
-            let is_rising = last.as_ref().is_none_or(|last: &arrow::row::OwnedRow| last.row() < keys.row(0));
-            if !is_rising || !keys.iter().zip(keys.iter().skip(1)).all(|(one, other)| one < other) {
-                return Ok(None);
+    /// The next rows of the columns that change, as they are afterwards. `batch` has the file's columns at `columns`. `None`
+    /// where keys are not in order, or one comes twice.
+    fn change(&self, batch: &RecordBatch, columns: &[usize], walk: &mut Walk) -> Result<Option<RecordBatch>> {
+        let column = |at: usize| batch.column(columns.partition_point(|column| *column < at));
+        let keys: Vec<ArrayRef> = self.keyed.iter().map(|at| column(*at).clone()).collect();
+        let keys = self.converter.convert_columns(&keys)?;
+        let goes_on = walk.last.as_ref().is_none_or(|last| last.row() < keys.row(0));
+        if !goes_on || !keys.iter().zip(keys.iter().skip(1)).all(|(one, other)| one < other) {
+            return Ok(None);
+        }
+        walk.last = Some(keys.row(keys.num_rows() - 1).owned());
+        let (first, mut places) = (walk.next, Vec::new());
+        while walk.next < self.keys.num_rows() {
+            let key = self.keys.row(walk.next);
+            let place = lower_bound(&keys, places.last().map_or(0, |place| *place as usize + 1), key);
+            if place == keys.num_rows() {
+                break;
             }
-            last = Some(keys.row(keys.num_rows() - 1).owned());
-            let (first, mut places) = (next, Vec::new());
-            while next < self.keys.num_rows() {
-                let key = self.keys.row(next);
-                let place = lower_bound(&keys, places.last().map_or(0, |place| *place as usize + 1), key);
-                if place == keys.num_rows() {
-                    break;
-                }
-                if keys.row(place) != key {
-                    return Err(missing());
-                }
-                places.push(place as u32);
-                next += 1;
+            if keys.row(place) != key {
+                return Err(missing());
             }
-            let at = UInt32Array::from(places);
-            let cells = |column: (usize, &usize)| {
-                let (place, column) = column;
-                let found = reading.column(&batch, *column);
-                if take(found, &at, None)? != self.before.column(*column).slice(first, at.len()) {
-                    return Err(missing());
-                }
-                let mut sources: Vec<(usize, usize)> = (0..batch.num_rows()).map(|row| (0, row)).collect();
-                at.values().iter().zip(first..).for_each(|(row, other)| sources[*row as usize] = (1, other));
-                Ok(interleave(&[found.as_ref(), after.column(place).as_ref()], &sources)?)
-            };
-            let columns = self.changed.iter().enumerate().map(cells).collect::<Result<Vec<_>>>()?;
-            changed.push(without_idle_nulls(&RecordBatch::try_new(after.schema(), columns)?)?);
+            places.push(place as u32);
+            walk.next += 1;
         }
-        if next < self.keys.num_rows() {
-            return Err(missing());
-        }
-        Ok(Some(changed))
+        let mut sources: Vec<(usize, usize)> = (0..batch.num_rows()).map(|row| (0, row)).collect();
+        places.iter().zip(first..).for_each(|(row, other)| sources[*row as usize] = (1, other));
+        let places = UInt32Array::from(places);
+        let cells = |at: &usize| {
+            let (found, before) = (column(*at), self.before.column(*at).slice(first, places.len()));
+            if take(found, &places, None)? != before {
+                return Err(missing());
+            }
+            Ok(interleave(&[found.as_ref(), self.after.column(*at).as_ref()], &sources)?)
+        };
+        let changed = self.changed.iter().map(cells).collect::<Result<Vec<_>>>()?;
+        let schema = Arc::new(self.after.schema().project(&self.changed)?);
+        Ok(Some(without_idle_nulls(&RecordBatch::try_new(schema, changed)?)?))
     }
-}
-
-/// A column of rows, encoded.
-fn encoded(mut writer: ArrowColumnWriter, column: usize, batches: &[RecordBatch]) -> Result<ArrowColumnWriter> {
-    for batch in batches {
-        for leaf in compute_leaves(batch.schema_ref().field(column), batch.column(column))? {
-            writer.write(&leaf)?;
-        }
-    }
-    Ok(writer)
 }
 
 /// What a file says of a column of its only row group, which is to be copied.
@@ -190,10 +186,26 @@ fn with_fields_of_old(statistics: Statistics) -> Statistics {
     }
 }
 
+/// The first row from `begin` on whose key is not below.
+pub fn lower_bound(keys: &Rows, begin: usize, key: Row<'_>) -> usize {
+    let (mut low, mut high) = (begin, keys.num_rows());
+    while low < high {
+        let middle = low.midpoint(high);
+        if keys.row(middle) < key {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}
+
+pub fn missing() -> Error {
+    Error::corrupt("a row that changed is not in it")
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::array::{
         BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray,
     };
@@ -278,7 +290,8 @@ mod tests {
         assert!(fails(&other.slice(3, 1), &all.slice(3, 1)));
         assert!(fails(&other.slice(11, 1), &rows(12, |row| row).slice(11, 1)));
         let gap = file(&concat_batches(&all.schema(), [&all.slice(0, 3), &all.slice(4, 6)]).unwrap());
-        assert!(apply(&gap, &all.slice(3, 1), &other.slice(3, 1)).is_err());
+        let error = apply(&gap, &all.slice(3, 1), &other.slice(3, 1)).unwrap_err();
+        assert!(error.to_string().contains("is not in it"));
     }
 
     #[test]
@@ -299,6 +312,12 @@ mod tests {
         let all = rows(10, |row| row);
         let twice = concat_batches(&all.schema(), [&all.slice(0, 4), &all.slice(3, 7)]).unwrap();
         assert!(apply(&file(&twice), &all.slice(5, 1), &rows(10, |_| 1).slice(5, 1)).unwrap().is_none());
+        // Nor where the two are parted by the end of a batch.
+        let many = rows(BATCH_ROWS as u64 + 10, |row| row);
+        let (front, back) = (many.slice(0, BATCH_ROWS), many.slice(BATCH_ROWS - 1, 11));
+        let twice = concat_batches(&many.schema(), [&front, &back]).unwrap();
+        let other = rows(BATCH_ROWS as u64 + 10, |_| 1);
+        assert!(apply(&file(&twice), &many.slice(5, 1), &other.slice(5, 1)).unwrap().is_none());
         // Nor is anything copied where nothing differs.
         assert!(apply(&file(&all), &all.slice(5, 1), &all.slice(5, 1)).unwrap().is_none());
     }

@@ -10,7 +10,7 @@ use arrow::row::{OwnedRow, Row, RowConverter, Rows, SortField};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::cells::Cells;
+use super::cells::{Cells, lower_bound, missing};
 use super::files::{BATCH_ROWS, Encoder};
 use crate::error::{Error, Result};
 use crate::models::Exchanged;
@@ -53,7 +53,8 @@ impl Patch {
     }
 
     /// The file that `before` becomes, encoded by `encoder`, and its rows; `before` has the columns of the patch and is
-    /// sorted by `keys`. An error if a row that leaves is not there.
+    /// sorted by `keys`. An error if a row that leaves is not there; of rows that only change, if their keys or the cells that
+    /// change are not.
     pub fn apply(&self, before: Option<Bytes>, keys: &[String], encoder: Encoder) -> Result<(Vec<u8>, usize)> {
         let mut merge = Merge::new(self, keys, encoder.of_about(before.as_ref().map_or(0, Bytes::len)))?;
         if let Some(before) = before {
@@ -217,24 +218,6 @@ impl Merge {
     }
 }
 
-/// The first row from `begin` on whose key is not below.
-pub fn lower_bound(keys: &Rows, begin: usize, key: Row<'_>) -> usize {
-    let (mut low, mut high) = (begin, keys.num_rows());
-    while low < high {
-        let middle = low.midpoint(high);
-        if keys.row(middle) < key {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    low
-}
-
-pub fn missing() -> Error {
-    Error::corrupt("a row that changed is not in it")
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -298,6 +281,26 @@ mod tests {
             let mut after: Vec<Line> = before.iter().filter(|line| !removed.contains(line)).cloned().collect();
             after.extend(added.iter().cloned());
             let patch = Patch::of_file(&schema(), &exchanged(&removed, &added)).unwrap();
+            let (content, rows) =
+                patch.apply(Some(encoded(&before).into()), &keys, Encoder::new(&schema(), &[])).unwrap();
+            assert_eq!(rows, after.len());
+            assert!(content == encoded(&after), "{count} rows, every {step}th");
+        }
+    }
+
+    #[test]
+    fn a_patched_file_of_the_same_rows_is_the_file_of_their_new_cells_to_the_last_byte() {
+        let keys = ["name".to_string()];
+        for (count, step) in [(1, 1), (20_000, 3), (20_000, 997)] {
+            let before: Vec<Line> = (0..count).map(line).collect();
+            let removed: Vec<Line> = before.iter().step_by(step).cloned().collect();
+            let changed = |(name, number, day): &Line| (name.clone(), number + 1, *day);
+            let added: Vec<Line> = removed.iter().map(changed).collect();
+            let after: Vec<Line> = (before.iter().enumerate())
+                .map(|(at, line)| if at % step == 0 { changed(line) } else { line.clone() })
+                .collect();
+            let patch = Patch::of_file(&schema(), &exchanged(&removed, &added)).unwrap();
+            assert!(Merge::new(&patch, &keys, Encoder::new(&schema(), &[])).unwrap().cells().is_some());
             let (content, rows) =
                 patch.apply(Some(encoded(&before).into()), &keys, Encoder::new(&schema(), &[])).unwrap();
             assert_eq!(rows, after.len());

@@ -37,8 +37,9 @@ pub struct Restatement {
     pub max_lateness_seconds: Option<i64>,
 }
 
-/// Raised when equal rows are encoded otherwise than before.
-pub const ENCODING: u32 = 2;
+/// Raised when equal rows are encoded otherwise than before, by a library that writes files too: columns of published files are
+/// copied as they are stored.
+pub const ENCODING: u32 = 3;
 
 /// A digest of what comes before the footer of a Parquet file: the rows, and neither the words nor the version in it.
 pub fn digest_of_rows(file: &[u8]) -> String {
