@@ -19,6 +19,8 @@ pub enum Kind {
     Conflict,
     /// A store, source or lock is out of reach: try later.
     Unavailable,
+    /// Memory or another limit of the engine is used up: try with less beside it, or raise the limit.
+    Exhausted,
     /// What lies in the lake is damaged: stop and look.
     Corrupt,
     /// A defect of ours: tell us.
@@ -142,9 +144,9 @@ impl Error {
         self.kind
     }
 
-    /// Whether it may go away by itself: a store out of reach, another writer.
+    /// Whether it may go away by itself: a store out of reach, another writer, others that take the memory.
     pub fn is_temporary(&self) -> bool {
-        matches!(self.kind, Kind::Unavailable | Kind::Conflict)
+        matches!(self.kind, Kind::Unavailable | Kind::Exhausted | Kind::Conflict)
     }
 
     /// The place that it is about, if that is known.
@@ -244,7 +246,8 @@ impl From<datafusion::error::DataFusionError> for Error {
         use datafusion::error::DataFusionError as Engine;
         let kind = match error.find_root() {
             Engine::Internal(_) => Kind::Internal,
-            Engine::ResourcesExhausted(_) | Engine::ObjectStore(_) | Engine::IoError(_) => Kind::Unavailable,
+            Engine::ResourcesExhausted(_) => Kind::Exhausted,
+            Engine::ObjectStore(_) | Engine::IoError(_) => Kind::Unavailable,
             Engine::ParquetError(_) => Kind::Corrupt,
             // Of a table of ours that is read when it is asked for.
             Engine::External(ours) => ours.downcast_ref::<Self>().map_or(Kind::Invalid, Self::kind),

@@ -137,6 +137,7 @@ pub fn failed(sent: &str, error: Error) -> PgWireError {
         match error.kind() {
             Kind::Invalid => "22000",
             Kind::Conflict | Kind::Unavailable => "53000",
+            Kind::Exhausted => "53200",
             Kind::Corrupt => "XX001",
             Kind::Internal => "XX000",
         }

@@ -115,3 +115,16 @@ fn a_run_under_a_small_limit_publishes_what_any_other_does() {
     assert!(little.1 == much.1, "the limit shows in what is published");
     assert!(little.0 < 384 << 20, "{} bytes", little.0);
 }
+
+#[test]
+fn a_mart_that_does_not_fit_beside_another_is_made_alone() {
+    let keys = "select md5(cast(value as varchar)) as key from (select unnest(range(0, 600000)) as value)";
+    let joined = format!("with keys as ({keys}) select count(*) as found from keys as one join keys as other using (key)");
+    let model = format!("-- build: view\n-- publish: file\n{joined}\n");
+    let files = [("queries/one.sql", model.as_bytes()), ("queries/two.sql", model.as_bytes())];
+    let house = House::new("", &files);
+    let ran = watched(&house, "128M", &["run"]);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stderr.contains("is made again, alone"), "128M has room for both, so this tells nothing: {}", ran.stderr);
+    assert_eq!(house.sql("select found from one union all select found from two"), ["600000", "600000"]);
+}

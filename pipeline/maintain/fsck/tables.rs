@@ -138,7 +138,7 @@ pub async fn check_table(
     let table = match Table::open(lake, folder).await {
         Ok(Some(table)) => table,
         Ok(None) => return Ok((None, findings)),
-        Err(error) if error.kind() == Kind::Unavailable => return Err(error),
+        Err(error) if error.is_temporary() => return Err(error),
         Err(error) => {
             findings.push(Finding::new(folder, format!("cannot be opened: {error}"), remedy(folder)));
             return Ok((None, findings));
