@@ -4,6 +4,8 @@ mod bounded;
 mod complexity;
 mod diagnosis;
 mod late_table;
+mod memory;
+mod pool;
 
 use std::sync::Arc;
 
@@ -22,6 +24,8 @@ use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 pub use self::bounded::register as bound_functions;
 pub use self::diagnosis::{diagnose, locate};
 pub use self::late_table::{LateRows, LateTable};
+pub use self::memory::{rows_within_memory, within_memory};
+use self::pool::JoinsOnce;
 use crate::config;
 use crate::error::Result;
 use crate::functions;
@@ -33,6 +37,9 @@ const NAMED_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(5).e
 /// Memory that a merge may take for each spilled file, at the default size of batches and with rows of some hundred bytes.
 const BYTES_PER_MERGED_FILE: usize = 8 << 20;
 
+/// Sorts of one thread that are provided for: those of a plan, in several queries.
+const SORTS_AT_ONCE: usize = 32;
+
 /// A session over `lake`. Operators that can spill do so beyond the configured memory.
 pub fn session(lake: &Lake, settings: &config::Engine) -> Result<SessionContext> {
     let memory = settings.memory_bytes()?;
@@ -41,10 +48,13 @@ pub fn session(lake: &Lake, settings: &config::Engine) -> Result<SessionContext>
     let merged_at_once = (memory / settings.thread_count() / BYTES_PER_MERGED_FILE).clamp(2, 64);
     let runtime = RuntimeEnvBuilder::new()
         .with_disk_manager_builder(DiskManagerBuilder::default().with_max_spill_merge_fan_in(merged_at_once))
-        .with_memory_pool(Arc::new(TrackConsumersPool::new(pool, NAMED_CONSUMERS)))
+        .with_memory_pool(Arc::new(JoinsOnce(TrackConsumersPool::new(pool, NAMED_CONSUMERS))))
         .build_arc()?;
     runtime.register_object_store(lake.url(), lake.store().clone());
-    let config = config().with_target_partitions(settings.thread_count());
+    // So much is set aside for each sort, be it ever so small.
+    let reserved_to_sort = (memory / settings.thread_count() / SORTS_AT_ONCE).clamp(1 << 20, 10 << 20);
+    let config =
+        config().with_target_partitions(settings.thread_count()).with_sort_spill_reservation_bytes(reserved_to_sort);
     let state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
@@ -62,7 +72,7 @@ fn config() -> SessionConfig {
     let config =
         SessionConfig::new().with_information_schema(true).with_default_catalog_and_schema("wayline", "public");
     // Errors then know their place in the query.
-    config.set_bool("datafusion.sql_parser.collect_spans", true)
+    memory::gated(config.set_bool("datafusion.sql_parser.collect_spans", true))
 }
 
 /// A session with the functions, memory and settings of another and no tables.

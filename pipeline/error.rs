@@ -19,7 +19,7 @@ pub enum Kind {
     Conflict,
     /// A store, source or lock is out of reach: try later.
     Unavailable,
-    /// Memory or another limit of the engine is used up: try with less beside it, or raise the limit.
+    /// Memory or another limit of the engine does not suffice: raise it, or ask for less.
     Exhausted,
     /// What lies in the lake is damaged: stop and look.
     Corrupt,
@@ -144,9 +144,9 @@ impl Error {
         self.kind
     }
 
-    /// Whether it may go away by itself: a store out of reach, another writer, others that take the memory.
+    /// Whether it may go away by itself: a store out of reach, another writer.
     pub fn is_temporary(&self) -> bool {
-        matches!(self.kind, Kind::Unavailable | Kind::Exhausted | Kind::Conflict)
+        matches!(self.kind, Kind::Unavailable | Kind::Conflict)
     }
 
     /// The place that it is about, if that is known.

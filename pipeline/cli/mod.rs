@@ -335,8 +335,8 @@ async fn until_stopped(
 
 fn exit_code(error: &Error) -> u8 {
     match error.kind() {
-        Kind::Invalid => 2,
-        Kind::Unavailable | Kind::Exhausted | Kind::Conflict => 75,
+        Kind::Invalid | Kind::Exhausted => 2,
+        Kind::Unavailable | Kind::Conflict => 75,
         Kind::Corrupt | Kind::Internal => 1,
     }
 }

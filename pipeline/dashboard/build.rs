@@ -89,7 +89,8 @@ async fn ask(ctx: &SessionContext, tile: &tiles::Tile, sql: &str) -> Result<Aske
         columns.remove(at);
     }
     let drawn = tile.kind.fit(&columns)?;
-    let batches: Vec<RecordBatch> = frame.limit(0, Some(QUERY_ROWS + 1))?.execute_stream().await?.try_collect().await?;
+    let rows = engine::rows_within_memory(frame.limit(0, Some(QUERY_ROWS + 1))?).await?;
+    let batches: Vec<RecordBatch> = rows.try_collect().await?;
     if batches.iter().map(RecordBatch::num_rows).sum::<usize>() > QUERY_ROWS {
         return Err(Error::invalid(format!("the query gives more than {QUERY_ROWS} rows"))
             .hint("add them up, or say which are wanted: order by … limit …"));

@@ -24,7 +24,7 @@ use std::time::Instant;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Date32Type, Schema, SchemaRef};
 use chrono::{SecondsFormat, Utc};
-use datafusion::prelude::{DataFrame, ident};
+use datafusion::prelude::{DataFrame, SessionContext, ident};
 use futures::{StreamExt, TryStreamExt};
 
 use self::catalog::MartFile;
@@ -34,7 +34,7 @@ use self::patch::Patch;
 use crate::config;
 use crate::derived::storage::{is_flat, stored_schema, to_stored};
 use crate::engine;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::lake::Lake;
 use crate::models::graph::{Graph, Model};
@@ -91,7 +91,7 @@ pub async fn publish(
     outcome: &Outcome,
     before: Catalog,
     edition: &Edition,
-    progress: impl FnMut(&str),
+    mut progress: impl FnMut(&str),
 ) -> Result<Published> {
     let mut catalog = before.clone();
     let found = files::list(&workspace.lake, MARTS).await?;
@@ -127,10 +127,28 @@ pub async fn publish(
             under_way.save(&workspace.lake).await?;
         }
     }
+    let engine = &workspace.project.config.engine;
+    let at_once = (engine.memory_bytes()? / MEMORY_OF_A_MART).clamp(1, engine.thread_count());
+    let mut ready = futures::stream::iter(due.into_iter().enumerate())
+        .map(|(place, due)| {
+            progress(&due.model.name);
+            let (workspace, edition) = (workspace.clone(), edition.clone());
+            tokio::spawn(async move {
+                let started = Instant::now();
+                let make = |ctx| make_ready(&workspace, ctx, &due, &edition);
+                let ready = engine::within_memory(&workspace.ctx, make).await;
+                (place, result("mart", &due.model.name, Status::Success, started, String::new()), due.model.name, ready)
+            })
+        })
+        .buffer_unordered(at_once);
+    let mut all_ready = Vec::new();
+    while let Some(done) = ready.next().await {
+        all_ready.push(done.map_err(|error| Error::internal(format!("a publication stopped: {error}")))?);
+    }
+    drop(ready);
     let (mut results, mut restated) = (Vec::new(), Vec::new());
-    for Ready { due, mut line, made } in all_made_ready(workspace, due, edition, progress).await? {
-        let name = due.model.name;
-        let placed = match made {
+    for (place, mut line, name, ready) in all_ready {
+        let placed = match ready {
             Ok((mart, staged)) => put_in_place(&workspace.lake, &staged).await.map(|()| mart),
             Err(error) => Err(error),
         };
@@ -147,7 +165,7 @@ pub async fn publish(
                 line.fail(&error);
             }
         }
-        results.push(line);
+        results.push((place, line));
     }
     catalog.marts.retain(|name, _| graph.model(name).is_some_and(|model| model.header.publish != Publish::No));
     if !edition.untold.is_empty() {
@@ -163,7 +181,8 @@ pub async fn publish(
     }
     let named: BTreeSet<&String> = catalog.marts.values().flat_map(|mart| mart.files.keys()).collect();
     files::remove(&workspace.lake, found.iter().filter(|path| !named.contains(path))).await?;
-    Ok(Published { results, restatements: restated })
+    results.sort_by_key(|(place, _)| *place);
+    Ok(Published { results: results.into_iter().map(|(_, line)| line).collect(), restatements: restated })
 }
 
 async fn put_in_place(lake: &Lake, staged: &[Staged]) -> Result<()> {
@@ -259,67 +278,18 @@ impl Layout {
     }
 }
 
-/// A mart that is ready to be put in its place, or why it is not, with its report line.
-struct Ready {
-    due: Due,
-    line: NodeResult,
-    made: Result<(Mart, Vec<Staged>)>,
-}
-
-impl Ready {
-    async fn make(workspace: &Workspace, due: Due, edition: &Edition) -> Self {
-        let started = Instant::now();
-        let made = make_ready(workspace, &due, edition).await;
-        let line = result("mart", &due.model.name, Status::Success, started, String::new());
-        Self { due, line, made }
-    }
-
-    fn is_out_of_memory(&self) -> bool {
-        self.made.as_ref().is_err_and(|error| error.kind() == Kind::Exhausted)
-    }
-}
-
-/// Makes marts ready, several at a time, in the order in which they are due. Those that share the memory may leave one of
-/// them too little: it is made again when it has all of it.
-async fn all_made_ready(
-    workspace: &Workspace,
-    due: Vec<Due>,
-    edition: &Edition,
-    mut progress: impl FnMut(&str),
-) -> Result<Vec<Ready>> {
-    let engine = &workspace.project.config.engine;
-    let at_once = (engine.memory_bytes()? / MEMORY_OF_A_MART).clamp(1, engine.thread_count());
-    let mut at_work = futures::stream::iter(due.into_iter().enumerate())
-        .map(|(place, due)| {
-            progress(&due.model.name);
-            let (workspace, edition) = (workspace.clone(), edition.clone());
-            tokio::spawn(async move { (place, Ready::make(&workspace, due, &edition).await) })
-        })
-        .buffer_unordered(at_once);
-    let mut done = Vec::new();
-    while let Some(ready) = at_work.next().await {
-        done.push(ready.map_err(|error| Error::internal(format!("a publication stopped: {error}")))?);
-    }
-    drop(at_work);
-    done.sort_by_key(|(place, _)| *place);
-    let mut all_ready = Vec::with_capacity(done.len());
-    for (_, mut ready) in done {
-        if at_once > 1 && ready.is_out_of_memory() {
-            tracing::warn!(mart = ready.due.model.name, "is made again, alone: memory ran out");
-            ready = Ready::make(workspace, ready.due, edition).await;
-        }
-        all_ready.push(ready);
-    }
-    Ok(all_ready)
-}
-
 /// Makes the files of a mart that are others than before, and says what the mart is once they are in their places.
-async fn make_ready(workspace: &Workspace, due: &Due, edition: &Edition) -> Result<(Mart, Vec<Staged>)> {
+async fn make_ready(
+    workspace: &Workspace,
+    ctx: SessionContext,
+    due: &Due,
+    edition: &Edition,
+) -> Result<(Mart, Vec<Staged>)> {
     let Due { model, fingerprint, comments, before, known } = due;
     // Of a few days the other columns are read for their rows alone.
     let ctx = match known {
-        Some(Known { days: Some(_), .. }) => engine::reading_few_rows(&workspace.ctx),
-        _ => workspace.ctx.clone(),
+        Some(Known { days: Some(_), .. }) => engine::reading_few_rows(&ctx),
+        _ => ctx,
     };
     let frame = ctx.table(model.name.as_str()).await?;
     let flat: Vec<_> =

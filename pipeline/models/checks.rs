@@ -203,13 +203,13 @@ pub async fn run_rules(ctx: &SessionContext, model: &Model) -> Vec<NodeResult> {
 
 async fn run(ctx: &SessionContext, check: &Check) -> NodeResult {
     let started = Instant::now();
-    let offending = async {
-        let frame = engine::query(ctx, &check.sql).await?;
+    let offending = |ctx: SessionContext| async move {
+        let frame = engine::query(&ctx, &check.sql).await?;
         let count = frame.clone().count().await?;
         let examples = if count > 0 { frame.limit(0, Some(EXAMPLES))?.collect().await? } else { Vec::new() };
-        Ok::<_, Error>((count, examples))
+        Ok((count, examples))
     };
-    match offending.await {
+    match engine::within_memory(ctx, offending).await {
         Ok((0, _)) => result("test", &check.name, Status::Pass, started, String::new()),
         Ok((count, examples)) => {
             let shown = pretty_format_batches(&examples).map(|table| table.to_string()).unwrap_or_default();

@@ -351,11 +351,13 @@ async fn place(workspace: &Workspace, step: &Planned) -> Result<Option<Built>> {
     let mut built = None;
     let mut table = table.clone();
     if model.header.build.is_table() && reason.is_some() {
-        let folder = folder(&model.name);
-        let frame = table_rows(&workspace.ctx, model).await.map_err(in_its_place)?;
+        let folder = &folder(&model.name);
         let before = table.as_ref().map(|table| &table.table);
-        let rows = derived::build::build(&workspace.lake, &folder, before, frame, built_from).await;
-        built = Some(rows.map_err(in_its_place)?);
+        let build = |ctx: SessionContext| async move {
+            let frame = table_rows(&ctx, model).await?;
+            derived::build::build(&workspace.lake, folder, before, frame, built_from).await
+        };
+        built = Some(engine::within_memory(&workspace.ctx, build).await.map_err(in_its_place)?);
         // What was built whole has nothing over it.
         table = Derived::open(&workspace.lake, &Changes::default(), &folder).await?;
     }

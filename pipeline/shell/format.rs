@@ -17,6 +17,7 @@ use parquet::arrow::ArrowWriter;
 use super::table::{self, Layout};
 use crate::delta;
 use crate::derived::storage::{stored_schema, to_stored};
+use crate::engine;
 use crate::error::Result;
 
 /// Forms of a result.
@@ -54,7 +55,7 @@ pub async fn write(query: DataFrame, format: Format, layout: Layout, out: &mut (
     // A plan is read whole.
     let is_plan = matches!(query.logical_plan(), LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
     let width = layout.width.filter(|_| !is_plan);
-    let mut rows = query.execute_stream().await?;
+    let mut rows = engine::rows_within_memory(query).await?;
     let schema = rows.schema();
     let mut written = Written::default();
     match format {
@@ -187,7 +188,6 @@ mod tests {
     use datafusion::prelude::SessionContext;
 
     use super::*;
-    use crate::engine;
 
     async fn shown(sql: &str, format: Format) -> String {
         shown_in(sql, format, Layout::default()).await.0
