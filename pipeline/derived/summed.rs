@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{Column, JoinType, NullEquality};
-use datafusion::functions_aggregate::expr_fn::sum;
+use datafusion::functions_aggregate::expr_fn::{max, sum};
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, lit};
 use datafusion::prelude::{DataFrame, SessionContext, ident};
 
@@ -73,7 +73,8 @@ pub fn total(added: DataFrame, taken_off: DataFrame, sums: &Sums, schema: &Schem
     let has_lists = schema.fields().iter().any(|field| !is_key(field) && multiset::is_multiset(field.data_type()));
     let of_side = |frame: DataFrame, is_added: bool| {
         let columns = schema.fields().iter().map(|field| {
-            let is_taken_off = !is_added && !is_key(field) && !multiset::is_multiset(field.data_type());
+            let is_sum = !is_key(field) && !multiset::is_multiset(field.data_type()) && !is_kept(field.data_type());
+            let is_taken_off = !is_added && is_sum;
             match is_taken_off {
                 true => Expr::Negative(Box::new(ident(field.name()))).alias(field.name()),
                 false => ident(field.name()),
@@ -86,9 +87,10 @@ pub fn total(added: DataFrame, taken_off: DataFrame, sums: &Sums, schema: &Schem
     let (keys, summed): (Vec<_>, Vec<_>) = schema.fields().iter().partition(|field| is_key(field));
     let keys = keys.into_iter().map(|field| ident(field.name())).collect();
     let summed = summed.into_iter().map(|field| {
-        let total = match multiset::is_multiset(field.data_type()) {
-            true => multiset::total(ident(field.name()), ident(SIDE)),
-            false => sum(ident(field.name())),
+        let total = match field.data_type() {
+            list if multiset::is_multiset(list) => multiset::total(ident(field.name()), ident(SIDE)),
+            kept if is_kept(kept) => max(ident(field.name())),
+            _ => sum(ident(field.name())),
         };
         total.alias(field.name())
     });
@@ -100,6 +102,11 @@ pub fn total(added: DataFrame, taken_off: DataFrame, sums: &Sums, schema: &Schem
             false => cast(ident(field.name()), field.data_type().clone()).alias(field.name()),
         });
     Ok(rows.select(of_schema.collect::<Vec<_>>())?)
+}
+
+/// Whether what a column holds does not add up, so that its rows are those of a batch, to which nothing is ever added.
+pub fn is_kept(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Float64 | DataType::Timestamp(..))
 }
 
 #[cfg(test)]

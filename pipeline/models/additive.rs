@@ -4,10 +4,13 @@
 //! That is so when its last step groups rows by the keys and counts them, sums whole numbers or decimals of them or lists numbers of them, and
 //! when every step before makes the rows of a customer of that customer's rows alone. It is told by the plan, so what is
 //! found is true of any rows; a statement of which it cannot be told is refused.
+//!
+//! Of a statement over events alone a batch stands in the place of a customer. Its events come all at once and stay as they are, so
+//! if it is one of the keys, nothing is ever added to a row: it may hold an extreme or a median too.
 
 use std::collections::BTreeSet;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction};
 use datafusion::logical_expr::utils::split_conjunction;
@@ -20,6 +23,7 @@ use datafusion::scalar::ScalarValue;
 use super::settings;
 use super::update::CUSTOMER;
 use crate::derived::multiset;
+use crate::derived::summed::is_kept;
 use crate::engine::is_clock;
 use crate::error::{Error, Result};
 
@@ -31,6 +35,7 @@ pub fn summed(frame: DataFrame, keys: &[String], count: &str) -> Result<DataFram
         false if multiset::is_multiset(field.data_type()) => {
             Ok(multiset::sorted(ident(field.name())).alias(field.name()))
         }
+        false if is_kept(field.data_type()) => Ok(ident(field.name())),
         false => {
             let zero = lit(ScalarValue::new_zero(field.data_type())?);
             Ok(coalesce(vec![ident(field.name()), zero]).alias(field.name()))
@@ -39,6 +44,9 @@ pub fn summed(frame: DataFrame, keys: &[String], count: &str) -> Result<DataFram
     let columns = columns.collect::<Result<Vec<_>>>()?;
     Ok(frame.select(columns)?)
 }
+
+/// Column of the batch that brought an event.
+const BATCH: &str = "batch";
 
 const HINT: &str = "let the last step group by the columns of the grain, and count, sum or list; work out what is made of sums \
                     (rates, medians) in a model that reads this one";
@@ -53,16 +61,7 @@ fn check(plan: &LogicalPlan, keys: &[String], count: &str) -> Result<()> {
     if let Some(missing) = keys.iter().map(String::as_str).chain([count]).find(|key| !names.iter().any(|n| n == key)) {
         return refuse(format!("there is no column `{missing}`"));
     }
-    for field in plan.schema().fields().iter().filter(|field| !keys.contains(field.name())) {
-        let (name, data_type) = (field.name(), field.data_type());
-        let adds_up = data_type.is_integer() || data_type.is_decimal() || multiset::is_multiset(data_type);
-        if !adds_up {
-            return refuse(format!(
-                "`{name}` is {data_type}, expected a whole number or a decimal, which add up exactly, or a list of bigint or \
-                 double"
-            ));
-        }
-    }
+    let fields = plan.schema().fields().clone();
     // The place of each column in the plan that is looked at.
     let mut places: Vec<usize> = (0..names.len()).collect();
     let mut plan = plan;
@@ -94,15 +93,28 @@ fn check(plan: &LogicalPlan, keys: &[String], count: &str) -> Result<()> {
     if aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))) {
         return refuse("it groups by several sets of columns");
     }
+    let is_owner = |expr: &Expr| passed_on(expr, &aggregate.input).is_some_and(|at| customers.contains(&at));
+    let is_of_batches = aggregate.group_expr.iter().any(is_owner) && reads_events_alone(&aggregate.input);
+    for field in fields.iter().filter(|field| !keys.contains(field.name())) {
+        let (name, data_type) = (field.name(), field.data_type());
+        let adds_up = data_type.is_integer() || data_type.is_decimal() || multiset::is_multiset(data_type);
+        if !adds_up && !(is_of_batches && is_kept(data_type)) {
+            return refuse(format!(
+                "`{name}` is {data_type}, expected a whole number or a decimal, which add up exactly, or a list of bigint or \
+                 double"
+            ));
+        }
+    }
     let groups = aggregate.group_expr.len();
-    for (place, name) in places.iter().zip(&names) {
+    for (place, field) in places.iter().zip(fields.iter()) {
+        let name = field.name();
         match (*place < groups, keys.contains(name)) {
             (true, true) => {}
             (true, false) => return refuse(format!("`{name}` is grouped by and not of the grain")),
             (false, true) => return refuse(format!("`{name}` is of the grain and not grouped by")),
             (false, false) => {
                 let sum = &aggregate.aggr_expr[*place - groups];
-                check_sum(sum, name, aggregate, &customers)?;
+                check_sum(sum, field, aggregate, &customers, is_of_batches)?;
                 if name == count && !counts_rows(sum, &aggregate.input) {
                     return refuse(format!(
                         "`{name}` may be 0 of a row that is there, expected count(*) or its sum, without a filter"
@@ -208,7 +220,14 @@ fn passed_on(expr: &Expr, input: &LogicalPlan) -> Option<usize> {
 }
 
 /// Whether an aggregate is one that adds up.
-fn check_sum(expr: &Expr, name: &str, aggregate: &Aggregate, customers: &BTreeSet<usize>) -> Result<()> {
+fn check_sum(
+    expr: &Expr,
+    field: &Field,
+    aggregate: &Aggregate,
+    customers: &BTreeSet<usize>,
+    is_of_batches: bool,
+) -> Result<()> {
+    let (name, data_type) = (field.name(), field.data_type());
     let mut expr = expr;
     while let Expr::Alias(alias) = expr {
         expr = &alias.expr;
@@ -221,7 +240,11 @@ fn check_sum(expr: &Expr, name: &str, aggregate: &Aggregate, customers: &BTreeSe
         return refuse(format!("`{name}` is a list in an order of its own, expected array_agg without order by"));
     }
     match (func.name(), params.distinct) {
+        ("sum", _) if is_kept(data_type) => refuse(format!(
+            "`{name}` is a sum of {data_type}, expected whole numbers or decimals, which add up exactly"
+        )),
         ("count" | "sum" | "array_agg", false) => Ok(()),
+        ("min" | "max" | "median", _) if is_of_batches => Ok(()),
         ("count", true) if params.args.iter().all(is_of_customer) => Ok(()),
         ("count", true) => {
             refuse(format!("`{name}` counts what several customers may share, expected distinct {CUSTOMER}"))
@@ -230,8 +253,21 @@ fn check_sum(expr: &Expr, name: &str, aggregate: &Aggregate, customers: &BTreeSe
     }
 }
 
+/// Whether a plan reads events, and nothing else but settings.
+fn reads_events_alone(plan: &LogicalPlan) -> bool {
+    let mut is_alone = true;
+    let visited = plan.apply(|part| {
+        if let LogicalPlan::TableScan(scan) = part {
+            let table = scan.table_name.table();
+            is_alone &= table == "events" || settings::TABLES.contains(&table);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    visited.is_ok() && is_alone
+}
+
 /// The places of the columns that hold the customer, in a plan that makes the rows of a customer of that customer's rows alone
-/// (of an event's alone, where there are none); `None` of a plan that reads settings only.
+/// (of events those that hold the batch, or of an event's alone, where there are none); `None` of a plan that reads settings only.
 fn customers(plan: &LogicalPlan) -> Result<Option<BTreeSet<usize>>> {
     check_expressions(plan)?;
     let same = |input: &LogicalPlan| -> Result<Option<BTreeSet<usize>>> {
@@ -249,7 +285,9 @@ fn customers(plan: &LogicalPlan) -> Result<Option<BTreeSet<usize>>> {
                     refuse("it reads the logical time, with which rows of everybody may change")
                 }
                 None if settings::TABLES.contains(&table) => Ok(None),
-                None if table == "events" => Ok(Some(BTreeSet::new())),
+                None if table == "events" => {
+                    Ok(Some(scan.projected_schema.index_of_column_by_name(None, BATCH).into_iter().collect()))
+                }
                 None => refuse(format!("it reads `{table}`, which has no {CUSTOMER}")),
             }
         }
@@ -378,7 +416,7 @@ mod tests {
         for table in [
             "create table journeys (customer_id varchar, path varchar, value decimal(18, 4), share double, started_date date)",
             "create table sessions (customer_id varchar, session_id varchar)",
-            "create table events (event_id varchar, channel varchar)",
+            "create table events (event_id varchar, channel varchar, batch bigint, occurred_at timestamp, lateness double)",
             "create table funnels (funnel varchar)",
             "create table as_of (as_of timestamp)",
             "create table paths (path varchar, journeys bigint)",
@@ -414,6 +452,11 @@ mod tests {
             "with once as (select distinct customer_id, path from journeys)
              select path, count(*) as journeys from once group by path",
             "select channel as path, count(*) as journeys from events group by channel",
+            "select batch as path, count(*) as journeys, max(occurred_at) as newest, min(occurred_at) as oldest,
+                 median(lateness) as lateness, max(length(channel)) as longest
+             from events cross join funnels group by batch",
+            "with of_batches as (select batch, channel, count(*) as events from events group by batch, channel)
+             select channel as path, cast(sum(events) as bigint) as journeys from of_batches group by channel",
             "select path, count(*) as journeys, array_agg(share) as shares from journeys group by path",
             "select path, count(*) as journeys, array_sort(array_agg(share)) as shares from journeys group by path",
             "with all_of_them as (select customer_id, path from journeys union all select customer_id, path from visits)
@@ -427,6 +470,27 @@ mod tests {
     async fn what_does_not_add_up_is_refused_with_its_reason() {
         for (sql, reason) in [
             ("select path, 1 as journeys from journeys", "`journeys` is worked out"),
+            (
+                "select channel as path, count(*) as journeys, max(occurred_at) as newest from events group by channel",
+                "`newest` is Timestamp",
+            ),
+            (
+                "select channel as path, count(*) as journeys, max(length(channel)) as longest from events group by channel",
+                "`longest` is max",
+            ),
+            (
+                "select batch as path, count(*) as journeys, sum(lateness) as lateness from events group by batch",
+                "`lateness` is a sum of Float64",
+            ),
+            (
+                "select journeys.path, count(*) as journeys, max(batch) as newest from events
+                 inner join journeys on events.event_id = journeys.customer_id group by journeys.path",
+                "a join by customer_id",
+            ),
+            (
+                "select customer_id as path, count(*) as journeys, max(value) as value from journeys group by customer_id",
+                "`value` is max",
+            ),
             ("select path, count(*) as visits from journeys group by path", "no column `journeys`"),
             ("select path, count(*) as journeys, median(value) as value from journeys group by path", "`value` is median"),
             ("select path, count(*) as journeys, max(value) as value from journeys group by path", "`value` is max"),

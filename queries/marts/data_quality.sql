@@ -20,15 +20,12 @@
 
 with
 
--- An interval is added once and not to every event: it goes through the calendar each time.
 settings as (
 
     select
-        as_of.as_of,
-        cast(as_of.as_of + settings.future_tolerance as bigint)
-            - cast(as_of.as_of as bigint) as tolerance_microseconds
-    from settings
-    cross join as_of
+        as_of,
+        cast(as_of as date) as as_of_date
+    from as_of
 
 ),
 
@@ -38,49 +35,52 @@ batches as (
 
 ),
 
+lateness as (
+
+    select * from int_batch_lateness
+
+),
+
+event_days as (
+
+    select * from int_event_days
+
+),
+
 events as (
 
     select
         source,
-        batch,
-        (cast(received_at as bigint) - cast(occurred_at as bigint)) / 1e6
-            as lateness_seconds,
-        cast(occurred_at as bigint) - cast(received_at as bigint)
-            > settings.tolerance_microseconds as is_future,
         occurred_at,
-        case when occurred_at <= settings.as_of then occurred_at end
-            as occurred_so_far
-    from settings
-    cross join events
+        occurred_date
+    from events
 
 ),
 
--- The events are gone through here and nowhere else. Their lateness is told in
--- ranges without overlap, each with its end, which add up to those landed.
-lateness as (
+-- Of each source the newest event by as-of lies on the day of as-of or on its
+-- newest day before. Events of these days are read, and no others.
+newest_days as (
+
+    select event_days.occurred_date
+    from event_days
+    inner join settings on event_days.occurred_date = settings.as_of_date
+    union
+    select max(event_days.occurred_date) as occurred_date
+    from event_days
+    inner join settings on event_days.occurred_date < settings.as_of_date
+    group by event_days.source
+
+),
+
+newest as (
 
     select
-        source,
-        batch,
-        count(*) filter (where lateness_seconds <= 3600) as late_up_to_1h,
-        count(*) filter (
-            where lateness_seconds > 3600 and lateness_seconds <= 86400
-        ) as late_1h_to_1d,
-        count(*) filter (
-            where lateness_seconds > 86400 and lateness_seconds <= 7 * 86400
-        ) as late_1d_to_7d,
-        count(*) filter (
-            where
-            lateness_seconds > 7 * 86400 and lateness_seconds <= 30 * 86400
-        ) as late_7d_to_30d,
-        count(*) filter (where lateness_seconds > 30 * 86400) as late_over_30d,
-        count(*) filter (where is_future) as future_events,
-        median(lateness_seconds) as median_lateness_seconds,
-        max(lateness_seconds) as max_lateness_seconds,
-        max(occurred_at) as newest_occurred_at,
-        max(occurred_so_far) as newest_so_far
-    from events
-    group by source, batch
+        events.source,
+        max(events.occurred_at) as newest_occurred_at
+    from newest_days
+    inner join events on newest_days.occurred_date = events.occurred_date
+    inner join settings on events.occurred_at <= settings.as_of
+    group by events.source
 
 ),
 
@@ -104,14 +104,14 @@ batches_with_lateness as (
         lateness.median_lateness_seconds,
         lateness.max_lateness_seconds,
         lateness.newest_occurred_at,
-        max(lateness.newest_so_far) over (partition by batches.source)
-            as newest_of_source,
+        newest.newest_occurred_at as newest_of_source,
         batches.planned_at
     from batches
     left join lateness
         on
             batches.source = lateness.source
             and batches.batch = lateness.batch
+    left join newest on batches.source = newest.source
 
 ),
 

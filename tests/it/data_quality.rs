@@ -55,15 +55,76 @@ fn ranges_of_lateness_hold_their_end_and_add_up_to_what_was_landed() {
     assert_eq!(freshness, ["store,", "web,0.0", "web,0.0"]);
 }
 
+/// A file of events, told by when they occurred and when they were received.
+fn events(name: &str, times: &[(&str, &str)]) -> Vec<u8> {
+    let line = |(number, (occurred, received)): (usize, &(&str, &str))| {
+        format!("{{\"id\":\"{name}-{number}\",\"occurred\":\"{occurred}\",\"received\":\"{received}\"}}\n")
+    };
+    times.iter().enumerate().map(line).collect::<String>().into_bytes()
+}
+
+/// The figures of a batch, and those of a source, worked out from all events.
+const OF_BATCHES: &str = "select source, batch, count(*), \
+     median((cast(received_at as bigint) - cast(occurred_at as bigint)) / 1e6), \
+     max((cast(received_at as bigint) - cast(occurred_at as bigint)) / 1e6), max(occurred_at) \
+     from events group by source, batch order by batch, source";
+const OF_SOURCES: &str = "select source, \
+     (cast(as_of as bigint) - cast(max(occurred_at) filter (where occurred_at <= as_of) as bigint)) / 1e6 \
+     from events cross join as_of group by source, as_of order by source";
+
 #[test]
-fn the_events_are_gone_through_once() {
-    let house = House::of_sample("odd-cases");
-    house.succeed(&["run"]);
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/queries/marts/data_quality.sql");
-    let model = std::fs::read_to_string(path).unwrap();
-    let plan = house.succeed(&["sql", "-c", &format!("explain {model}"), "--format", "json"]);
-    let plans: Vec<serde_json::Value> = serde_json::from_str(&plan).unwrap();
-    let physical = plans.iter().find(|row| row["plan_type"] == "physical_plan").unwrap()["plan"].as_str().unwrap();
-    let scans = physical.lines().filter(|line| line.contains("DataSourceExec") && line.contains("landing/events"));
-    assert_eq!(scans.count(), 1, "{physical}");
+fn a_batch_adds_its_own_figures_and_all_are_those_of_all_events() {
+    let house = House::new(PROJECT, &[]);
+    // One of a batch to come before, one in the future, days without events between, and a source that ends early.
+    let batches: [(&str, &[(&str, &str)]); 5] = [
+        (
+            "web/1",
+            &[("2025-03-01T10:00:00Z", "2025-03-01T10:00:01Z"), ("2025-03-01T11:00:00Z", "2025-03-01T11:30:00Z")],
+        ),
+        (
+            "store/2",
+            &[("2025-02-27T08:00:00Z", "2025-03-01T12:00:00Z"), ("2025-03-09T08:00:00Z", "2025-03-01T12:00:00Z")],
+        ),
+        (
+            "web/3",
+            &[
+                ("2025-02-26T08:00:00Z", "2025-03-02T12:00:00.000001Z"),
+                ("2025-03-01T23:59:59Z", "2025-03-02T12:00:00Z"),
+            ],
+        ),
+        (
+            "web/4",
+            &[("2025-03-09T07:00:00Z", "2025-03-09T07:00:00Z"), ("2025-02-20T00:00:00Z", "2025-03-09T07:30:00Z")],
+        ),
+        ("web/5", &[("2025-03-09T09:00:00Z", "2025-03-09T09:00:00Z")]),
+    ];
+    let expect_all_told = |step: &str| {
+        let told = house.sql(
+            "select source, batch, landed, median_lateness_seconds, max_lateness_seconds, newest_occurred_at \
+             from data_quality where landed > 0 order by batch, source",
+        );
+        assert_eq!(told, house.sql(OF_BATCHES), "{step}");
+        let told = house.sql(
+            "select distinct source, freshness_seconds from data_quality \
+             where source in (select source from events) order by source",
+        );
+        assert_eq!(told, house.sql(OF_SOURCES), "{step}");
+    };
+    for (step, (name, times)) in batches.iter().enumerate() {
+        house.write(&format!("landing-zone/{name}.jsonl"), &events(name, times));
+        let report = house.succeed(&["run", "--json"]);
+        for model in ["int_batch_lateness", "int_event_days"] {
+            let report: serde_json::Value = serde_json::from_str(report.lines().last().unwrap()).unwrap();
+            let results = report["results"].as_array().unwrap();
+            let line = results.iter().find(|line| line["unique_id"] == format!("model.wayline.{model}")).unwrap();
+            let is_added = line["message"].as_str().unwrap().contains("sums added, 0 taken off");
+            assert_eq!(is_added, step > 0, "{model}: {line}");
+        }
+        expect_all_told(name);
+    }
+    // By another time other events are the newest, also those that were in the future of their batch.
+    for as_of in ["2025-03-09T08:00:00Z", "2025-03-09T07:59:59Z", "2025-03-02T00:00:00Z", "2025-02-27T00:00:00Z"] {
+        house.succeed(&["run", "--as-of", as_of]);
+        expect_all_told(as_of);
+    }
 }
