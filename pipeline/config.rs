@@ -317,7 +317,8 @@ pub struct Funnel {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Engine {
-    /// Memory that queries may hold before they spill, such as `1G` or `512M`.
+    /// Memory that queries may hold before they spill, such as `1G` or `512M`. What does not fit is run again alone, with joins
+    /// that sort and spill, and on one thread, before it is refused.
     pub memory: String,
     /// Threads; 0 is one per core.
     pub threads: usize,

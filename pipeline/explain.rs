@@ -33,9 +33,9 @@ pub const EXITS: [Exit; 6] = [
     Exit { code: 0, kinds: &[], meaning: "done, or there was nothing to do", remedy: "go on" },
     Exit {
         code: 1,
-        kinds: &["corrupt", "internal"],
+        kinds: &["corrupt", "exhausted", "internal"],
         meaning: "a step or a data check failed; what could be built was built, and what failed is not published",
-        remedy: "read the lines on stderr that say Error or Fail; for damage run wayline fsck",
+        remedy: "read the lines on stderr that say Error or Fail; for damage run wayline fsck; where memory ran out raise [engine] memory",
     },
     Exit {
         code: 2,

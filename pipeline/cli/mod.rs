@@ -335,9 +335,9 @@ async fn until_stopped(
 
 fn exit_code(error: &Error) -> u8 {
     match error.kind() {
-        Kind::Invalid | Kind::Exhausted => 2,
+        Kind::Invalid => 2,
         Kind::Unavailable | Kind::Conflict => 75,
-        Kind::Corrupt | Kind::Internal => 1,
+        Kind::Corrupt | Kind::Exhausted | Kind::Internal => 1,
     }
 }
 
@@ -365,6 +365,7 @@ mod tests {
             (Error::unavailable("x"), 75),
             (Error::conflict("x"), 75),
             (Error::corrupt("x"), 1),
+            (Error::new(Kind::Exhausted, "x"), 1),
             (Error::internal("x"), 1),
         ];
         for (error, code) in codes {

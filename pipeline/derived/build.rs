@@ -33,7 +33,14 @@ pub async fn build(
     }
     let mut parts = Vec::new();
     while let Some(written) = writers.join_next().await {
-        parts.extend(written.map_err(|error| Error::internal(format!("a writer stopped: {error}")))??);
+        match written.map_err(|error| Error::internal(format!("a writer stopped: {error}"))).flatten() {
+            Ok(written) => parts.extend(written),
+            Err(error) => {
+                // What the others hold is let go before anybody begins again.
+                writers.shutdown().await;
+                return Err(error);
+            }
+        }
     }
     parts.sort_by(|a, b| a.path.cmp(&b.path));
     failpoint("build.parts");

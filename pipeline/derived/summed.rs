@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{Column, JoinType, NullEquality};
-use datafusion::functions_aggregate::expr_fn::{max, sum};
+use datafusion::functions_aggregate::expr_fn::{first_value, sum};
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, lit};
 use datafusion::prelude::{DataFrame, SessionContext, ident};
 
@@ -89,7 +89,7 @@ pub fn total(added: DataFrame, taken_off: DataFrame, sums: &Sums, schema: &Schem
     let summed = summed.into_iter().map(|field| {
         let total = match field.data_type() {
             list if multiset::is_multiset(list) => multiset::total(ident(field.name()), ident(SIDE)),
-            kept if is_kept(kept) => max(ident(field.name())),
+            kept if is_kept(kept) => first_value(ident(field.name()), Vec::new()),
             _ => sum(ident(field.name())),
         };
         total.alias(field.name())

@@ -27,15 +27,16 @@ use crate::derived::summed::is_kept;
 use crate::engine::is_clock;
 use crate::error::{Error, Result};
 
-/// The rows of a statement whose sums are kept: sums of nothing are 0, so that what was added can be taken off again.
+/// The rows of a statement whose sums are kept: sums of nothing are 0, so that what was added can be taken off again. An extreme
+/// or a median of nothing is null.
 pub fn summed(frame: DataFrame, keys: &[String], count: &str) -> Result<DataFrame> {
-    check(frame.logical_plan(), keys, count).map_err(|error| error.hint(HINT))?;
+    let kept = check(frame.logical_plan(), keys, count).map_err(|error| error.hint(HINT))?;
     let columns = frame.schema().fields().iter().map(|field| match keys.contains(field.name()) {
         true => Ok(ident(field.name())),
         false if multiset::is_multiset(field.data_type()) => {
             Ok(multiset::sorted(ident(field.name())).alias(field.name()))
         }
-        false if is_kept(field.data_type()) => Ok(ident(field.name())),
+        false if kept.contains(field.name()) => Ok(ident(field.name())),
         false => {
             let zero = lit(ScalarValue::new_zero(field.data_type())?);
             Ok(coalesce(vec![ident(field.name()), zero]).alias(field.name()))
@@ -55,8 +56,9 @@ fn refuse<T>(what: impl std::fmt::Display) -> Result<T> {
     Err(Error::invalid(format!("incremental by sum: {what}")))
 }
 
-/// Whether a plan adds up by these keys; else an error that says why not.
-fn check(plan: &LogicalPlan, keys: &[String], count: &str) -> Result<()> {
+/// The columns of a plan that adds up by these keys which hold no sums, but what is kept of a batch; else an error that says why
+/// it does not.
+fn check(plan: &LogicalPlan, keys: &[String], count: &str) -> Result<BTreeSet<String>> {
     let names: Vec<String> = plan.schema().fields().iter().map(|field| field.name().clone()).collect();
     if let Some(missing) = keys.iter().map(String::as_str).chain([count]).find(|key| !names.iter().any(|n| n == key)) {
         return refuse(format!("there is no column `{missing}`"));
@@ -106,6 +108,7 @@ fn check(plan: &LogicalPlan, keys: &[String], count: &str) -> Result<()> {
         }
     }
     let groups = aggregate.group_expr.len();
+    let mut kept = BTreeSet::new();
     for (place, field) in places.iter().zip(fields.iter()) {
         let name = field.name();
         match (*place < groups, keys.contains(name)) {
@@ -114,7 +117,11 @@ fn check(plan: &LogicalPlan, keys: &[String], count: &str) -> Result<()> {
             (false, true) => return refuse(format!("`{name}` is of the grain and not grouped by")),
             (false, false) => {
                 let sum = &aggregate.aggr_expr[*place - groups];
-                check_sum(sum, field, aggregate, &customers, is_of_batches)?;
+                if is_kept_of_batch(sum) && is_of_batches {
+                    kept.insert(name.clone());
+                } else {
+                    check_sum(sum, field, aggregate, &customers)?;
+                }
                 if name == count && !counts_rows(sum, &aggregate.input) {
                     return refuse(format!(
                         "`{name}` may be 0 of a row that is there, expected count(*) or its sum, without a filter"
@@ -126,7 +133,16 @@ fn check(plan: &LogicalPlan, keys: &[String], count: &str) -> Result<()> {
     if let Some(hidden) = (0..groups).find(|group| !places.contains(group)) {
         return refuse(format!("`{}` is grouped by and is no column", aggregate.group_expr[hidden]));
     }
-    Ok(())
+    Ok(kept)
+}
+
+/// Whether an aggregate is an extreme or a median, which of a batch that is there stays.
+fn is_kept_of_batch(expr: &Expr) -> bool {
+    match expr {
+        Expr::Alias(alias) => is_kept_of_batch(&alias.expr),
+        Expr::AggregateFunction(AggregateFunction { func, .. }) => matches!(func.name(), "min" | "max" | "median"),
+        _ => false,
+    }
 }
 
 /// Refuses what gives another answer each time, or asks for other rows than those that a plan reads.
@@ -220,13 +236,7 @@ fn passed_on(expr: &Expr, input: &LogicalPlan) -> Option<usize> {
 }
 
 /// Whether an aggregate is one that adds up.
-fn check_sum(
-    expr: &Expr,
-    field: &Field,
-    aggregate: &Aggregate,
-    customers: &BTreeSet<usize>,
-    is_of_batches: bool,
-) -> Result<()> {
+fn check_sum(expr: &Expr, field: &Field, aggregate: &Aggregate, customers: &BTreeSet<usize>) -> Result<()> {
     let (name, data_type) = (field.name(), field.data_type());
     let mut expr = expr;
     while let Expr::Alias(alias) = expr {
@@ -244,11 +254,14 @@ fn check_sum(
             "`{name}` is a sum of {data_type}, expected whole numbers or decimals, which add up exactly"
         )),
         ("count" | "sum" | "array_agg", false) => Ok(()),
-        ("min" | "max" | "median", _) if is_of_batches => Ok(()),
         ("count", true) if params.args.iter().all(is_of_customer) => Ok(()),
         ("count", true) => {
             refuse(format!("`{name}` counts what several customers may share, expected distinct {CUSTOMER}"))
         }
+        ("min" | "max" | "median", _) => refuse(format!(
+            "`{name}` is {}(…), expected count, sum or array_agg; it is kept where events alone are grouped by batch",
+            func.name()
+        )),
         (function, _) => refuse(format!("`{name}` is {function}(…), expected count, sum or array_agg")),
     }
 }
@@ -464,6 +477,19 @@ mod tests {
         ] {
             assert_eq!(refusal(sql).await, None, "{sql}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_extreme_of_nothing_is_nothing() {
+        let ctx = session().await;
+        ctx.sql("insert into events values ('a', 'web', 1, null, null)").await.unwrap().collect().await.unwrap();
+        let sql = "select batch, count(*) as events, max(occurred_at) as newest, median(lateness) as lateness, \
+                   min(length(channel)) filter (where channel = 'app') as shortest, sum(length(channel)) filter (where \
+                   channel = 'app') as letters from events group by batch";
+        let frame = summed(ctx.sql(sql).await.unwrap(), &["batch".to_string()], "events").unwrap();
+        let rows = frame.collect().await.unwrap();
+        let nulls: Vec<usize> = rows[0].columns().iter().map(|column| column.null_count()).collect();
+        assert_eq!(nulls, [0, 0, 1, 1, 1, 0]);
     }
 
     #[tokio::test]

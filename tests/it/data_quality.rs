@@ -65,6 +65,8 @@ fn events(name: &str, times: &[(&str, &str)]) -> Vec<u8> {
 
 /// The figures of a batch, and those of a source, worked out from all events.
 const OF_BATCHES: &str = "select source, batch, count(*), \
+     count(*) filter (where occurred_at > received_at + interval '24 hours'), \
+     count(*) filter (where received_at > occurred_at + interval '24 hours'), \
      median((cast(received_at as bigint) - cast(occurred_at as bigint)) / 1e6), \
      max((cast(received_at as bigint) - cast(occurred_at as bigint)) / 1e6), max(occurred_at) \
      from events group by source, batch order by batch, source";
@@ -100,7 +102,7 @@ fn a_batch_adds_its_own_figures_and_all_are_those_of_all_events() {
     ];
     let expect_all_told = |step: &str| {
         let told = house.sql(
-            "select source, batch, landed, median_lateness_seconds, max_lateness_seconds, newest_occurred_at \
+            "select source, batch, landed, future_events, late_events, median_lateness_seconds, max_lateness_seconds, newest_occurred_at \
              from data_quality where landed > 0 order by batch, source",
         );
         assert_eq!(told, house.sql(OF_BATCHES), "{step}");
@@ -127,4 +129,25 @@ fn a_batch_adds_its_own_figures_and_all_are_those_of_all_events() {
         house.succeed(&["run", "--as-of", as_of]);
         expect_all_told(as_of);
     }
+    house.succeed(&["maintain"]);
+    expect_all_told("maintained");
+    house.write("wayline.toml", format!("{PROJECT}\n[landing]\nfuture_tolerance = \"30d\"\n").as_bytes());
+    house.succeed(&["run"]);
+    assert_eq!(house.sql("select sum(future_events), sum(landed) from data_quality"), ["0,9"]);
+}
+
+#[test]
+fn of_all_days_those_of_the_newest_events_are_read() {
+    let house = House::of_sample("shop");
+    house.succeed(&["run"]);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/queries/marts/data_quality.sql");
+    let model = std::fs::read_to_string(path).unwrap();
+    let plan = house.succeed(&["sql", "-c", &format!("explain analyze {model}"), "--format", "json"]);
+    let scans: Vec<&str> = plan.split("\\n").filter(|line| line.contains("landing/events/")).collect();
+    let [scan] = scans[..] else { panic!("events are read once: {plan}") };
+    let (_, pruned) = scan.split_once("files_ranges_pruned_statistics=").unwrap();
+    let (all, rest) = pruned.split_once(" total → ").unwrap();
+    let (read, _) = rest.split_once(" matched").unwrap();
+    let (all, read): (usize, usize) = (all.parse().unwrap(), read.parse().unwrap());
+    assert!(read > 0 && read < all / 20, "{read} of {all} files: {scan}");
 }
