@@ -100,7 +100,7 @@ fn check(plan: &LogicalPlan, keys: &[String], count: &str) -> Result<BTreeSet<St
     for field in fields.iter().filter(|field| !keys.contains(field.name())) {
         let (name, data_type) = (field.name(), field.data_type());
         let adds_up = data_type.is_integer() || data_type.is_decimal() || multiset::is_multiset(data_type);
-        if !adds_up && !(is_of_batches && is_kept(data_type)) {
+        if !(adds_up || is_of_batches && is_kept(data_type)) {
             return refuse(format!(
                 "`{name}` is {data_type}, expected a whole number or a decimal, which add up exactly, or a list of bigint or \
                  double"

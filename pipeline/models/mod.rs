@@ -359,7 +359,7 @@ async fn place(workspace: &Workspace, step: &Planned) -> Result<Option<Built>> {
         };
         built = Some(engine::within_memory(&workspace.ctx, build).await.map_err(in_its_place)?);
         // What was built whole has nothing over it.
-        table = Derived::open(&workspace.lake, &Changes::default(), &folder).await?;
+        table = Derived::open(&workspace.lake, &Changes::default(), folder).await?;
     }
     if !register_model(&workspace.ctx, model, table.as_ref()).await.map_err(in_its_place)? {
         let name = &model.name;
