@@ -169,7 +169,9 @@ pub async fn content_without(workspace: &Workspace, columns: &[&str]) -> Result<
     register_everything(workspace, None).await?;
     let graph = load_graph(workspace)?;
     let of_runs = models_of_runs(&graph);
-    let tells_of_runs = |name: &str| of_runs.contains(name) || name == "data_quality";
+    // Without its batch a row of one says nothing.
+    let tells_of_batches = |name: &str| columns.contains(&"batch") && name == "int_batch_lateness";
+    let tells_of_runs = |name: &str| of_runs.contains(name) || name == "data_quality" || tells_of_batches(name);
     let models = graph.models.iter().filter(|model| model.header.build.is_table() && !tells_of_runs(&model.name));
     let models = models.map(|model| model.name.as_str());
     let mut found = Content::new();
