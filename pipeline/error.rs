@@ -149,6 +149,11 @@ impl Error {
         matches!(self.kind, Kind::Unavailable | Kind::Conflict)
     }
 
+    /// Whether the same may succeed at another time: it is temporary, or may fit into the memory when there is less to do.
+    pub fn may_pass(&self) -> bool {
+        self.is_temporary() || self.kind == Kind::Exhausted
+    }
+
     /// The place that it is about, if that is known.
     pub fn place(&self) -> Option<&Place> {
         self.place.as_deref()

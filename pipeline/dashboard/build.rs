@@ -14,7 +14,7 @@ use super::tiles::{self, Tiles};
 use super::{About, Document, LeftOut, Tile, finding, words};
 use crate::dictionary::Dictionary;
 use crate::engine;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::functions::standard_sql;
 use crate::marts::Catalog;
 use crate::run;
@@ -46,9 +46,7 @@ pub async fn build(workspace: &Workspace, as_of: Option<i64>) -> Result<(Documen
             // A built-in tile waits for its table in silence: not every project has a use for it.
             Ok(Asked::NoTable(_)) if tile.is_built_in => {}
             Ok(Asked::NoTable(error)) => left_out.push(LeftOut::of(&tile.name, &error)),
-            Err(error) if tile.is_built_in && !error.is_temporary() && error.kind() != Kind::Exhausted => {
-                left_out.push(LeftOut::of(&tile.name, &error))
-            }
+            Err(error) if tile.is_built_in && !error.may_pass() => left_out.push(LeftOut::of(&tile.name, &error)),
             Err(error) => return Err(error.context(format!("tile {}", tile.name))),
         }
     }

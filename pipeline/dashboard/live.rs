@@ -79,7 +79,7 @@ async fn look(
     }
     // What cannot be made is not tried again until something changes; a store out of reach is.
     let built = build(&workspace.renewed()?, as_of).await;
-    if !built.as_ref().is_err_and(Error::is_temporary) {
+    if !built.as_ref().is_err_and(Error::may_pass) {
         *edition = newest;
     }
     built.map(Some)

@@ -25,10 +25,11 @@ pub(super) fn gated(config: SessionConfig) -> SessionConfig {
     config.with_extension(Arc::new(Gate::default()))
 }
 
-/// Does `work`, which plans and runs a query in the session that it is given. Where memory runs out, it is done again alone, once
-/// all other work is done that came this way; then in small batches and with joins that merge sorted rows, which spill, in place of
-/// hash tables, which do not; then on one thread, whose operators share the memory with no others, though a join holds one side again. The rows are the same in any of these, their order
-/// is not unless the query tells it. `work` must not come this way itself.
+/// Does `work`, which plans and runs a query in the session that it is given. Where memory runs out, it is done again alone,
+/// once all other work is done that came this way; then in small batches and with joins that merge sorted rows, which spill, in
+/// place of hash tables, which do not; then on one thread, whose operators share the memory with no others, though a join holds
+/// one side again. The rows are the same in any of these, their order is not unless the query tells it. `work` must not come
+/// this way itself.
 ///
 /// Errors: those of `work`; that memory does not suffice, of its last attempt.
 pub async fn within_memory<T, Work>(ctx: &SessionContext, work: impl Fn(SessionContext) -> Work) -> Result<T>

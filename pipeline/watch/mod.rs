@@ -101,8 +101,7 @@ pub async fn watch(
         let wait = match watch.cycle(witness).await {
             Ok(Cycle { has_more: true }) => Duration::ZERO,
             Ok(Cycle { has_more: false }) => schedule.wait(Instant::now()),
-            // Memory may suffice for fewer files.
-            Err(error) if error.is_temporary() || error.kind() == Kind::Exhausted => watch.wait_for(&error, witness),
+            Err(error) if error.may_pass() => watch.wait_for(&error, witness),
             Err(error) => {
                 watch.end(Some(&error));
                 return Err(error);
