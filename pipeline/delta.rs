@@ -19,7 +19,7 @@ use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake::kernel::{Action, Add, MetadataExt, StructType, Transaction, new_metadata};
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::{DeltaTable, DeltaTableBuilder};
-use futures::StreamExt;
+use object_store::ObjectMeta;
 
 pub use self::parts::{
     CREATED_BY, Part, PartWriter, encode, published_writer, with_times_as_steps, write_part, writer_properties,
@@ -100,25 +100,33 @@ impl Table {
     /// Opens the newest version of the table in a folder of the lake; `None` when there is none.
     pub async fn open(lake: &Lake, folder: &str) -> Result<Option<Self>> {
         // Asked first, since the library logs an error for a table that is not there.
-        let log = lake.path(&format!("{folder}/_delta_log"));
-        let mut entries = lake.store().list(Some(&log));
-        let mut is_there = false;
-        while let Some(entry) = entries.next().await {
-            // A store that does not answer says nothing about the table.
-            let entry = entry.context(folder)?;
-            is_there = true;
-            // The library reads an entry without bytes as one that does nothing: what was committed would be gone unseen.
-            if entry.size == 0 && entry.location.extension() == Some("json") {
-                let name = entry.location.filename().unwrap_or_default();
-                let error = Error::corrupt(format!("{folder}: the entry {name} of its log is empty"));
-                return Err(error.hint("restore it from a copy; wayline fsck says what else is damaged"));
-            }
-        }
-        if !is_there {
+        let mut entries = lake.list(&format!("{folder}/_delta_log")).await?;
+        if entries.is_empty() {
             return Ok(None);
         }
-        let mut delta = handle(lake, folder)?;
+        entries.retain(|entry| entry.location.extension() == Some("json"));
+        // The library reads an entry without bytes as one that does nothing: what was committed would be gone unseen.
+        if let Some(entry) = entries.iter().find(|entry| entry.size == 0) {
+            let name = entry.location.filename().unwrap_or_default();
+            let error = Error::corrupt(format!("{folder}: the entry {name} of its log is empty"));
+            return Err(error.hint("restore it from a copy; wayline fsck says what else is damaged"));
+        }
+        let number = |entry: &ObjectMeta| entry.location.filename()?.strip_suffix(".json")?.parse::<u64>().ok();
+        let newest = entries.iter().filter_map(|entry| Some((number(entry)?, entry))).max_by_key(|(number, _)| *number);
+        let mut delta = match lake.loaded().get(folder, &entries) {
+            Some(loaded) if loaded.version() == newest.map(|(number, _)| number) => {
+                return Ok(Some(Self { delta: loaded }));
+            }
+            Some(loaded) => loaded,
+            None => handle(lake, folder)?,
+        };
+        // What is loaded already is brought up to date by the entries since.
         delta.load().await.context(folder)?;
+        if let Some((number, entry)) = newest
+            && delta.version() == Some(number)
+        {
+            lake.loaded().remember(folder, entry.clone(), delta.clone());
+        }
         Ok(Some(Self { delta }))
     }
 

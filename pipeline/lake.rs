@@ -15,6 +15,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions}
 use url::Url;
 
 use self::durable::{Durable, SystemDisk};
+use self::loaded::Loaded;
 use crate::error::{Context, Error, Result};
 
 pub(crate) mod durable;
@@ -22,6 +23,7 @@ pub(crate) mod durable;
 pub(crate) mod faulty;
 #[cfg(test)]
 pub(crate) mod forgetful;
+mod loaded;
 #[cfg(test)]
 pub(crate) mod power_loss;
 mod upload;
@@ -35,6 +37,8 @@ pub struct Lake {
     url: Url,
     store: Arc<dyn ObjectStore>,
     root: Path,
+    /// Holds the store too.
+    loaded: Arc<Loaded>,
 }
 
 impl Lake {
@@ -45,14 +49,14 @@ impl Lake {
         if url.scheme() == "file" {
             store = Arc::new(Durable::new(Arc::new(SystemDisk { syncs: true })));
         }
-        Ok(Self { url, store, root })
+        Ok(Self { url, store, root, loaded: Arc::default() })
     }
 
     /// The same lake; on a local disk, what is written to it from here on may be lost with the power. Other stores say
     /// themselves when a write is done.
     pub fn without_syncs(self) -> Self {
         match self.local_folder() {
-            Some(_) => Self { store: Arc::new(Durable::new(Arc::new(SystemDisk { syncs: false }))), ..self },
+            Some(_) => self.through(Arc::new(Durable::new(Arc::new(SystemDisk { syncs: false })))),
             None => self,
         }
     }
@@ -60,7 +64,12 @@ impl Lake {
     /// The same lake through a store around its own, for tests of faults.
     #[cfg(test)]
     pub fn with_store(self, wrap: impl Fn(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>) -> Self {
-        Self { store: wrap(self.store), ..self }
+        let store = wrap(self.store.clone());
+        self.through(store)
+    }
+
+    fn through(self, store: Arc<dyn ObjectStore>) -> Self {
+        Self { store, loaded: Arc::default(), ..self }
     }
 
     /// The lake's URL, ending in `/`.
@@ -71,6 +80,11 @@ impl Lake {
     /// The store, rooted at the bucket or at the file system's root.
     pub fn store(&self) -> &Arc<dyn ObjectStore> {
         &self.store
+    }
+
+    /// Delta tables that were loaded from it.
+    pub fn loaded(&self) -> &Loaded {
+        &self.loaded
     }
 
     /// Path of an object in the store.

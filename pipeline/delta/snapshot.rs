@@ -8,6 +8,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::pruning::PrunableStatistics;
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, DFSchema, DataFusionError, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
@@ -18,6 +19,8 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use object_store::ObjectMeta;
@@ -93,8 +96,30 @@ impl Snapshot {
 }
 
 impl Snapshot {
+    /// The files that may hold rows of which the predicate is true, by the batches that they tell of. A scan leaves the others
+    /// out too, but has read their footers by then.
+    fn of_batches(
+        &self,
+        files: Vec<PartitionedFile>,
+        predicate: &Arc<dyn PhysicalExpr>,
+    ) -> datafusion::error::Result<Vec<PartitionedFile>> {
+        if files.iter().all(|file| file.statistics.is_none()) {
+            return Ok(files);
+        }
+        let schema = self.schema();
+        let Ok(predicate) =
+            PruningPredicateBuilder::new().with_file_schema(schema.clone()).try_build(predicate.clone())
+        else {
+            return Ok(files);
+        };
+        let nothing = Arc::new(Statistics::new_unknown(&schema));
+        let told = files.iter().map(|file| file.statistics.as_ref().unwrap_or(&nothing).clone()).collect();
+        let may_hold = predicate.prune(&PrunableStatistics::new(told, schema))?;
+        Ok(files.into_iter().zip(may_hold).filter_map(|(file, may_hold)| may_hold.then_some(file)).collect())
+    }
+
     /// The files whose partition values meet those filters that read nothing else.
-    fn pruned(&self, state: &dyn Session, filters: &[Expr]) -> datafusion::error::Result<Vec<PartitionedFile>> {
+    fn of_partitions(&self, state: &dyn Session, filters: &[Expr]) -> datafusion::error::Result<Vec<PartitionedFile>> {
         let partition_fields = self.table_schema.table_partition_cols();
         let schema = Arc::new(Schema::new(partition_fields.clone()));
         let is_of_partition = |filter: &&Expr| {
@@ -194,16 +219,18 @@ impl TableProvider for Snapshot {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-        let files = self.pruned(state, filters)?;
-        if files.is_empty() {
-            let schema = datafusion::physical_plan::project_schema(&self.schema(), projection)?;
-            return Ok(Arc::new(EmptyExec::new(schema)));
-        }
         let schema = DFSchema::try_from(self.schema())?;
         let predicate = datafusion::logical_expr::utils::conjunction(filters.iter().cloned())
             .map(|filter| state.create_physical_expr(filter, &schema))
             .transpose()?;
+        let mut files = self.of_partitions(state, filters)?;
+        if let Some(predicate) = &predicate {
+            files = self.of_batches(files, predicate)?;
+        }
         let projected = datafusion::physical_plan::project_schema(&self.schema(), projection)?;
+        if files.is_empty() {
+            return Ok(Arc::new(EmptyExec::new(projected)));
+        }
         let has_lists = projected.fields().iter().any(|field| matches!(field.data_type(), DataType::List(_)));
         let source: Arc<dyn FileSource> = match predicate {
             // Pages are decoded here where that pays and nothing can be left out.
