@@ -21,10 +21,11 @@ use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::prelude::{DataFrame, SessionContext};
 use tokio::sync::OnceCell;
+use tokio::task::JoinSet;
 
 use self::changes::{Changes, Over, Sums};
 use crate::delta::{self, Change, Part, Table};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lake::Lake;
 
 /// Application of the commits that build tables; its number counts the builds.
@@ -123,6 +124,19 @@ impl Derived {
         files.extend(self.over.iter().flat_map(|over| &over.layers).flat_map(|layer| layer.rows().cloned()));
         Ok(files)
     }
+}
+
+/// Makes tables ready to be read, several at a time: of those with changes over them the keys are read.
+pub async fn make_ready<'a>(ctx: &SessionContext, tables: impl IntoIterator<Item = &'a Derived>) -> Result<()> {
+    let mut tasks = JoinSet::new();
+    for table in tables.into_iter().cloned() {
+        let ctx = ctx.clone();
+        tasks.spawn(async move { table.provider(&ctx).await.map(drop) });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.map_err(|error| Error::internal(format!("a table could not be read: {error}")))??;
+    }
+    Ok(())
 }
 
 /// The record of what a table was built from; `None` when it was never built or has none that can be read.

@@ -11,6 +11,7 @@ use datafusion::datasource::empty::EmptyTable;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::prelude::DataFrame;
 use futures::TryStreamExt;
+use futures::future::try_join_all;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use uuid::Uuid;
 
@@ -88,8 +89,8 @@ pub async fn standing(workspace: &Workspace, changes: &Changes, events: &str) ->
     let now = built_from(workspace, events).await?;
     let mut standing = Standing::default();
     let mut fingerprints = BTreeSet::new();
-    for name in TABLES {
-        let table = Derived::open(&workspace.lake, changes, &folder(name)).await?;
+    let open = TABLES.map(|name| async move { Derived::open(&workspace.lake, changes, &folder(name)).await });
+    for table in try_join_all(open).await? {
         let before = derived::built_from(table.as_ref())?;
         if standing.stale.is_none() {
             standing.stale = now.why_stale(before.as_ref(), |_| false).map(|stale| match stale {
@@ -110,8 +111,11 @@ pub async fn register(workspace: &Workspace, changes: &Changes) -> Result<()> {
     let ctx = &workspace.ctx;
     let priority = workspace.project.config.identity.priority.clone();
     ctx.register_udf(identity_key_udf(priority, workspace.blocked.clone()));
-    for (name, schema) in TABLES.into_iter().zip(schemas()) {
-        let provider: Arc<dyn TableProvider> = match Derived::open(&workspace.lake, changes, &folder(name)).await? {
+    let open = TABLES.map(|name| async move { Derived::open(&workspace.lake, changes, &folder(name)).await });
+    let tables = try_join_all(open).await?;
+    derived::make_ready(ctx, tables.iter().flatten()).await?;
+    for ((name, schema), table) in TABLES.into_iter().zip(schemas()).zip(&tables) {
+        let provider: Arc<dyn TableProvider> = match table {
             Some(table) => table.provider(ctx).await?,
             None => Arc::new(EmptyTable::new(schema)),
         };

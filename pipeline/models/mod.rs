@@ -402,11 +402,15 @@ async fn register_if_there(ctx: &SessionContext, model: &Model, table: Option<&D
 /// Registers all models for reading: tables as they were built last, views over them. What was never built, or reads
 /// such, is left out.
 pub async fn register(workspace: &Workspace, graph: &Graph, changes: &Changes) -> Result<()> {
+    let mut tables = Vec::with_capacity(graph.models.len());
     for model in &graph.models {
-        let table = match model.header.build.is_table() {
+        tables.push(match model.header.build.is_table() {
             true => Derived::open(&workspace.lake, changes, &folder(&model.name)).await?,
             false => None,
-        };
+        });
+    }
+    derived::make_ready(&workspace.ctx, tables.iter().flatten()).await?;
+    for (model, table) in graph.models.iter().zip(&tables) {
         register_if_there(&workspace.ctx, model, table.as_ref()).await?;
     }
     Ok(())

@@ -369,9 +369,7 @@ pub fn is_one_of_days(column: &str, days: &BTreeSet<Option<i32>>) -> Expr {
 
 /// Registers the planned models as they are.
 async fn register(workspace: &Workspace, planned: &[Planned]) -> Result<()> {
-    // For a table with changes over it their keys are read, of several at a time.
-    let tables = planned.iter().filter_map(|step| step.table.as_ref());
-    futures::future::try_join_all(tables.map(|table| table.provider(&workspace.ctx))).await?;
+    derived::make_ready(&workspace.ctx, planned.iter().filter_map(|step| step.table.as_ref())).await?;
     for step in planned {
         register_if_there(&workspace.ctx, &step.model, step.table.as_ref()).await?;
     }
@@ -380,6 +378,8 @@ async fn register(workspace: &Workspace, planned: &[Planned]) -> Result<()> {
 
 /// Registers anew what was changed and the views, which read what they read when they were planned.
 async fn register_changed(workspace: &Workspace, planned: &[Planned], outcome: &Outcome) -> Result<()> {
+    let changed = planned.iter().filter(|step| outcome.changed.contains_key(&step.model.name));
+    derived::make_ready(&workspace.ctx, changed.filter_map(|step| step.table.as_ref())).await?;
     for step in planned {
         if step.model.header.build == Build::View || outcome.changed.contains_key(&step.model.name) {
             register_if_there(&workspace.ctx, &step.model, step.table.as_ref()).await?;
