@@ -16,6 +16,7 @@ mod dead_letters;
 pub mod deduplicate;
 pub mod events;
 pub mod folded;
+pub mod id_hashes;
 pub mod ledger;
 mod letters;
 mod mapping;
@@ -46,6 +47,7 @@ pub use self::columns::paths_read;
 use self::commit::{Letters, commit_events, commit_letters, write_letters};
 use self::deduplicate::Deduplicator;
 use self::events::{DEAD_LETTERS, EVENTS};
+use self::id_hashes::Hashes;
 use self::ledger::{Counts, Entry, Manifest};
 use self::mapping::Mapping;
 use self::plan::{Known, next_files};
@@ -345,9 +347,12 @@ async fn deduplicate(
     let pieces = staged.events.iter().map(|(_, batch)| (batch.column(0).as_string(), batch.column(2).as_primitive()));
     let mut deduplicator = Deduplicator::new(&pieces.collect::<Vec<_>>());
     if let Some(table) = landed.filter(|_| rows > 0) {
-        let provider = table.provider(&workspace.lake, EVENTS)?;
+        let (ctx, lake) = (&workspace.ctx, &workspace.lake);
+        let ids = staged.events.iter().flat_map(|(_, batch)| batch.column(0).as_string::<i32>().iter().flatten());
+        let files = Hashes::of(ids).files(ctx, lake, table.files()?).await?;
         // A batch that is read again must not find itself.
-        let frame = workspace.ctx.read_table(provider)?.filter(col("batch").not_eq(lit(manifest.batch)))?;
+        let frame = ctx.read_table(table.provider_of(lake, EVENTS, files)?)?;
+        let frame = frame.filter(col("batch").not_eq(lit(manifest.batch)))?;
         let mut ids = frame.select_columns(&["event_id"])?.execute_stream().await?;
         while let Some(batch) = ids.try_next().await? {
             deduplicator.drop_landed(batch.column(0))?;

@@ -16,6 +16,7 @@ use parquet::schema::types::ColumnPath;
 use rayon::prelude::*;
 
 use super::events::{EVENT_SCHEMA, EVENTS, PARTITION};
+use super::id_hashes;
 use crate::delta::{self, Part};
 use crate::error::{Context, Error, Result};
 use crate::failpoint::failpoint;
@@ -31,6 +32,8 @@ const ROWS_PER_BATCH: usize = 16_384;
 pub struct Layout {
     /// Columns of a file, all of them columns of the rows.
     pub schema: SchemaRef,
+    /// Whether the hashes of event ids stand beside them ([`id_hashes`]).
+    pub has_hashes: bool,
     /// Column of dates: each day has files of its own.
     pub day: &'static str,
     /// Columns that the rows of a file are sorted by, text or times in microseconds, without nulls.
@@ -44,6 +47,7 @@ static EVENT_LAYOUT: LazyLock<Layout> = LazyLock::new(|| {
     let fields: Vec<_> = EVENT_SCHEMA.fields().iter().filter(|field| field.name() != PARTITION).cloned().collect();
     Layout {
         schema: Arc::new(Schema::new(fields)),
+        has_hashes: true,
         day: PARTITION,
         order: &["occurred_at", "event_id"],
         distinct: &["event_id", "occurred_at", "received_at"],
@@ -188,6 +192,7 @@ impl Rows {
         let indices: Vec<(usize, usize)> =
             chunk.iter().map(|place| (numbers.binary_search(&place.batch).unwrap_or(0), place.row as usize)).collect();
         match interleave_record_batch(&touched, &indices) {
+            Ok(rows) if self.layout.has_hashes => Ok(writer.write(&id_hashes::with_hashes(&rows)?)?),
             Ok(rows) => Ok(writer.write(&rows)?),
             // Rows so long that a column of them has more than 31 bits of text.
             Err(ArrowError::OffsetOverflowError(_)) if chunk.len() > 1 => {
@@ -202,11 +207,15 @@ impl Rows {
     /// The writer of a file in memory: as of all our files, but for the columns without a dictionary.
     fn writer(&self) -> Result<ArrowWriter<Vec<u8>>> {
         let distinct = self.layout.distinct.iter().map(|name| ColumnPath::from(*name));
-        let properties = distinct.fold(delta::writer_properties().into_builder(), |properties, column| {
+        let mut properties = distinct.fold(delta::writer_properties().into_builder(), |properties, column| {
             properties.set_column_dictionary_enabled(column, false)
         });
+        let mut schema = self.layout.schema.clone();
+        if self.layout.has_hashes {
+            (schema, properties) = (id_hashes::with_field(&schema), id_hashes::as_they_are(properties));
+        }
         let options = ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
-        Ok(ArrowWriter::try_new_with_options(Vec::new(), self.layout.schema.clone(), options)?)
+        Ok(ArrowWriter::try_new_with_options(Vec::new(), schema, options)?)
     }
 
     /// Most rows are told apart by the head of the first column, without a look at the rows themselves.
@@ -292,7 +301,7 @@ mod tests {
         is_duplicate: impl Fn(usize, usize) -> bool + Sync,
     ) -> Vec<(i32, Vec<i64>)> {
         let schema = Arc::new(Schema::new(vec![Field::new("number", DataType::Int64, false)]));
-        let layout = Layout { schema, day: "day", order, distinct: &["number"] };
+        let layout = Layout { schema, has_hashes: false, day: "day", order, distinct: &["number"] };
         let (rows, files) = divide(batches, is_duplicate, &layout).unwrap();
         let read = |file: File| {
             let day = file.day;

@@ -23,6 +23,7 @@ use crate::engine;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
 use crate::landing::events::{DEAD_LETTERS, EVENTS, PARTITION};
+use crate::landing::id_hashes;
 
 /// Small files of a partition from which a merge pays: fewer cost readers less than writing them again.
 pub const WORTH_MERGING: usize = 4;
@@ -204,7 +205,10 @@ impl Files<'_> {
             Some(open) => open,
             None => Open { writer: self.writer()?, rows: 0, batches: None },
         };
-        open.writer.write(batch)?;
+        match self.layout.folder {
+            EVENTS => open.writer.write(&id_hashes::with_hashes(batch)?)?,
+            _ => open.writer.write(batch)?,
+        }
         open.rows += batch.num_rows();
         let numbers = batch.column_by_name("batch").map(|column| column.as_primitive::<Int64Type>());
         let range = numbers.filter(|numbers| numbers.null_count() == 0).and_then(|n| Some((min(n)?, max(n)?)));
@@ -231,11 +235,15 @@ impl Files<'_> {
 
     fn writer(&self) -> Result<ArrowWriter<Vec<u8>>> {
         let distinct = self.layout.distinct.iter().map(|name| ColumnPath::from(*name));
-        let properties = distinct.fold(delta::writer_properties().into_builder(), |properties, column| {
+        let mut properties = distinct.fold(delta::writer_properties().into_builder(), |properties, column| {
             properties.set_column_dictionary_enabled(column, false)
         });
+        let mut schema = self.schema.clone();
+        if self.layout.folder == EVENTS {
+            (schema, properties) = (id_hashes::with_field(&schema), id_hashes::as_they_are(properties));
+        }
         let options = ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
-        Ok(ArrowWriter::try_new_with_options(Vec::new(), self.schema.clone(), options)?)
+        Ok(ArrowWriter::try_new_with_options(Vec::new(), schema, options)?)
     }
 }
 
