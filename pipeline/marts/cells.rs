@@ -1,5 +1,6 @@
 //! Cells of a published file that become others while its rows stay where they are. A column without such cells is copied as it
-//! is stored, neither decoded nor encoded; the file is, to the last byte, the one that encoding all its rows gives.
+//! is stored, neither decoded nor encoded; the others are decoded and encoded each by itself, on several threads. The file is, to the
+//! last byte, the one that encoding all its rows gives.
 
 use std::sync::Arc;
 
@@ -8,12 +9,15 @@ use arrow::compute::{interleave, take};
 use arrow::row::{OwnedRow, Row, RowConverter, Rows};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
-use parquet::arrow::arrow_writer::compute_leaves;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, compute_leaves};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::statistics::Statistics;
+use rayon::prelude::*;
 
 use super::files::{BATCH_ROWS, Encoder, without_idle_nulls};
 use crate::delta::CREATED_BY;
@@ -31,13 +35,19 @@ pub struct Cells<'a> {
     changed: Vec<usize>,
 }
 
-/// How far a file is gone through.
-#[derive(Default)]
-struct Walk {
-    /// The next of the rows that change.
-    next: usize,
-    /// The key of the last row.
-    last: Option<OwnedRow>,
+/// Where the rows that change lie in a batch of the file.
+struct Places {
+    rows: UInt32Array,
+    /// The first of them among the rows that change.
+    first: usize,
+}
+
+/// A column that changes, while the file is gone through.
+struct Column {
+    at: usize,
+    reader: ParquetRecordBatchReader,
+    /// Its next cells.
+    next: RecordBatch,
 }
 
 impl<'a> Cells<'a> {
@@ -71,83 +81,101 @@ impl<'a> Cells<'a> {
         if self.changed.is_empty() || !can_be_copied {
             return Ok(None);
         }
-        let mut columns: Vec<usize> = self.keyed.iter().chain(&self.changed).copied().collect();
-        columns.sort_unstable();
-        columns.dedup();
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(content.clone(), file.clone())
-            .with_projection(ProjectionMask::roots(schema, columns.iter().copied()))
-            .with_batch_size(BATCH_ROWS)
-            .build()?;
-        let (mut walk, mut open) = (Walk::default(), None);
-        for batch in reader {
-            let Some(changed) = self.change(&batch?, &columns, &mut walk)? else { return Ok(None) };
-            let (_, writers) = match &mut open {
-                Some(open) => open,
-                none => {
-                    let (writer, factory) = encoder.by_column(&changed)?;
-                    none.insert((writer, factory.create_column_writers(0)?))
+        let reader = |columns: &[usize]| {
+            ParquetRecordBatchReaderBuilder::new_with_metadata(content.clone(), file.clone())
+                .with_projection(ProjectionMask::roots(schema, columns.iter().copied()))
+                .with_batch_size(BATCH_ROWS)
+                .build()
+        };
+        let mut keyed = self.keyed.to_vec();
+        keyed.sort_unstable();
+        let Some(places) = self.places(reader(&keyed)?, &keyed)? else { return Ok(None) };
+        let Some((first, others)) = places.split_first() else { return Ok(None) };
+        // Each column is read, changed and encoded by itself.
+        let open = |at: &usize| {
+            let mut reader = reader(&[*at])?;
+            let next = self.next_cells(*at, &mut reader, first)?;
+            Ok(Column { at: *at, reader, next })
+        };
+        let columns: Vec<Column> = self.changed.par_iter().map(open).collect::<Result<_>>()?;
+        let schema = Arc::new(self.after.schema().project(&self.changed)?);
+        let cells = columns.iter().map(|column| column.next.column(0).clone()).collect();
+        let (mut writer, factory) = encoder.by_column(&RecordBatch::try_new(schema, cells)?)?;
+        let writers = factory.create_column_writers(0)?.into_iter().enumerate();
+        let writers: Vec<_> = writers.filter(|(at, _)| self.changed.contains(at)).collect();
+        let encode = |(mut column, (_, mut writer)): (Column, (usize, ArrowColumnWriter))| {
+            let mut others = others.iter();
+            loop {
+                for leaf in compute_leaves(column.next.schema_ref().field(0), column.next.column(0))? {
+                    writer.write(&leaf)?;
                 }
-            };
-            for (at, (field, column)) in
-                self.changed.iter().zip(changed.schema().fields().iter().zip(changed.columns()))
-            {
-                for leaf in compute_leaves(field, column)? {
-                    writers[*at].write(&leaf)?;
-                }
+                let Some(places) = others.next() else { return Ok(writer.close()?) };
+                column.next = self.next_cells(column.at, &mut column.reader, places)?;
             }
-        }
-        if walk.next < self.keys.num_rows() {
-            return Err(missing());
-        }
-        let Some((mut writer, writers)) = open else { return Ok(None) };
-        let mut group = writer.next_row_group()?;
-        for (at, column) in writers.into_iter().enumerate() {
-            match self.changed.contains(&at) {
-                true => column.close()?.append_to_row_group(&mut group)?,
-                false => group.append_column(content, stored(metadata, at)?)?,
+        };
+        let encoded: Vec<_> = columns.into_par_iter().zip(writers).map(encode).collect::<Result<_>>()?;
+        let (mut group, mut encoded) = (writer.next_row_group()?, encoded.into_iter());
+        for at in 0..self.after.num_columns() {
+            match self.changed.contains(&at).then(|| encoded.next()).flatten() {
+                Some(column) => column.append_to_row_group(&mut group)?,
+                None => group.append_column(content, stored(metadata, at)?)?,
             }
         }
         group.close()?;
         Ok(Some((writer.into_inner()?, metadata.file_metadata().num_rows() as usize)))
     }
 
-    /// The next rows of the columns that change, as they are afterwards. `batch` has the file's columns at `columns`. `None`
+    /// Where the rows that change lie, batch by batch; `reader` reads the columns of the keys, in the order of the file. `None`
     /// where keys are not in order, or one comes twice.
-    fn change(&self, batch: &RecordBatch, columns: &[usize], walk: &mut Walk) -> Result<Option<RecordBatch>> {
-        let column = |at: usize| batch.column(columns.partition_point(|column| *column < at));
-        let keys: Vec<ArrayRef> = self.keyed.iter().map(|at| column(*at).clone()).collect();
-        let keys = self.converter.convert_columns(&keys)?;
-        let goes_on = walk.last.as_ref().is_none_or(|last| last.row() < keys.row(0));
-        if !goes_on || !keys.iter().zip(keys.iter().skip(1)).all(|(one, other)| one < other) {
-            return Ok(None);
+    fn places(&self, reader: ParquetRecordBatchReader, keyed: &[usize]) -> Result<Option<Vec<Places>>> {
+        let (mut all, mut next, mut last) = (Vec::new(), 0, None::<OwnedRow>);
+        for batch in reader {
+            let batch = batch?;
+            let column = |at: &usize| batch.column(keyed.partition_point(|column| column < at)).clone();
+            let keys: Vec<ArrayRef> = self.keyed.iter().map(column).collect();
+            let keys = self.converter.convert_columns(&keys)?;
+            let goes_on = last.as_ref().is_none_or(|last| last.row() < keys.row(0));
+            if !goes_on || !keys.iter().zip(keys.iter().skip(1)).all(|(one, other)| one < other) {
+                return Ok(None);
+            }
+            last = Some(keys.row(keys.num_rows() - 1).owned());
+            let (first, mut rows) = (next, Vec::new());
+            while next < self.keys.num_rows() {
+                let key = self.keys.row(next);
+                let place = lower_bound(&keys, rows.last().map_or(0, |place| *place as usize + 1), key);
+                if place == keys.num_rows() {
+                    break;
+                }
+                if keys.row(place) != key {
+                    return Err(missing());
+                }
+                rows.push(place as u32);
+                next += 1;
+            }
+            all.push(Places { rows: rows.into(), first });
         }
-        walk.last = Some(keys.row(keys.num_rows() - 1).owned());
-        let (first, mut places) = (walk.next, Vec::new());
-        while walk.next < self.keys.num_rows() {
-            let key = self.keys.row(walk.next);
-            let place = lower_bound(&keys, places.last().map_or(0, |place| *place as usize + 1), key);
-            if place == keys.num_rows() {
-                break;
-            }
-            if keys.row(place) != key {
-                return Err(missing());
-            }
-            places.push(place as u32);
-            walk.next += 1;
+        match next == self.keys.num_rows() {
+            true => Ok(Some(all)),
+            false => Err(missing()),
         }
-        let mut sources: Vec<(usize, usize)> = (0..batch.num_rows()).map(|row| (0, row)).collect();
-        places.iter().zip(first..).for_each(|(row, other)| sources[*row as usize] = (1, other));
-        let places = UInt32Array::from(places);
-        let cells = |at: &usize| {
-            let (found, before) = (column(*at), self.before.column(*at).slice(first, places.len()));
-            if take(found, &places, None)? != before {
-                return Err(missing());
-            }
-            Ok(interleave(&[found.as_ref(), self.after.column(*at).as_ref()], &sources)?)
+    }
+
+    /// The next cells of a column, as they are afterwards.
+    fn next_cells(&self, at: usize, reader: &mut ParquetRecordBatchReader, places: &Places) -> Result<RecordBatch> {
+        let found = reader.next().ok_or_else(missing)??;
+        let (found, Places { rows, first }) = (found.column(0), places);
+        if take(found, rows, None)? != self.before.column(at).slice(*first, rows.len()) {
+            return Err(missing());
+        }
+        let cells = if rows.is_empty() {
+            found.clone()
+        } else {
+            let mut sources: Vec<(usize, usize)> = (0..found.len()).map(|row| (0, row)).collect();
+            rows.values().iter().zip(*first..).for_each(|(row, other)| sources[*row as usize] = (1, other));
+            interleave(&[found.as_ref(), self.after.column(at).as_ref()], &sources)?
         };
-        let changed = self.changed.iter().map(cells).collect::<Result<Vec<_>>>()?;
-        let schema = Arc::new(self.after.schema().project(&self.changed)?);
-        Ok(Some(without_idle_nulls(&RecordBatch::try_new(schema, changed)?)?))
+        let schema = Arc::new(self.after.schema().project(&[at])?);
+        without_idle_nulls(&RecordBatch::try_new(schema, vec![cells])?)
     }
 }
 

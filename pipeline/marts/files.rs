@@ -11,9 +11,9 @@ use arrow::compute::{BatchCoalescer, take};
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use object_store::ObjectStoreExt;
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::ArrowRowGroupWriterFactory;
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::file::writer::SerializedFileWriter;
+use rayon::prelude::*;
 use uuid::Uuid;
 
 use super::catalog::MartFile;
@@ -27,15 +27,34 @@ use crate::lake::Lake;
 pub const STAGING: &str = "staging";
 /// Rows that are encoded at a time. Pages end with such a batch, so equal rows are equal files however they came.
 pub const BATCH_ROWS: usize = 8192;
+/// Rows of a row group.
+const ROWS_PER_GROUP: usize = 1 << 20;
 
-/// A file in the making, in memory.
+/// A file in the making, in memory. Its columns are encoded on several threads.
 pub struct Encoder {
     batches: BatchCoalescer,
     metadata: Vec<(String, String)>,
-    writer: Option<ArrowWriter<Vec<u8>>>,
+    open: Option<Open>,
     rows: usize,
     /// Bytes that the file is expected to have.
     bytes: usize,
+}
+
+/// A file of which rows are written.
+struct Open {
+    writer: FileWriter,
+    group: Group,
+}
+
+/// Writes a file, and makes writers of the columns of its row groups.
+pub type FileWriter = (SerializedFileWriter<Vec<u8>>, ArrowRowGroupWriterFactory);
+
+/// A row group in the making.
+#[derive(Default)]
+struct Group {
+    /// None where it has no rows.
+    columns: Vec<ArrowColumnWriter>,
+    rows: usize,
 }
 
 impl Encoder {
@@ -44,7 +63,7 @@ impl Encoder {
         Self {
             batches: BatchCoalescer::new(schema.clone(), BATCH_ROWS),
             metadata: metadata.to_vec(),
-            writer: None,
+            open: None,
             rows: 0,
             bytes: 0,
         }
@@ -56,10 +75,7 @@ impl Encoder {
     }
 
     /// A writer of the same file column by column, given the first rows of those that are to be encoded.
-    pub fn by_column(
-        &self,
-        first: &RecordBatch,
-    ) -> Result<(SerializedFileWriter<Vec<u8>>, ArrowRowGroupWriterFactory)> {
+    pub fn by_column(&self, first: &RecordBatch) -> Result<FileWriter> {
         let (schema, memory) = (self.batches.schema(), Vec::with_capacity(self.bytes));
         Ok(published_writer(&schema, first, self.metadata.clone(), memory)?.into_serialized_writer()?)
     }
@@ -76,14 +92,10 @@ impl Encoder {
 
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let batch = &without_idle_nulls(batch)?;
-        let writer = match &mut self.writer {
-            Some(writer) => writer,
-            None => {
-                let (metadata, memory) = (std::mem::take(&mut self.metadata), Vec::with_capacity(self.bytes));
-                self.writer.insert(published_writer(batch.schema_ref(), batch, metadata, memory)?)
-            }
-        };
-        Ok(writer.write(batch)?)
+        if self.open.is_none() {
+            self.open = Some(Open { writer: self.by_column(batch)?, group: Group::default() });
+        }
+        self.open.as_mut().expect("it was opened").write(batch)
     }
 
     /// The content of the file and how many rows it has.
@@ -91,11 +103,56 @@ impl Encoder {
         self.batches.finish_buffered_batch()?;
         match self.batches.next_completed_batch() {
             Some(batch) => self.write(&batch)?,
-            None if self.writer.is_none() => self.write(&RecordBatch::new_empty(self.batches.schema()))?,
+            None if self.open.is_none() => self.write(&RecordBatch::new_empty(self.batches.schema()))?,
             None => {}
         }
-        let writer = self.writer.expect("it was made for the first batch");
-        Ok((writer.into_inner()?, self.rows))
+        let mut open = self.open.expect("it was opened for the first batch");
+        open.close_group()?;
+        Ok((open.writer.0.into_inner()?, self.rows))
+    }
+}
+
+impl Open {
+    /// Adds rows, of which a row group takes as many as have room.
+    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let mut begin = 0;
+        while begin < batch.num_rows() {
+            let count = (ROWS_PER_GROUP - self.group.rows).min(batch.num_rows() - begin);
+            self.write_to_group(&batch.slice(begin, count))?;
+            begin += count;
+            if self.group.rows == ROWS_PER_GROUP {
+                self.close_group()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_to_group(&mut self, rows: &RecordBatch) -> Result<()> {
+        let (file, factory) = &self.writer;
+        if self.group.columns.is_empty() {
+            self.group.columns = factory.create_column_writers(file.flushed_row_groups().len())?;
+        }
+        let mut leaves = Vec::with_capacity(self.group.columns.len());
+        for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
+            leaves.extend(compute_leaves(field, column)?);
+        }
+        self.group.columns.par_iter_mut().zip(leaves).try_for_each(|(column, leaf)| column.write(&leaf))?;
+        self.group.rows += rows.num_rows();
+        Ok(())
+    }
+
+    fn close_group(&mut self) -> Result<()> {
+        let Group { columns, rows } = std::mem::take(&mut self.group);
+        if rows == 0 {
+            return Ok(());
+        }
+        let closed: Vec<_> = columns.into_par_iter().map(ArrowColumnWriter::close).collect();
+        let mut group = self.writer.0.next_row_group()?;
+        for column in closed {
+            column?.append_to_row_group(&mut group)?;
+        }
+        group.close()?;
+        Ok(())
     }
 }
 
@@ -187,7 +244,7 @@ pub async fn remove(lake: &Lake, paths: impl IntoIterator<Item = &String>) -> Re
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::StringArray;
+    use arrow::array::{Int64Array, StringArray};
     use arrow::buffer::NullBuffer;
 
     use super::*;
@@ -206,5 +263,28 @@ mod tests {
             encoder.finish().unwrap().0
         };
         assert!(content(texts) == content(idle));
+    }
+
+    #[test]
+    fn columns_that_are_encoded_apart_make_the_file_that_one_writer_makes() {
+        for count in [0, 1, BATCH_ROWS, 2 * ROWS_PER_GROUP + 3 * BATCH_ROWS + 7] {
+            let numbers: Vec<i64> = (0..count as i64).collect();
+            let texts: StringArray =
+                numbers.iter().map(|number| (number % 7 > 0).then(|| number.to_string())).collect();
+            let columns = [("number", Arc::new(Int64Array::from(numbers)) as ArrayRef), ("text", Arc::new(texts) as _)];
+            let rows =
+                RecordBatch::try_from_iter_with_nullable(columns.map(|(name, rows)| (name, rows, true))).unwrap();
+            let metadata = [("words".to_string(), "of it".to_string())];
+            let first = rows.slice(0, BATCH_ROWS.min(count));
+            let mut writer = published_writer(&rows.schema(), &first, metadata.to_vec(), Vec::new()).unwrap();
+            for begin in (0..count).step_by(BATCH_ROWS) {
+                writer.write(&rows.slice(begin, BATCH_ROWS.min(count - begin))).unwrap();
+            }
+            let mut encoder = Encoder::new(&rows.schema(), &metadata);
+            encoder.push(rows).unwrap();
+            let (content, written) = encoder.finish().unwrap();
+            assert_eq!(written, count);
+            assert!(content == writer.into_inner().unwrap(), "{count} rows");
+        }
     }
 }
