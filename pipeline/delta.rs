@@ -100,34 +100,42 @@ impl Table {
     /// Opens the newest version of the table in a folder of the lake; `None` when there is none.
     pub async fn open(lake: &Lake, folder: &str) -> Result<Option<Self>> {
         // Asked first, since the library logs an error for a table that is not there.
-        let mut entries = lake.list(&format!("{folder}/_delta_log")).await?;
-        if entries.is_empty() {
+        let log = lake.list(&format!("{folder}/_delta_log")).await?;
+        if log.is_empty() {
             return Ok(None);
         }
-        entries.retain(|entry| entry.location.extension() == Some("json"));
-        // The library reads an entry without bytes as one that does nothing: what was committed would be gone unseen.
-        if let Some(entry) = entries.iter().find(|entry| entry.size == 0) {
-            let name = entry.location.filename().unwrap_or_default();
-            let error = Error::corrupt(format!("{folder}: the entry {name} of its log is empty"));
-            return Err(error.hint("restore it from a copy; wayline fsck says what else is damaged"));
-        }
         let number = |entry: &ObjectMeta| entry.location.filename()?.strip_suffix(".json")?.parse::<u64>().ok();
-        let newest = entries.iter().filter_map(|entry| Some((number(entry)?, entry))).max_by_key(|(number, _)| *number);
-        let mut delta = match lake.loaded().get(folder, &entries) {
-            Some(loaded) if loaded.version() == newest.map(|(number, _)| number) => {
-                return Ok(Some(Self { delta: loaded }));
+        let mut newest = None;
+        for entry in log.iter().filter(|entry| entry.location.extension() == Some("json")) {
+            // The library reads an entry without bytes as one that does nothing: what was committed would be gone unseen.
+            if entry.size == 0 {
+                let name = entry.location.filename().unwrap_or_default();
+                let error = Error::corrupt(format!("{folder}: the entry {name} of its log is empty"));
+                return Err(error.hint("restore it from a copy; wayline fsck says what else is damaged"));
             }
-            Some(loaded) => loaded,
-            None => handle(lake, folder)?,
+            newest = newest.max(number(entry));
+        }
+        let delta = match lake.loaded().get(folder, &log) {
+            Some(loaded) if loaded.version() == newest => return Ok(Some(Self { delta: loaded })),
+            // The entries since bring it up to date.
+            Some(mut loaded) => {
+                loaded.load().await.context(folder)?;
+                loaded
+            }
+            None => Self::load(lake, folder).await?.delta,
         };
-        // What is loaded already is brought up to date by the entries since.
-        delta.load().await.context(folder)?;
-        if let Some((number, entry)) = newest
-            && delta.version() == Some(number)
-        {
-            lake.loaded().remember(folder, entry.clone(), delta.clone());
+        // Another may have committed since the log was listed.
+        if delta.version() == newest {
+            lake.loaded().remember(folder, log, delta.clone());
         }
         Ok(Some(Self { delta }))
+    }
+
+    /// Reads the table in a folder from its log, whatever was loaded of it before.
+    async fn load(lake: &Lake, folder: &str) -> Result<Self> {
+        let mut delta = handle(lake, folder)?;
+        delta.load().await.context(folder)?;
+        Ok(Self { delta })
     }
 
     /// Version of the snapshot.

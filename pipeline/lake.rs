@@ -37,7 +37,7 @@ pub struct Lake {
     url: Url,
     store: Arc<dyn ObjectStore>,
     root: Path,
-    /// Holds the store too.
+    /// Of this store alone: a table reads and commits through the store that it was loaded from.
     loaded: Arc<Loaded>,
 }
 

@@ -36,6 +36,7 @@ pub fn run(data: &Path, out: &Path, threads: usize, phases: &mut Phases) -> Resu
     phases.end("deduplicate");
     let layout = Layout {
         schema: Arc::new(Schema::new(columns().map(|(name, kind)| Field::new(name, kind, true)).to_vec())),
+        has_hashes: false,
         day: "day",
         order: &["key", "event_time", "event_id"],
         distinct: &["event_id", "event_time", "received_time"],

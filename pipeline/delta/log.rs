@@ -153,7 +153,12 @@ impl Table {
     /// is [`crate::error::Kind::Corrupt`], and no commit may be removed for it.
     pub async fn checkpoint(&self, lake: &Lake, folder: &str, applications: &[&str]) -> Result<()> {
         deltalake::checkpoints::create_checkpoint(&self.delta, None).await.context(folder)?;
-        let read = Self::open(lake, folder).await?.ok_or_else(|| Error::corrupt(format!("{folder}: no table")))?;
+        self.is_told_by_checkpoint(lake, folder, applications).await
+    }
+
+    /// An error where the table is another as its log tells it now, from the newest checkpoint on.
+    pub(super) async fn is_told_by_checkpoint(&self, lake: &Lake, folder: &str, applications: &[&str]) -> Result<()> {
+        let read = Self::load(lake, folder).await?;
         let files = |table: &Self| -> Result<BTreeMap<String, (u64, usize)>> {
             Ok(table.files()?.into_iter().map(|part| (part.path, (part.size, part.rows))).collect())
         };

@@ -96,26 +96,22 @@ impl Snapshot {
 }
 
 impl Snapshot {
-    /// The files that may hold rows of which the predicate is true, by the batches that they tell of. A scan leaves the others
-    /// out too, but has read their footers by then.
-    fn of_batches(
-        &self,
-        files: Vec<PartitionedFile>,
-        predicate: &Arc<dyn PhysicalExpr>,
-    ) -> datafusion::error::Result<Vec<PartitionedFile>> {
-        if files.iter().all(|file| file.statistics.is_none()) {
-            return Ok(files);
+    /// The files that may hold rows of which the predicate is true, by the batches that they tell of; those that tell of none
+    /// may. A scan leaves the others out too, but has read their footers by then.
+    fn of_batches(&self, mut files: Vec<PartitionedFile>, predicate: &Arc<dyn PhysicalExpr>) -> Vec<PartitionedFile> {
+        let told: Vec<Arc<Statistics>> = files.iter().filter_map(|file| file.statistics.clone()).collect();
+        if told.is_empty() {
+            return files;
         }
         let schema = self.schema();
-        let Ok(predicate) =
-            PruningPredicateBuilder::new().with_file_schema(schema.clone()).try_build(predicate.clone())
-        else {
-            return Ok(files);
+        let pruning = PruningPredicateBuilder::new().with_file_schema(schema.clone()).try_build(predicate.clone());
+        // An expression may fail for the batches of a file and for none of its rows: then the rows tell.
+        let Ok(may_hold) = pruning.and_then(|pruning| pruning.prune(&PrunableStatistics::new(told, schema))) else {
+            return files;
         };
-        let nothing = Arc::new(Statistics::new_unknown(&schema));
-        let told = files.iter().map(|file| file.statistics.as_ref().unwrap_or(&nothing).clone()).collect();
-        let may_hold = predicate.prune(&PrunableStatistics::new(told, schema))?;
-        Ok(files.into_iter().zip(may_hold).filter_map(|(file, may_hold)| may_hold.then_some(file)).collect())
+        let mut may_hold = may_hold.into_iter();
+        files.retain(|file| file.statistics.is_none() || may_hold.next().unwrap_or(true));
+        files
     }
 
     /// The files whose partition values meet those filters that read nothing else.
@@ -225,7 +221,7 @@ impl TableProvider for Snapshot {
             .transpose()?;
         let mut files = self.of_partitions(state, filters)?;
         if let Some(predicate) = &predicate {
-            files = self.of_batches(files, predicate)?;
+            files = self.of_batches(files, predicate);
         }
         let projected = datafusion::physical_plan::project_schema(&self.schema(), projection)?;
         if files.is_empty() {

@@ -133,3 +133,137 @@ fn lists_of_times_are_stored_as_steps() {
     let read = reader.build().unwrap().next().unwrap().unwrap();
     assert_eq!(read.column(0), rows.column(0));
 }
+
+/// Commits so many numbers one by one, each on the table as it is.
+async fn commit_all(lake: &Lake, numbers: std::ops::Range<i64>) {
+    for number in numbers {
+        let table = Table::open(lake, "t").await.unwrap();
+        let change = change(lake, number, &format!("part-{number}")).await;
+        commit(lake, "t", table.as_ref(), change).await.unwrap().version().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_was_loaded_before_is_as_new_as_its_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let [lake, other] = [(); 2].map(|()| Lake::open(folder.path(), "lake").unwrap());
+    commit_all(&lake, 0..3).await;
+    assert_eq!(rows(&lake).await, 3);
+    // Another process has committed meanwhile, and this one's snapshot is not the newest.
+    let behind = Table::open(&lake, "t").await.unwrap().unwrap();
+    commit_all(&other, 3..5).await;
+    assert_eq!((behind.rows().unwrap(), rows(&lake).await), (3, 5));
+    assert_eq!(Table::open(&lake, "t").await.unwrap().unwrap().transaction("test").await.unwrap(), Some(4));
+    let again = change(&lake, 4, "again").await;
+    assert!(commit(&lake, "t", Some(&behind), again).await.unwrap().version().is_err());
+    // A log that was put back to what it had been.
+    lake.delete("t/_delta_log/00000000000000000004.json").await.unwrap();
+    assert_eq!(rows(&lake).await, 4);
+    // A table that was made anew, to the same version.
+    for object in lake.list("t").await.unwrap() {
+        lake.delete(&lake.relative(&object.location).unwrap()).await.unwrap();
+    }
+    assert!(Table::open(&lake, "t").await.unwrap().is_none());
+    commit_all(&other, 0..4).await;
+    let [id, other_id] = [&lake, &other].map(async |lake| Table::open(lake, "t").await.unwrap().unwrap().id().unwrap());
+    assert_eq!(id.await, other_id.await);
+    // An entry that lost its bytes is found, whatever was loaded before.
+    lake.put("t/_delta_log/00000000000000000002.json", Vec::new().into()).await.unwrap();
+    assert_eq!(Table::open(&lake, "t").await.unwrap_err().kind(), Kind::Corrupt);
+}
+
+#[tokio::test]
+async fn a_table_that_was_loaded_from_commits_that_a_checkpoint_replaces_is_loaded_from_the_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let [lake, other] = [(); 2].map(|()| Lake::open(folder.path(), "lake").unwrap());
+    commit_all(&lake, 0..4).await;
+    let merges = Change { transaction: ("merges".into(), 1), ..change(&lake, 4, "merged").await };
+    let table = Table::open(&lake, "t").await.unwrap();
+    commit(&lake, "t", table.as_ref(), merges).await.unwrap().version().unwrap();
+    assert_eq!(rows(&lake).await, 5);
+    // Another process maintains the table; the newest commit, which stays, does not tell of `test`.
+    let table = Table::open(&other, "t").await.unwrap().unwrap();
+    table.checkpoint(&other, "t", &["test", "merges"]).await.unwrap();
+    for number in 0..4 {
+        lake.delete(&format!("t/_delta_log/{number:020}.json")).await.unwrap();
+    }
+    let table = Table::open(&lake, "t").await.unwrap().unwrap();
+    assert_eq!((table.rows().unwrap(), table.transaction("test").await.unwrap()), (5, Some(3)));
+    // And it goes on from there.
+    commit_all(&lake, 4..6).await;
+    assert_eq!(rows(&lake).await, 7);
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_lies_is_told_though_the_table_was_loaded_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = Lake::open(folder.path(), "lake").unwrap();
+    commit_all(&lake, 0..3).await;
+    let table = Table::open(&lake, "t").await.unwrap().unwrap();
+    table.checkpoint(&lake, "t", &["test"]).await.unwrap();
+    // A checkpoint of a table with other files.
+    let checkpoint = "t/_delta_log/00000000000000000002.checkpoint.parquet";
+    let other = Lake::open(folder.path(), "other").unwrap();
+    for number in 0..3 {
+        let table = Table::open(&other, "t").await.unwrap();
+        let change = change(&other, number, &format!("other-{number}")).await;
+        commit(&other, "t", table.as_ref(), change).await.unwrap().version().unwrap();
+    }
+    Table::open(&other, "t").await.unwrap().unwrap().checkpoint(&other, "t", &["test"]).await.unwrap();
+    let lie = other.get(checkpoint).await.unwrap().unwrap();
+    assert!(table.is_told_by_checkpoint(&lake, "t", &["test"]).await.is_ok());
+    lake.put(checkpoint, lie).await.unwrap();
+    let error = table.is_told_by_checkpoint(&lake, "t", &["test"]).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt);
+}
+
+#[tokio::test]
+async fn files_are_left_out_by_their_batches_and_no_row_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = Lake::open(folder.path(), "lake").unwrap();
+    let ctx = crate::engine::session(&lake, &crate::config::Engine::default()).unwrap();
+    let schema =
+        Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true), Field::new(BATCH, DataType::Int64, true)]));
+    let mut parts = Vec::new();
+    // The last is of a program that tells no batches.
+    for (number, batches) in [vec![1, 1], vec![2, 4], vec![300, 300], vec![2, 300]].into_iter().enumerate() {
+        let told = (number < 3).then(|| (batches[0], batches[1]));
+        let columns = [Int64Array::from(vec![number as i64, 7]), Int64Array::from(batches)];
+        let columns = columns.map(|column| Arc::new(column) as ArrayRef).to_vec();
+        let (content, rows) = encode(&schema, [RecordBatch::try_new(schema.clone(), columns).unwrap()]).unwrap();
+        let part = write_part(&lake, "t", &format!("part-{number}"), Vec::new(), content, rows).await.unwrap();
+        parts.push(Part { batches: told, ..part });
+    }
+    let untold = parts.iter().map(|part| Part { batches: None, ..part.clone() }).collect();
+    for (name, parts) in [("told", parts.clone()), ("untold", untold)] {
+        let snapshot = Snapshot::new(&lake, "t", &schema, &[], parts).unwrap();
+        ctx.register_table(name, Arc::new(snapshot)).unwrap();
+    }
+    for (condition, expected) in [
+        ("batch = 1", vec![0, 3]),
+        ("batch <> 1", vec![1, 2, 3]),
+        ("batch > 4", vec![2, 3]),
+        ("not batch > 4", vec![0, 1, 3]),
+        ("batch in (3, 300)", vec![1, 2, 3]),
+        ("batch between 5 and 9", vec![3]),
+        ("batch = 1 or n = 7", vec![0, 1, 2, 3]),
+        ("batch = 1 and n = 7", vec![0, 3]),
+        ("batch is null", vec![3]),
+        ("batch is not null", vec![0, 1, 2, 3]),
+        // 300 is no tinyint: that a file has such batches says nothing of its rows.
+        ("case when batch < 5 then cast(batch as tinyint) else 0 end > 1", vec![0, 1, 2, 3]),
+    ] {
+        let answer = async |table: &str| {
+            let query = format!("select n, batch from {table} where {condition} order by n, batch");
+            let plan = ctx.sql(&query).await.unwrap().create_physical_plan().await.unwrap();
+            let plan = datafusion::physical_plan::displayable(plan.as_ref()).indent(false).to_string();
+            let read: Vec<usize> = (0..4).filter(|number| plan.contains(&format!("part-{number}.parquet"))).collect();
+            let batches = ctx.sql(&query).await.unwrap().collect().await;
+            let rows = batches.map(|batches| arrow::util::pretty::pretty_format_batches(&batches).unwrap().to_string());
+            (read, rows.map_err(|error| error.strip_backtrace()))
+        };
+        let ((read, rows), (all, of_all)) = (answer("told").await, answer("untold").await);
+        assert_eq!(all, [0, 1, 2, 3], "{condition}");
+        assert_eq!((read, rows), (expected, of_all), "{condition}");
+    }
+}

@@ -20,8 +20,8 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::prelude::{DataFrame, SessionContext};
+use futures::StreamExt;
 use tokio::sync::OnceCell;
-use tokio::task::JoinSet;
 
 use self::changes::{Changes, Over, Sums};
 use crate::delta::{self, Change, Part, Table};
@@ -126,14 +126,16 @@ impl Derived {
     }
 }
 
-/// Makes tables ready to be read, several at a time: of those with changes over them the keys are read.
+/// Makes tables ready to be read, one on each thread at a time: of those with changes over them the keys are read.
 pub async fn make_ready<'a>(ctx: &SessionContext, tables: impl IntoIterator<Item = &'a Derived>) -> Result<()> {
-    let mut tasks = JoinSet::new();
-    for table in tables.into_iter().cloned() {
-        let ctx = ctx.clone();
-        tasks.spawn(async move { table.provider(&ctx).await.map(drop) });
-    }
-    while let Some(done) = tasks.join_next().await {
+    let threads = ctx.copied_config().target_partitions();
+    let mut at_work = futures::stream::iter(tables)
+        .map(|table| {
+            let (ctx, table) = (ctx.clone(), table.clone());
+            tokio::spawn(async move { table.provider(&ctx).await.map(drop) })
+        })
+        .buffer_unordered(threads);
+    while let Some(done) = at_work.next().await {
         done.map_err(|error| Error::internal(format!("a table could not be read: {error}")))??;
     }
     Ok(())

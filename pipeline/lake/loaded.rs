@@ -6,23 +6,36 @@ use std::sync::{Mutex, PoisonError};
 
 use deltalake::DeltaTable;
 use object_store::ObjectMeta;
+use object_store::path::Path;
 
-/// Tables by folder, each with the newest entry of its log at that time.
+/// Tables by folder, each with the objects of its log when it was loaded.
 #[derive(Debug, Default)]
-pub struct Loaded(Mutex<HashMap<String, (ObjectMeta, DeltaTable)>>);
+pub struct Loaded(Mutex<HashMap<String, (Vec<ObjectMeta>, DeltaTable)>>);
 
 impl Loaded {
-    /// A table, given the entries of its log, of which the newest when it was loaded is among them as it was: a log that was
-    /// put in the place of another has other entries.
-    pub fn get(&self, folder: &str, entries: &[ObjectMeta]) -> Option<DeltaTable> {
+    /// A table whose log holds what it held when the table was loaded, and beyond that later commits alone; both lists are in
+    /// the order of their paths. Not one whose log was put in the place of another, nor one that would go on reading commits
+    /// which a checkpoint has made dispensable: what a table tells of transactions it reads when it is asked.
+    pub fn get(&self, folder: &str, log: &[ObjectMeta]) -> Option<DeltaTable> {
         let tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (newest, table) = tables.get(folder)?;
-        entries.contains(newest).then(|| table.clone())
+        let (then, table) = tables.get(folder)?;
+        let last = then.iter().rfind(|object| is_commit(&object.location)).map(|object| &object.location);
+        let mut then = then.iter().peekable();
+        for object in log {
+            if then.next_if_eq(&object).is_none() && !(is_commit(&object.location) && Some(&object.location) > last) {
+                return None;
+            }
+        }
+        then.next().is_none().then(|| table.clone())
     }
 
-    /// Remembers a table of which an entry is the newest.
-    pub fn remember(&self, folder: &str, newest: ObjectMeta, table: DeltaTable) {
+    /// Remembers a table with the objects of its log, in the order of their paths.
+    pub fn remember(&self, folder: &str, log: Vec<ObjectMeta>, table: DeltaTable) {
         let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tables.insert(folder.to_string(), (newest, table));
+        tables.insert(folder.to_string(), (log, table));
     }
+}
+
+fn is_commit(path: &Path) -> bool {
+    path.extension() == Some("json")
 }

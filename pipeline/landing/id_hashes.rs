@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, AsArray, FixedSizeBinaryArray, RecordBatch};
+use arrow::compute::kernels::cast_utils::Parser;
 use arrow::datatypes::{DataType, Date32Type, Field, Schema, SchemaRef};
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
@@ -31,7 +32,7 @@ const BYTES: usize = 5;
 
 /// What is read of a file; there may be no hashes in it.
 static SCHEMA: LazyLock<Schema> =
-    LazyLock::new(|| Schema::new(vec![field(true), Field::new(PARTITION, DataType::Date32, false)]));
+    LazyLock::new(|| Schema::new(vec![field(true), Field::new(PARTITION, DataType::Date32, true)]));
 
 fn field(is_nullable: bool) -> Field {
     Field::new(EVENT_ID_HASH, DataType::FixedSizeBinary(BYTES as i32), is_nullable)
@@ -100,21 +101,26 @@ impl Hashes {
     /// Those files of a table of events whose day has a row with one of the hashes, or one of which no hash is known.
     pub async fn files(&self, ctx: &SessionContext, lake: &Lake, files: Vec<Part>) -> Result<Vec<Part>> {
         let snapshot = Snapshot::new(lake, EVENTS, &SCHEMA, &[PARTITION.to_string()], files.clone())?;
-        let mut rows = ctx.read_table(Arc::new(snapshot))?.execute_stream().await?;
+        let mut rows = ctx.read_table(Arc::new(snapshot.with_unknown_rows()))?.execute_stream().await?;
         let mut days = BTreeSet::new();
         while let Some(rows) = rows.try_next().await? {
             let (hashes, dates) = (rows.column(0).as_fixed_size_binary(), rows.column(1).as_primitive::<Date32Type>());
             if hashes.null_count() > 0 {
-                days.extend(dates.iter().flatten());
+                days.extend(dates);
                 continue;
             }
-            let each = hashes.values().chunks_exact(BYTES).enumerate();
-            days.extend(each.filter(|(_, hash)| self.contain(number(hash))).map(|(row, _)| dates.value(row)));
+            for (row, hash) in hashes.values().chunks_exact(BYTES).enumerate() {
+                if self.contain(number(hash)) {
+                    days.insert(dates.is_valid(row).then(|| dates.value(row)));
+                }
+            }
         }
-        let days: BTreeSet<String> =
-            days.into_iter().filter_map(Date32Type::to_naive_date_opt).map(|day| day.to_string()).collect();
-        let is_one = |file: &Part| file.partition.iter().any(|(column, day)| column == PARTITION && days.contains(day));
-        Ok(files.into_iter().filter(is_one).collect())
+        // Other programs may write a file without a day.
+        let day = |file: &Part| {
+            let (_, day) = file.partition.iter().find(|(column, _)| column == PARTITION)?;
+            Date32Type::parse(day)
+        };
+        Ok(files.into_iter().filter(|file| days.contains(&day(file))).collect())
     }
 }
 
@@ -149,12 +155,13 @@ mod tests {
         let lake = Lake::open(folder.path(), "lake").unwrap();
         let ctx = engine::session(&lake, &config::Engine::default()).unwrap();
         let (mut files, first) = (Vec::new(), |day: u32| day * 20_000);
-        for day in 0..4 {
+        for day in 0..5 {
             let rows = rows(first(day)..first(day + 1));
             // As older versions wrote them.
             let rows = if day == 2 { rows } else { with_hashes(&rows).unwrap() };
             let (content, count) = delta::encode(&rows.schema(), [rows]).unwrap();
-            let partition = vec![(PARTITION.to_string(), format!("2026-03-0{}", day + 1))];
+            let partition = (day < 4).then(|| (PARTITION.to_string(), format!("2026-03-0{}", day + 1)));
+            let partition = partition.into_iter().collect();
             files.push(delta::write_part(&lake, EVENTS, "part", partition, content, count).await.unwrap());
         }
         for (asked, expected) in [
@@ -162,6 +169,7 @@ mod tests {
             ((900_000..901_000).collect(), vec![2]),
             ((first(3)..first(4)).collect(), vec![2, 3]),
             (vec![0, first(1), first(2), first(3)], vec![0, 1, 2, 3]),
+            (vec![first(4) + 1], vec![2, 4]),
             (vec![], vec![2]),
         ] {
             let ids: Vec<String> = asked.iter().map(|number| format!("event-{number}")).collect();

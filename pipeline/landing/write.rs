@@ -72,6 +72,48 @@ pub struct File {
     places: Vec<Place>,
 }
 
+/// Writes a file of a landed table in memory: as all our files, but for columns without a dictionary and the hashes of event
+/// ids.
+pub struct FileWriter {
+    writer: ArrowWriter<Vec<u8>>,
+    has_hashes: bool,
+}
+
+impl FileWriter {
+    /// A file with the columns of `schema`, and with hashes beside them where those are of events. No dictionary is tried for
+    /// `distinct` columns.
+    pub fn new(schema: &SchemaRef, distinct: &[&str], has_hashes: bool) -> Result<Self> {
+        let distinct = distinct.iter().map(|name| ColumnPath::from(*name));
+        let properties = distinct.fold(delta::writer_properties().into_builder(), |properties, column| {
+            properties.set_column_dictionary_enabled(column, false)
+        });
+        let (schema, properties) = match has_hashes {
+            true => (id_hashes::with_field(schema), id_hashes::as_they_are(properties)),
+            false => (schema.clone(), properties),
+        };
+        let options = ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
+        Ok(Self { writer: ArrowWriter::try_new_with_options(Vec::new(), schema, options)?, has_hashes })
+    }
+
+    /// Adds rows.
+    pub fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        match self.has_hashes {
+            true => Ok(self.writer.write(&id_hashes::with_hashes(rows)?)?),
+            false => Ok(self.writer.write(rows)?),
+        }
+    }
+
+    /// Bytes of the file as far as it is written, about.
+    pub fn size(&self) -> usize {
+        self.writer.bytes_written() + self.writer.in_progress_size()
+    }
+
+    /// The content of the file.
+    pub fn finish(self) -> Result<Vec<u8>> {
+        Ok(self.writer.into_inner()?)
+    }
+}
+
 /// A row by batch and position in it.
 #[derive(Debug, Clone, Copy)]
 struct Place {
@@ -176,14 +218,15 @@ impl Rows {
     pub fn encode(&self, file: File) -> Result<(Vec<u8>, usize)> {
         let mut places = file.places;
         self.sort(&mut places);
-        let mut writer = self.writer()?;
+        let Layout { schema, distinct, has_hashes, .. } = &self.layout;
+        let mut writer = FileWriter::new(schema, distinct, *has_hashes)?;
         for chunk in places.chunks(ROWS_PER_BATCH) {
             self.write(chunk, &mut writer)?;
         }
-        Ok((writer.into_inner()?, places.len()))
+        Ok((writer.finish()?, places.len()))
     }
 
-    fn write(&self, chunk: &[Place], writer: &mut ArrowWriter<Vec<u8>>) -> Result<()> {
+    fn write(&self, chunk: &[Place], writer: &mut FileWriter) -> Result<()> {
         // Only the batches that a chunk touches take part, so the cost does not grow with the size of the whole.
         let mut numbers: Vec<u32> = chunk.iter().map(|place| place.batch).collect();
         numbers.sort_unstable();
@@ -192,8 +235,7 @@ impl Rows {
         let indices: Vec<(usize, usize)> =
             chunk.iter().map(|place| (numbers.binary_search(&place.batch).unwrap_or(0), place.row as usize)).collect();
         match interleave_record_batch(&touched, &indices) {
-            Ok(rows) if self.layout.has_hashes => Ok(writer.write(&id_hashes::with_hashes(&rows)?)?),
-            Ok(rows) => Ok(writer.write(&rows)?),
+            Ok(rows) => writer.write(&rows),
             // Rows so long that a column of them has more than 31 bits of text.
             Err(ArrowError::OffsetOverflowError(_)) if chunk.len() > 1 => {
                 let (first, second) = chunk.split_at(chunk.len() / 2);
@@ -202,20 +244,6 @@ impl Rows {
             }
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// The writer of a file in memory: as of all our files, but for the columns without a dictionary.
-    fn writer(&self) -> Result<ArrowWriter<Vec<u8>>> {
-        let distinct = self.layout.distinct.iter().map(|name| ColumnPath::from(*name));
-        let mut properties = distinct.fold(delta::writer_properties().into_builder(), |properties, column| {
-            properties.set_column_dictionary_enabled(column, false)
-        });
-        let mut schema = self.layout.schema.clone();
-        if self.layout.has_hashes {
-            (schema, properties) = (id_hashes::with_field(&schema), id_hashes::as_they_are(properties));
-        }
-        let options = ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
-        Ok(ArrowWriter::try_new_with_options(Vec::new(), schema, options)?)
     }
 
     /// Most rows are told apart by the head of the first column, without a look at the rows themselves.

@@ -12,9 +12,6 @@ use arrow::compute::{max, min};
 use arrow::datatypes::{Int64Type, SchemaRef};
 use datafusion::prelude::{SessionContext, ident};
 use futures::TryStreamExt;
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::schema::types::ColumnPath;
 use uuid::Uuid;
 
 use crate::delta::compact::{APPLICATION, TARGET_BYTES};
@@ -23,7 +20,7 @@ use crate::engine;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
 use crate::landing::events::{DEAD_LETTERS, EVENTS, PARTITION};
-use crate::landing::id_hashes;
+use crate::landing::write::FileWriter;
 
 /// Small files of a partition from which a merge pays: fewer cost readers less than writing them again.
 pub const WORTH_MERGING: usize = 4;
@@ -47,6 +44,8 @@ pub struct Layout {
     order: &'static [&'static str],
     /// Columns whose values hardly repeat, so that no dictionary is tried for them.
     distinct: &'static [&'static str],
+    /// Whether the hashes of event ids stand beside them.
+    has_hashes: bool,
 }
 
 /// The tables that grow by a file per batch. All others are replaced whole.
@@ -55,8 +54,9 @@ pub const LAYOUTS: [Layout; 2] = [
         folder: EVENTS,
         order: &["occurred_at", "event_id"],
         distinct: &["event_id", "occurred_at", "received_at"],
+        has_hashes: true,
     },
-    Layout { folder: DEAD_LETTERS, order: &["batch", "source", "origin"], distinct: &["record"] },
+    Layout { folder: DEAD_LETTERS, order: &["batch", "source", "origin"], distinct: &["record"], has_hashes: false },
 ];
 
 /// Sizes that decide about merges.
@@ -194,7 +194,7 @@ struct Files<'a> {
 }
 
 struct Open {
-    writer: ArrowWriter<Vec<u8>>,
+    writer: FileWriter,
     rows: usize,
     batches: Option<(i64, i64)>,
 }
@@ -203,12 +203,12 @@ impl Files<'_> {
     async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let mut open = match self.open.take() {
             Some(open) => open,
-            None => Open { writer: self.writer()?, rows: 0, batches: None },
+            None => {
+                let Layout { distinct, has_hashes, .. } = self.layout;
+                Open { writer: FileWriter::new(&self.schema, distinct, has_hashes)?, rows: 0, batches: None }
+            }
         };
-        match self.layout.folder {
-            EVENTS => open.writer.write(&id_hashes::with_hashes(batch)?)?,
-            _ => open.writer.write(batch)?,
-        }
+        open.writer.write(batch)?;
         open.rows += batch.num_rows();
         let numbers = batch.column_by_name("batch").map(|column| column.as_primitive::<Int64Type>());
         let range = numbers.filter(|numbers| numbers.null_count() == 0).and_then(|n| Some((min(n)?, max(n)?)));
@@ -216,7 +216,7 @@ impl Files<'_> {
             (Some((least, greatest)), Some((low, high))) => Some((least.min(low), greatest.max(high))),
             (before, range) => before.or(range),
         };
-        let is_full = open.writer.bytes_written() + open.writer.in_progress_size() >= self.target;
+        let is_full = open.writer.size() >= self.target;
         self.open = Some(open);
         if is_full {
             self.close().await?;
@@ -227,23 +227,10 @@ impl Files<'_> {
     async fn close(&mut self) -> Result<()> {
         let Some(Open { writer, rows, batches }) = self.open.take() else { return Ok(()) };
         let name = format!("{}-{}", self.prefix, self.merged.len());
-        let (partition, content) = (self.partition.clone(), writer.into_inner()?);
+        let (partition, content) = (self.partition.clone(), writer.finish()?);
         let part = delta::write_part(self.lake, self.layout.folder, &name, partition, content, rows).await?;
         self.merged.push(Part { batches, ..part });
         Ok(())
-    }
-
-    fn writer(&self) -> Result<ArrowWriter<Vec<u8>>> {
-        let distinct = self.layout.distinct.iter().map(|name| ColumnPath::from(*name));
-        let mut properties = distinct.fold(delta::writer_properties().into_builder(), |properties, column| {
-            properties.set_column_dictionary_enabled(column, false)
-        });
-        let mut schema = self.schema.clone();
-        if self.layout.folder == EVENTS {
-            (schema, properties) = (id_hashes::with_field(&schema), id_hashes::as_they_are(properties));
-        }
-        let options = ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
-        Ok(ArrowWriter::try_new_with_options(Vec::new(), schema, options)?)
     }
 }
 
@@ -251,13 +238,20 @@ impl Files<'_> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, BinaryArray, Int64Array, StringArray};
+    use arrow::array::{
+        ArrayRef, BinaryArray, Date32Array, Int64Array, ListArray, StringArray, TimestampMicrosecondArray,
+    };
+    use arrow::buffer::OffsetBuffer;
+    use arrow::datatypes::DataType;
     use datafusion::prelude::col;
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 
     use super::*;
     use crate::config;
     use crate::delta::{Change, Replace};
-    use crate::landing::events::DEAD_LETTER_SCHEMA;
+    use crate::landing::events::{DEAD_LETTER_SCHEMA, EVENT_SCHEMA};
+    use crate::landing::id_hashes::{self, Hashes};
+    use crate::landing::write;
 
     /// A dead letter of each number, with a record that is hard to press together.
     fn letters(numbers: &[i64]) -> RecordBatch {
@@ -355,5 +349,80 @@ mod tests {
         assert_eq!(error.kind(), crate::error::Kind::Corrupt);
         assert!(error.to_string().contains("4 files hold 4 rows where the log says 5"), "{error}");
         assert_eq!(Table::open(&lake, DEAD_LETTERS).await.unwrap().unwrap().version(), 0);
+    }
+
+    /// Events of two days with these ids, and nothing else that differs.
+    fn events(ids: std::ops::Range<i64>) -> RecordBatch {
+        let column = |field: &arrow::datatypes::FieldRef| -> ArrayRef {
+            let count = ids.end - ids.start;
+            match field.name().as_str() {
+                "event_id" => Arc::new(StringArray::from_iter_values(ids.clone().map(|id| format!("event-{id}")))),
+                "batch" => Arc::new(Int64Array::from_iter_values(ids.clone().map(|_| ids.start))),
+                PARTITION => Arc::new(Date32Array::from_iter_values(ids.clone().map(|id| 20_000 + id as i32 % 2))),
+                "identifiers" => arrow::array::new_empty_array(field.data_type()),
+                _ if field.is_nullable() => arrow::array::new_null_array(field.data_type(), count as usize),
+                _ if *field.data_type() == DataType::Utf8 => {
+                    Arc::new(StringArray::from_iter_values(ids.clone().map(|_| "x")))
+                }
+                _ => {
+                    let times = TimestampMicrosecondArray::from_iter_values(ids.clone().map(|id| id % 7));
+                    Arc::new(times.with_timezone("UTC"))
+                }
+            }
+        };
+        let columns = EVENT_SCHEMA.fields().iter().map(column).zip(EVENT_SCHEMA.fields());
+        let lists = |(column, field): (ArrayRef, &arrow::datatypes::FieldRef)| match field.data_type() {
+            DataType::List(item) => {
+                let offsets = OffsetBuffer::new_zeroed((ids.end - ids.start) as usize);
+                Arc::new(ListArray::new(item.clone(), offsets, arrow::array::new_empty_array(item.data_type()), None))
+            }
+            _ => column,
+        };
+        RecordBatch::try_new(EVENT_SCHEMA.clone(), columns.map(lists).collect()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn files_of_events_have_the_hash_of_each_id_beside_it_when_they_are_landed_and_when_they_are_merged() {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = Lake::open(folder.path(), "lake").unwrap();
+        let ctx = engine::session(&lake, &config::Engine::default()).unwrap();
+        for number in 0..5 {
+            let rows = vec![events(number * 100..number * 100 + 100)];
+            let parts = write::write(&lake, rows, |_, _| false, number, &format!("landed-{number}"), 2).await.unwrap();
+            let change = Change {
+                transaction: ("test".into(), number),
+                schema: EVENT_SCHEMA.clone(),
+                partition_by: vec![PARTITION.into()],
+                properties: Vec::new(),
+                replace: Replace::Nothing,
+                parts,
+                failpoint: "test",
+            };
+            let table = Table::open(&lake, EVENTS).await.unwrap();
+            delta::commit(&lake, EVENTS, table.as_ref(), change).await.unwrap().version().unwrap();
+        }
+        for files in [10, 2] {
+            let table = Table::open(&lake, EVENTS).await.unwrap().unwrap();
+            let parts = table.files().unwrap();
+            assert_eq!(parts.len(), files);
+            let mut ids = BTreeSet::new();
+            for part in &parts {
+                let content = lake.get(&format!("{EVENTS}/{}", part.path)).await.unwrap().unwrap();
+                for rows in ParquetRecordBatchReader::try_new(content, 64).unwrap() {
+                    let rows = rows.unwrap();
+                    let column = |name: &str| rows.column_by_name(name).unwrap().clone();
+                    let id = RecordBatch::try_from_iter([("event_id", column("event_id"))]).unwrap();
+                    let hashed = id_hashes::with_hashes(&id).unwrap();
+                    assert_eq!(&column(id_hashes::EVENT_ID_HASH), hashed.column(1));
+                    ids.extend(id.column(0).as_string::<i32>().iter().flatten().map(str::to_string));
+                }
+            }
+            assert_eq!(ids.len(), 500);
+            let landed = Hashes::of(["event-400", "another"].into_iter());
+            let found = landed.files(&ctx, &lake, parts.clone()).await.unwrap();
+            let of_its_day = |part: &&Part| part.partition == [(PARTITION.to_string(), "2024-10-04".to_string())];
+            assert_eq!(found, parts.iter().filter(of_its_day).cloned().collect::<Vec<_>>());
+            compact(&ctx, &lake, LAYOUTS[0], Sizes::default()).await.unwrap();
+        }
     }
 }
