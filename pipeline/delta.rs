@@ -19,7 +19,6 @@ use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake::kernel::{Action, Add, MetadataExt, StructType, Transaction, new_metadata};
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::{DeltaTable, DeltaTableBuilder};
-use object_store::ObjectMeta;
 
 pub use self::parts::{
     CREATED_BY, Part, PartWriter, encode, published_writer, with_times_as_steps, write_part, writer_properties,
@@ -27,7 +26,7 @@ pub use self::parts::{
 pub use self::snapshot::Snapshot;
 use crate::error::{Context, Error, Result};
 use crate::failpoint::failpoint;
-use crate::lake::Lake;
+use crate::lake::{Lake, loaded};
 
 /// Files of a table put in the place of others.
 pub mod compact;
@@ -104,7 +103,6 @@ impl Table {
         if log.is_empty() {
             return Ok(None);
         }
-        let number = |entry: &ObjectMeta| entry.location.filename()?.strip_suffix(".json")?.parse::<u64>().ok();
         let mut newest = None;
         for entry in log.iter().filter(|entry| entry.location.extension() == Some("json")) {
             // The library reads an entry without bytes as one that does nothing: what was committed would be gone unseen.
@@ -113,7 +111,7 @@ impl Table {
                 let error = Error::corrupt(format!("{folder}: the entry {name} of its log is empty"));
                 return Err(error.hint("restore it from a copy; wayline fsck says what else is damaged"));
             }
-            newest = newest.max(number(entry));
+            newest = newest.max(loaded::commit(&entry.location));
         }
         let delta = match lake.loaded().get(folder, &log) {
             Some(loaded) if loaded.version() == newest => return Ok(Some(Self { delta: loaded })),

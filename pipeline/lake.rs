@@ -23,7 +23,7 @@ pub(crate) mod durable;
 pub(crate) mod faulty;
 #[cfg(test)]
 pub(crate) mod forgetful;
-mod loaded;
+pub(crate) mod loaded;
 #[cfg(test)]
 pub(crate) mod power_loss;
 mod upload;

@@ -74,7 +74,8 @@ impl Snapshot {
                 version: None,
             });
             if let (Some(batches), Some(column)) = (part.batches, batch_column) {
-                file.statistics = Some(Arc::new(told_by_batches(schema.fields().len(), column, batches)));
+                let is_nullable = file_fields[column].is_nullable();
+                file.statistics = Some(Arc::new(told_by_batches(schema.fields().len(), column, is_nullable, batches)));
             }
             file.partition_values = partition_fields
                 .iter()
@@ -136,11 +137,13 @@ impl Snapshot {
 }
 
 /// Statistics of a file of which only the first and the last batch are known.
-fn told_by_batches(columns: usize, column: usize, (first, last): (i64, i64)) -> Statistics {
+fn told_by_batches(columns: usize, column: usize, is_nullable: bool, (first, last): (i64, i64)) -> Statistics {
     let mut columns = vec![ColumnStatistics::new_unknown(); columns];
     columns[column].min_value = Precision::Exact(ScalarValue::Int64(Some(first)));
     columns[column].max_value = Precision::Exact(ScalarValue::Int64(Some(last)));
-    columns[column].null_count = Precision::Exact(0);
+    if !is_nullable {
+        columns[column].null_count = Precision::Exact(0);
+    }
     Statistics { num_rows: Precision::Absent, total_byte_size: Precision::Absent, column_statistics: columns }
 }
 

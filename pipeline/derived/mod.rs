@@ -20,8 +20,8 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::prelude::{DataFrame, SessionContext};
-use futures::StreamExt;
 use tokio::sync::OnceCell;
+use tokio::task::JoinSet;
 
 use self::changes::{Changes, Over, Sums};
 use crate::delta::{self, Change, Part, Table};
@@ -128,17 +128,19 @@ impl Derived {
 
 /// Makes tables ready to be read, one on each thread at a time: of those with changes over them the keys are read.
 pub async fn make_ready<'a>(ctx: &SessionContext, tables: impl IntoIterator<Item = &'a Derived>) -> Result<()> {
-    let threads = ctx.copied_config().target_partitions();
-    let mut at_work = futures::stream::iter(tables)
-        .map(|table| {
+    let mut waiting = tables.into_iter();
+    // Those at work are stopped with the first error.
+    let mut at_work = JoinSet::new();
+    loop {
+        while at_work.len() < ctx.copied_config().target_partitions()
+            && let Some(table) = waiting.next()
+        {
             let (ctx, table) = (ctx.clone(), table.clone());
-            tokio::spawn(async move { table.provider(&ctx).await.map(drop) })
-        })
-        .buffer_unordered(threads);
-    while let Some(done) = at_work.next().await {
+            at_work.spawn(async move { table.provider(&ctx).await.map(drop) });
+        }
+        let Some(done) = at_work.join_next().await else { return Ok(()) };
         done.map_err(|error| Error::internal(format!("a table could not be read: {error}")))??;
     }
-    Ok(())
 }
 
 /// The record of what a table was built from; `None` when it was never built or has none that can be read.

@@ -19,10 +19,10 @@ impl Loaded {
     pub fn get(&self, folder: &str, log: &[ObjectMeta]) -> Option<DeltaTable> {
         let tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (then, table) = tables.get(folder)?;
-        let last = then.iter().rfind(|object| is_commit(&object.location)).map(|object| &object.location);
+        let last = then.iter().filter_map(|object| commit(&object.location)).max();
         let mut then = then.iter().peekable();
         for object in log {
-            if then.next_if_eq(&object).is_none() && !(is_commit(&object.location) && Some(&object.location) > last) {
+            if then.next_if_eq(&object).is_none() && commit(&object.location) <= last {
                 return None;
             }
         }
@@ -36,6 +36,7 @@ impl Loaded {
     }
 }
 
-fn is_commit(path: &Path) -> bool {
-    path.extension() == Some("json")
+/// The version that an object of a log commits; none of another object, such as a checkpoint.
+pub fn commit(path: &Path) -> Option<u64> {
+    path.filename()?.strip_suffix(".json")?.parse().ok()
 }

@@ -1,7 +1,7 @@
 //! Hashes of the ids of landed events, by which a batch passes over the days that hold none of its ids.
 //!
-//! Whether an id is landed already is asked of all events, of any day. Their ids are long and are read in as many bytes as
-//! the rest of some columns together; so each file of events has a column of hashes beside those of the table, five bytes
+//! Whether an id is landed already is asked of all events, of any day. Their ids are long, and compression makes them hardly
+//! shorter; so each file of events has a column of hashes beside those of the table, five bytes
 //! to a row, as they are and not compressed. Readers of the table do not see it, and a file without it, as older versions
 //! and other programs write them, may hold any id. An id of ten thousand in a batch and one of five million that are landed share
 //! a hash once in twenty batches, which costs the look at a day and nothing else.

@@ -37,6 +37,8 @@ pub struct Cells<'a> {
 
 /// Where the rows that change lie in a batch of the file.
 struct Places {
+    /// Rows of the batch.
+    count: usize,
     rows: UInt32Array,
     /// The first of them among the rows that change.
     first: usize,
@@ -102,8 +104,9 @@ impl<'a> Cells<'a> {
         let cells = columns.iter().map(|column| column.next.column(0).clone()).collect();
         let (mut writer, factory) = encoder.by_column(&RecordBatch::try_new(schema, cells)?)?;
         let writers = factory.create_column_writers(0)?.into_iter().enumerate();
-        let writers: Vec<_> = writers.filter(|(at, _)| self.changed.contains(at)).collect();
-        let encode = |(mut column, (_, mut writer)): (Column, (usize, ArrowColumnWriter))| {
+        let is_changed = |(at, writer)| self.changed.contains(&at).then_some(writer);
+        let writers: Vec<_> = writers.filter_map(is_changed).collect();
+        let encode = |(mut column, mut writer): (Column, ArrowColumnWriter)| {
             let mut others = others.iter();
             loop {
                 for leaf in compute_leaves(column.next.schema_ref().field(0), column.next.column(0))? {
@@ -116,9 +119,11 @@ impl<'a> Cells<'a> {
         let encoded: Vec<_> = columns.into_par_iter().zip(writers).map(encode).collect::<Result<_>>()?;
         let (mut group, mut encoded) = (writer.next_row_group()?, encoded.into_iter());
         for at in 0..self.after.num_columns() {
-            match self.changed.contains(&at).then(|| encoded.next()).flatten() {
-                Some(column) => column.append_to_row_group(&mut group)?,
-                None => group.append_column(content, stored(metadata, at)?)?,
+            if self.changed.contains(&at) {
+                let column = encoded.next().ok_or_else(|| Error::internal("a column was not encoded"))?;
+                column.append_to_row_group(&mut group)?;
+            } else {
+                group.append_column(content, stored(metadata, at)?)?;
             }
         }
         group.close()?;
@@ -152,7 +157,7 @@ impl<'a> Cells<'a> {
                 rows.push(place as u32);
                 next += 1;
             }
-            all.push(Places { rows: rows.into(), first });
+            all.push(Places { count: batch.num_rows(), rows: rows.into(), first });
         }
         match next == self.keys.num_rows() {
             true => Ok(Some(all)),
@@ -163,8 +168,8 @@ impl<'a> Cells<'a> {
     /// The next cells of a column, as they are afterwards.
     fn next_cells(&self, at: usize, reader: &mut ParquetRecordBatchReader, places: &Places) -> Result<RecordBatch> {
         let found = reader.next().ok_or_else(missing)??;
-        let (found, Places { rows, first }) = (found.column(0), places);
-        if take(found, rows, None)? != self.before.column(at).slice(*first, rows.len()) {
+        let (found, Places { count, rows, first }) = (found.column(0), places);
+        if found.len() != *count || take(found, rows, None)? != self.before.column(at).slice(*first, rows.len()) {
             return Err(missing());
         }
         let cells = if rows.is_empty() {
@@ -314,6 +319,11 @@ mod tests {
         let fails = |before: &RecordBatch, after: &RecordBatch| {
             apply(&content, before, after).unwrap_err().to_string().contains("is not in it")
         };
+        // Another cell in a later batch.
+        let many = rows(BATCH_ROWS as u64 + 10, |row| row);
+        let (later, others) = (many.slice(BATCH_ROWS + 3, 1), rows(BATCH_ROWS as u64 + 10, |row| row + 100));
+        let error = apply(&file(&many), &others.slice(BATCH_ROWS + 3, 1), &later).unwrap_err();
+        assert!(error.to_string().contains("is not in it"));
         // Another cell there, and rows that are not there: behind the last, and between.
         assert!(fails(&other.slice(3, 1), &all.slice(3, 1)));
         assert!(fails(&other.slice(11, 1), &rows(12, |row| row).slice(11, 1)));

@@ -27,7 +27,7 @@ use crate::lake::Lake;
 pub const STAGING: &str = "staging";
 /// Rows that are encoded at a time. Pages end with such a batch, so equal rows are equal files however they came.
 pub const BATCH_ROWS: usize = 8192;
-/// Rows of a row group.
+/// Rows of a row group: as many as the library's writer of whole rows gives it.
 const ROWS_PER_GROUP: usize = 1 << 20;
 
 /// A file in the making, in memory. Its columns are encoded on several threads.
@@ -42,12 +42,12 @@ pub struct Encoder {
 
 /// A file of which rows are written.
 struct Open {
-    writer: FileWriter,
+    writer: ByColumn,
     group: Group,
 }
 
 /// Writes a file, and makes writers of the columns of its row groups.
-pub type FileWriter = (SerializedFileWriter<Vec<u8>>, ArrowRowGroupWriterFactory);
+pub type ByColumn = (SerializedFileWriter<Vec<u8>>, ArrowRowGroupWriterFactory);
 
 /// A row group in the making.
 #[derive(Default)]
@@ -75,7 +75,7 @@ impl Encoder {
     }
 
     /// A writer of the same file column by column, given the first rows of those that are to be encoded.
-    pub fn by_column(&self, first: &RecordBatch) -> Result<FileWriter> {
+    pub fn by_column(&self, first: &RecordBatch) -> Result<ByColumn> {
         let (schema, memory) = (self.batches.schema(), Vec::with_capacity(self.bytes));
         Ok(published_writer(&schema, first, self.metadata.clone(), memory)?.into_serialized_writer()?)
     }
@@ -136,6 +136,7 @@ impl Open {
         for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
             leaves.extend(compute_leaves(field, column)?);
         }
+        debug_assert_eq!(self.group.columns.len(), leaves.len(), "a mart is flat");
         self.group.columns.par_iter_mut().zip(leaves).try_for_each(|(column, leaf)| column.write(&leaf))?;
         self.group.rows += rows.num_rows();
         Ok(())
