@@ -107,6 +107,7 @@ pub async fn update(
         let names: BTreeSet<&String> = open.iter().map(|at| &planned[*at].model.name).collect();
         let reads_open = |at: &usize| graph.expanded(&planned[*at].model.reads).iter().any(|read| names.contains(read));
         let (waiting, ready): (Vec<usize>, Vec<usize>) = open.iter().partition(|at| reads_open(at));
+        let still_read = waiting.iter().flat_map(|at| graph.expanded(&planned[*at].model.reads)).collect();
         let mut targets = Vec::with_capacity(ready.len());
         for at in ready {
             let model = planned[at].model.clone();
@@ -128,7 +129,7 @@ pub async fn update(
         for (at, started, remade) in at_once(threads, tasks).await? {
             let planned = &mut planned[at];
             let written = match remade {
-                Ok(remade) => step.show(&mut customers, &mut made, &planned.model, remade).await,
+                Ok(remade) => step.show(&mut customers, &mut made, &planned.model, remade, &still_read).await,
                 Err(error) => Err(error),
             };
             let change = written.and_then(|written| written.lay(planned, changes));
@@ -140,8 +141,7 @@ pub async fn update(
                 outcome.results.extend(lines);
             }
         }
-        let read = waiting.iter().flat_map(|at| graph.expanded(&planned[*at].model.reads)).collect();
-        customers.forget_others(graph, &read)?;
+        customers.forget_others(graph, &still_read)?;
         open = waiting;
     }
     drop(customers);

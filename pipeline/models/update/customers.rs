@@ -195,13 +195,15 @@ impl Step {
         Ok(Remade { made, is_of_state, written })
     }
 
-    /// Shows what was made of a model to those that read it, and keeps it for the sums over it.
+    /// Shows what was made of a model to those that read it, by the views that are still read, and keeps it for the sums over
+    /// it.
     pub(super) async fn show(
         &self,
         customers: &mut Customers,
         made: &mut BTreeMap<String, Made>,
         model: &Model,
         remade: Remade,
+        still_read: &BTreeSet<String>,
     ) -> Result<Written> {
         let Remade { made: rows, is_of_state, written } = remade;
         let table = |batches: &Vec<RecordBatch>| MemTable::try_new(rows.schema.clone(), vec![batches.clone()]);
@@ -210,7 +212,8 @@ impl Step {
             customers.before.register_table(model.name.as_str(), Arc::new(table(&rows.before)?))?;
             customers.known.insert(model.name.clone());
         }
-        for view in self.graph.models.iter().filter(|view| view.header.build == Build::View) {
+        let is_read = |view: &&Model| view.header.build == Build::View && still_read.contains(&view.name);
+        for view in self.graph.models.iter().filter(is_read) {
             // A view that reads others still to be changed is planned again behind each of them.
             if self.graph.expanded(&view.reads).contains(&model.name) {
                 customers.register_view(&self.graph, view).await.ok();
