@@ -134,11 +134,11 @@ fn lists_of_times_are_stored_as_steps() {
     assert_eq!(read.column(0), rows.column(0));
 }
 
-/// Commits so many numbers one by one, each on the table as it is.
-async fn commit_all(lake: &Lake, numbers: std::ops::Range<i64>) {
+/// Commits files of these numbers one by one, each on the table as it is.
+async fn commit_all(lake: &Lake, name: &str, numbers: std::ops::Range<i64>) {
     for number in numbers {
         let table = Table::open(lake, "t").await.unwrap();
-        let change = change(lake, number, &format!("part-{number}")).await;
+        let change = change(lake, number, &format!("{name}-{number}")).await;
         commit(lake, "t", table.as_ref(), change).await.unwrap().version().unwrap();
     }
 }
@@ -147,11 +147,11 @@ async fn commit_all(lake: &Lake, numbers: std::ops::Range<i64>) {
 async fn a_table_that_was_loaded_before_is_as_new_as_its_log() {
     let folder = tempfile::tempdir().unwrap();
     let [lake, other] = [(); 2].map(|()| Lake::open(folder.path(), "lake").unwrap());
-    commit_all(&lake, 0..3).await;
+    commit_all(&lake, "part", 0..3).await;
     assert_eq!(rows(&lake).await, 3);
     // Another process has committed meanwhile, and this one's snapshot is not the newest.
     let behind = Table::open(&lake, "t").await.unwrap().unwrap();
-    commit_all(&other, 3..5).await;
+    commit_all(&other, "part", 3..5).await;
     assert_eq!((behind.rows().unwrap(), rows(&lake).await), (3, 5));
     assert_eq!(Table::open(&lake, "t").await.unwrap().unwrap().transaction("test").await.unwrap(), Some(4));
     let again = change(&lake, 4, "again").await;
@@ -164,7 +164,7 @@ async fn a_table_that_was_loaded_before_is_as_new_as_its_log() {
         lake.delete(&lake.relative(&object.location).unwrap()).await.unwrap();
     }
     assert!(Table::open(&lake, "t").await.unwrap().is_none());
-    commit_all(&other, 0..4).await;
+    commit_all(&other, "part", 0..4).await;
     let [id, other_id] = [&lake, &other].map(async |lake| Table::open(lake, "t").await.unwrap().unwrap().id().unwrap());
     assert_eq!(id.await, other_id.await);
     // An entry that lost its bytes is found, whatever was loaded before.
@@ -178,7 +178,7 @@ async fn a_table_that_was_loaded_from_commits_that_are_gone_is_loaded_from_the_c
     for looks_between in [true, false] {
         let folder = tempfile::tempdir().unwrap();
         let [lake, other] = [(); 2].map(|()| Lake::open(folder.path(), "lake").unwrap());
-        commit_all(&lake, 0..4).await;
+        commit_all(&lake, "part", 0..4).await;
         let merges = Change { transaction: ("merges".into(), 1), ..change(&lake, 4, "merged").await };
         let table = Table::open(&lake, "t").await.unwrap();
         commit(&lake, "t", table.as_ref(), merges).await.unwrap().version().unwrap();
@@ -196,7 +196,7 @@ async fn a_table_that_was_loaded_from_commits_that_are_gone_is_loaded_from_the_c
         let table = table.unwrap();
         assert_eq!((table.rows().unwrap(), table.transaction("test").await.unwrap()), (5, Some(3)));
         // And it goes on from there.
-        commit_all(&lake, 4..6).await;
+        commit_all(&lake, "part", 4..6).await;
         assert_eq!(rows(&lake).await, 7);
     }
 }
@@ -205,7 +205,7 @@ async fn a_table_that_was_loaded_from_commits_that_are_gone_is_loaded_from_the_c
 async fn a_log_without_an_entry_that_was_read_is_read_anew() {
     let folder = tempfile::tempdir().unwrap();
     let lake = Lake::open(folder.path(), "lake").unwrap();
-    commit_all(&lake, 0..3).await;
+    commit_all(&lake, "part", 0..3).await;
     assert_eq!(rows(&lake).await, 3);
     lake.delete("t/_delta_log/00000000000000000001.json").await.unwrap();
     assert!(Table::open(&lake, "t").await.is_err(), "a commit is missing");
@@ -215,13 +215,9 @@ async fn a_log_without_an_entry_that_was_read_is_read_anew() {
 async fn a_checkpoint_of_other_files_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let [lake, other] = ["lake", "other"].map(|name| Lake::open(folder.path(), name).unwrap());
-    commit_all(&lake, 0..3).await;
-    commit_all(&other, 0..1).await;
-    for number in 1..3 {
-        let table = Table::open(&other, "t").await.unwrap();
-        let change = change(&other, number, &format!("other-{number}")).await;
-        commit(&other, "t", table.as_ref(), change).await.unwrap().version().unwrap();
-    }
+    commit_all(&lake, "part", 0..3).await;
+    commit_all(&other, "part", 0..1).await;
+    commit_all(&other, "other", 1..3).await;
     let [table, other_table] = [&lake, &other].map(async |lake| Table::open(lake, "t").await.unwrap().unwrap());
     let (table, other_table) = (table.await, other_table.await);
     table.checkpoint(&lake, "t", &["test"]).await.unwrap();

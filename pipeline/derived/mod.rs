@@ -128,11 +128,11 @@ impl Derived {
 
 /// Makes tables ready to be read, one on each thread at a time: of those with changes over them the keys are read.
 pub async fn make_ready<'a>(ctx: &SessionContext, tables: impl IntoIterator<Item = &'a Derived>) -> Result<()> {
-    let mut waiting = tables.into_iter();
+    let (threads, mut waiting) = (ctx.copied_config().target_partitions(), tables.into_iter());
     // Those at work are stopped with the first error.
     let mut at_work = JoinSet::new();
     loop {
-        while at_work.len() < ctx.copied_config().target_partitions()
+        while at_work.len() < threads
             && let Some(table) = waiting.next()
         {
             let (ctx, table) = (ctx.clone(), table.clone());

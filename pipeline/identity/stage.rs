@@ -84,13 +84,17 @@ pub struct Standing {
     pub fingerprint: Option<String>,
 }
 
+/// The identity tables as they are, in the order of [`TABLES`]; `None` for one that was never built.
+async fn open(workspace: &Workspace, changes: &Changes) -> Result<Vec<Option<Derived>>> {
+    try_join_all(TABLES.map(|name| async move { Derived::open(&workspace.lake, changes, &folder(name)).await })).await
+}
+
 /// Tells how the identity tables stand. They are committed one after another, so each is asked.
 pub async fn standing(workspace: &Workspace, changes: &Changes, events: &str) -> Result<Standing> {
     let now = built_from(workspace, events).await?;
     let mut standing = Standing::default();
     let mut fingerprints = BTreeSet::new();
-    let open = TABLES.map(|name| async move { Derived::open(&workspace.lake, changes, &folder(name)).await });
-    for table in try_join_all(open).await? {
+    for table in open(workspace, changes).await? {
         let before = derived::built_from(table.as_ref())?;
         if standing.stale.is_none() {
             standing.stale = now.why_stale(before.as_ref(), |_| false).map(|stale| match stale {
@@ -111,8 +115,7 @@ pub async fn register(workspace: &Workspace, changes: &Changes) -> Result<()> {
     let ctx = &workspace.ctx;
     let priority = workspace.project.config.identity.priority.clone();
     ctx.register_udf(identity_key_udf(priority, workspace.blocked.clone()));
-    let open = TABLES.map(|name| async move { Derived::open(&workspace.lake, changes, &folder(name)).await });
-    let tables = try_join_all(open).await?;
+    let tables = open(workspace, changes).await?;
     derived::make_ready(ctx, tables.iter().flatten()).await?;
     for ((name, schema), table) in TABLES.into_iter().zip(schemas()).zip(&tables) {
         let provider: Arc<dyn TableProvider> = match table {

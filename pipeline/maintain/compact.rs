@@ -272,6 +272,25 @@ mod tests {
         RecordBatch::try_new(DEAD_LETTER_SCHEMA.clone(), columns).unwrap()
     }
 
+    async fn commit_letters(lake: &Lake, number: i64, parts: Vec<Part>) {
+        commit(lake, DEAD_LETTERS, &DEAD_LETTER_SCHEMA, &[], number, parts).await;
+    }
+
+    /// Adds files to a table, which the first number makes.
+    async fn commit(lake: &Lake, folder: &str, schema: &SchemaRef, by: &[&str], number: i64, parts: Vec<Part>) {
+        let table = Table::open(lake, folder).await.unwrap();
+        let change = Change {
+            transaction: ("test".into(), number),
+            schema: schema.clone(),
+            partition_by: by.iter().map(|column| column.to_string()).collect(),
+            properties: Vec::new(),
+            replace: Replace::Nothing,
+            parts,
+            failpoint: "test",
+        };
+        delta::commit(lake, folder, table.as_ref(), change).await.unwrap().version().unwrap();
+    }
+
     #[tokio::test]
     async fn merged_files_have_about_the_target_size_and_hold_every_row_in_order() {
         let folder = tempfile::tempdir().unwrap();
@@ -283,17 +302,7 @@ mod tests {
             let (content, rows) = delta::encode(&DEAD_LETTER_SCHEMA, [batch]).unwrap();
             let name = format!("part-{number}");
             let part = delta::write_part(&lake, DEAD_LETTERS, &name, Vec::new(), content, rows).await.unwrap();
-            let table = Table::open(&lake, DEAD_LETTERS).await.unwrap();
-            let change = Change {
-                transaction: ("test".into(), number),
-                schema: DEAD_LETTER_SCHEMA.clone(),
-                partition_by: Vec::new(),
-                properties: Vec::new(),
-                replace: Replace::Nothing,
-                parts: vec![part],
-                failpoint: "test",
-            };
-            delta::commit(&lake, DEAD_LETTERS, table.as_ref(), change).await.unwrap().version().unwrap();
+            commit_letters(&lake, number, vec![part]).await;
         }
         let size = Table::open(&lake, DEAD_LETTERS).await.unwrap().unwrap().files().unwrap()[0].size;
         let sizes = Sizes { target: size as usize * 10, per_commit: size };
@@ -335,16 +344,7 @@ mod tests {
             let lying = rows + usize::from(number == 3);
             parts.push(delta::write_part(&lake, DEAD_LETTERS, &name, Vec::new(), content, lying).await.unwrap());
         }
-        let change = Change {
-            transaction: ("test".into(), 1),
-            schema: DEAD_LETTER_SCHEMA.clone(),
-            partition_by: Vec::new(),
-            properties: Vec::new(),
-            replace: Replace::Nothing,
-            parts,
-            failpoint: "test",
-        };
-        delta::commit(&lake, DEAD_LETTERS, None, change).await.unwrap().version().unwrap();
+        commit_letters(&lake, 1, parts).await;
         let error = compact(&ctx, &lake, LAYOUTS[1], Sizes::default()).await.unwrap_err();
         assert_eq!(error.kind(), crate::error::Kind::Corrupt);
         assert!(error.to_string().contains("4 files hold 4 rows where the log says 5"), "{error}");
@@ -389,17 +389,7 @@ mod tests {
         for number in 0..5 {
             let rows = vec![events(number * 100..number * 100 + 100)];
             let parts = write::write(&lake, rows, |_, _| false, number, &format!("landed-{number}"), 2).await.unwrap();
-            let change = Change {
-                transaction: ("test".into(), number),
-                schema: EVENT_SCHEMA.clone(),
-                partition_by: vec![PARTITION.into()],
-                properties: Vec::new(),
-                replace: Replace::Nothing,
-                parts,
-                failpoint: "test",
-            };
-            let table = Table::open(&lake, EVENTS).await.unwrap();
-            delta::commit(&lake, EVENTS, table.as_ref(), change).await.unwrap().version().unwrap();
+            commit(&lake, EVENTS, &EVENT_SCHEMA, &[PARTITION], number, parts).await;
         }
         for files in [10, 2] {
             let table = Table::open(&lake, EVENTS).await.unwrap().unwrap();
