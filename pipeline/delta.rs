@@ -6,6 +6,7 @@
 //! behind is swept by maintenance.
 
 mod encodings;
+mod few_rows;
 mod parts;
 mod snapshot;
 
@@ -21,7 +22,7 @@ use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::{DeltaTable, DeltaTableBuilder};
 
 pub use self::parts::{
-    CREATED_BY, Part, PartWriter, encode, published_writer, with_times_as_steps, write_part, writer_properties,
+    CREATED_BY, Pages, Part, PartWriter, encode, published_writer, with_times_as_steps, write_part, writer_properties,
 };
 pub use self::snapshot::Snapshot;
 use crate::error::{Context, Error, Result};

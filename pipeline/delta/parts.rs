@@ -19,6 +19,8 @@ use crate::lake::Lake;
 pub(super) const TARGET_FILE_BYTES: usize = 128 << 20;
 /// Rows of a row group, the piece of a file that a thread reads.
 const ROW_GROUP_ROWS: usize = 128 << 10;
+/// Rows of a small page.
+const SMALL_PAGE_ROWS: usize = 256;
 
 /// A data file that was written and is not yet in a log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +35,15 @@ pub struct Part {
     pub partition: Vec<(String, String)>,
     /// First and last batch that its rows came with, where that is known.
     pub batches: Option<(i64, i64)>,
+}
+
+/// How large the pages of files are, the pieces of a column that are fetched and decoded apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pages {
+    /// As large as the library makes them, for those who read all rows.
+    Large,
+    /// Of few rows, for those who look some up here and there. All rows take some percent longer.
+    Small,
 }
 
 /// What files say of the program that wrote them.
@@ -135,6 +146,7 @@ pub struct PartWriter {
     name: String,
     schema: SchemaRef,
     compression: Compression,
+    pages: Pages,
     open: Option<ArrowWriter<Vec<u8>>>,
     rows: usize,
     parts: Vec<Part>,
@@ -145,12 +157,17 @@ impl PartWriter {
     pub fn new(lake: Lake, folder: String, name: String, schema: SchemaRef) -> Self {
         // Derived tables are written and read within one run, time and again: fast first.
         let compression = Compression::SNAPPY;
-        Self { lake, folder, name, schema, compression, open: None, rows: 0, parts: Vec::new() }
+        Self { lake, folder, name, schema, compression, pages: Pages::Large, open: None, rows: 0, parts: Vec::new() }
     }
 
     /// Small first.
     pub fn small(self) -> Self {
         Self { compression: small(), ..self }
+    }
+
+    /// With such pages.
+    pub fn with_pages(self, pages: Pages) -> Self {
+        Self { pages, ..self }
     }
 
     /// Adds rows; a file that has grown large is closed and uploaded.
@@ -163,6 +180,13 @@ impl PartWriter {
             None => {
                 let properties = properties(self.compression).into_builder();
                 let properties = properties.set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
+                let properties = match self.pages {
+                    Pages::Large => properties,
+                    // Whether a page is full is asked once per batch that is written.
+                    Pages::Small => {
+                        properties.set_data_page_row_count_limit(SMALL_PAGE_ROWS).set_write_batch_size(SMALL_PAGE_ROWS)
+                    }
+                };
                 let properties = encodings::that_fit(properties, self.compression, batch)?.build();
                 file_writer(&self.schema, properties, Vec::new())?
             }

@@ -27,6 +27,7 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use super::BATCH;
+use super::few_rows::ByPage;
 use super::parts::Part;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
@@ -235,7 +236,14 @@ impl TableProvider for Snapshot {
             // Pages are decoded here where that pays and nothing can be left out.
             None if has_lists => Arc::new(PageSource::new(self.table_schema.clone())),
             None => Arc::new(ParquetSource::new(self.table_schema.clone())),
-            Some(predicate) => Arc::new(ParquetSource::new(self.table_schema.clone()).with_predicate(predicate)),
+            Some(predicate) => {
+                let mut source = ParquetSource::new(self.table_schema.clone()).with_predicate(predicate);
+                if state.config_options().execution.parquet.pushdown_filters {
+                    let store = state.runtime_env().object_store(&self.store_url)?;
+                    source = source.with_parquet_file_reader_factory(Arc::new(ByPage::new(store)));
+                }
+                Arc::new(source)
+            }
         };
         let groups = divided(files, state);
         let config = FileScanConfigBuilder::new(self.store_url.clone(), source)

@@ -1,7 +1,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arrow::array::{ArrayRef, Int64Array, ListBuilder, RecordBatch, TimestampMicrosecondBuilder};
+use arrow::array::{ArrayRef, AsArray, Int64Array, ListBuilder, RecordBatch, StringArray, TimestampMicrosecondBuilder};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use datafusion::physical_plan::ExecutionPlan;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::Encoding;
 
@@ -279,4 +280,50 @@ async fn files_are_left_out_by_their_batches_and_no_row_is_lost() {
         assert_eq!(all, [0, 1, 2, 3], "{condition}");
         assert_eq!((read, rows), (expected, of_all), "{condition}");
     }
+}
+
+#[tokio::test]
+async fn of_small_pages_those_of_wanted_rows_are_fetched_and_no_others() {
+    const ROWS: i64 = 20_000;
+    let folder = tempfile::tempdir().unwrap();
+    let lake = Lake::open(folder.path(), "lake").unwrap();
+    let mut config = datafusion::prelude::SessionConfig::new();
+    config.options_mut().execution.parquet.pushdown_filters = true;
+    let ctx = datafusion::prelude::SessionContext::new_with_config(config);
+    ctx.register_object_store(lake.url(), lake.store().clone());
+    let fields = [("n", DataType::Int64), ("text", DataType::Utf8)];
+    let schema = Arc::new(Schema::new(fields.map(|(name, data_type)| Field::new(name, data_type, true)).to_vec()));
+    // Long, and such that compression makes little of them.
+    let text = |n: i64| {
+        let words = (1..9).map(|word: i64| format!("{:016x}", (n * 8 + word).wrapping_mul(0x5851_f42d_4c95_7f2d)));
+        words.collect::<String>()
+    };
+    let texts = StringArray::from_iter_values((0..ROWS).map(text));
+    let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from_iter_values(0..ROWS)), Arc::new(texts)];
+    let all = RecordBatch::try_new(schema.clone(), columns).unwrap();
+    let mut fetched = Vec::new();
+    for pages in [Pages::Large, Pages::Small] {
+        let writer = PartWriter::new(lake.clone(), "t".into(), format!("{pages:?}"), schema.clone());
+        let mut writer = writer.with_pages(pages);
+        writer.write(&all).await.unwrap();
+        let snapshot = Snapshot::new(&lake, "t", &schema, &[], writer.finish().await.unwrap()).unwrap();
+        ctx.register_table("t", Arc::new(snapshot)).unwrap();
+        // No statistics tell which pages have such rows.
+        let query = ctx.sql("select text from t where n % 5000 = 7 order by n").await.unwrap();
+        let plan = query.create_physical_plan().await.unwrap();
+        let rows = datafusion::physical_plan::collect(plan.clone(), ctx.task_ctx()).await.unwrap();
+        let expected = [7, 5007, 10_007, 15_007].map(text);
+        let texts: Vec<_> = rows.iter().flat_map(|rows| rows.column(0).as_string_view()).flatten().collect();
+        assert_eq!(texts, expected);
+        fetched.push(bytes_scanned(plan.as_ref()));
+        ctx.deregister_table("t").unwrap();
+    }
+    let [large, small] = fetched[..] else { unreachable!("two were written") };
+    assert!(small < large / 4, "{small} bytes of small pages, {large} of large ones");
+}
+
+fn bytes_scanned(plan: &dyn ExecutionPlan) -> usize {
+    let own = plan.metrics().and_then(|metrics| metrics.sum_by_name("bytes_scanned"));
+    own.map_or(0, |metric| metric.as_usize())
+        + plan.children().into_iter().map(|child| bytes_scanned(child.as_ref())).sum::<usize>()
 }

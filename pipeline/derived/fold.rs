@@ -5,7 +5,7 @@ use datafusion::prelude::SessionContext;
 
 use super::build::build;
 use super::changes::{CHANGES, Changes, Layer, Over, Superseded};
-use super::{Built, Derived};
+use super::{Built, Derived, pages};
 use crate::error::Result;
 use crate::failpoint::failpoint;
 use crate::lake::Lake;
@@ -56,7 +56,8 @@ pub async fn fold(
         }
         let frame = ctx.read_table(table.provider(ctx).await?)?;
         failpoint("fold.before");
-        let built = build(lake, &folder, Some(&table.table), frame, &over.built_from).await?;
+        let pages = pages(&table.table)?;
+        let built = build(lake, &folder, Some(&table.table), frame, &over.built_from, pages).await?;
         failpoint("fold.after");
         changes.tables.remove(&folder);
         bytes += built.bytes;
@@ -101,6 +102,7 @@ mod tests {
     use futures::TryStreamExt;
 
     use super::*;
+    use crate::delta::{Pages, Table};
     use crate::derived::{BuiltFrom, changes, keys};
 
     fn rows(keys: &[&str], value: &str) -> RecordBatch {
@@ -128,7 +130,8 @@ mod tests {
         let (mut changes, built_from) = (Changes::default(), BuiltFrom::now("", &[], &BTreeMap::new()));
         for (folder, of_layer) in TABLES {
             let frame = ctx.read_batch(rows(&NAMES, "below")).unwrap();
-            build(lake, folder, None, frame, &built_from).await.unwrap();
+            let pages = if folder == TABLES[0].0 { Pages::Large } else { Pages::Small };
+            build(lake, folder, None, frame, &built_from, pages).await.unwrap();
             for number in 0..2 {
                 let names = &NAMES[number..number + of_layer];
                 let mut writer = changes::writer(lake, "rows", rows(names, "").schema());
@@ -173,6 +176,10 @@ mod tests {
             assert_eq!(changes.tables.keys().collect::<Vec<_>>(), ["models/light"]);
             fold(&ctx, &lake, &mut changes, Which::All).await.unwrap();
             assert!(changes.tables.is_empty());
+            for (folder, _) in TABLES {
+                let table = Table::open(&lake, folder).await.unwrap().unwrap();
+                assert_eq!(pages(&table).unwrap(), if folder == TABLES[0].0 { Pages::Large } else { Pages::Small });
+            }
             assert_eq!(all(&changes).await, before);
         }
     }

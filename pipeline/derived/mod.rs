@@ -24,7 +24,7 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
 use self::changes::{Changes, Over, Sums};
-use crate::delta::{self, Change, Part, Table};
+use crate::delta::{self, Change, Pages, Part, Table};
 use crate::error::{Error, Result};
 use crate::lake::Lake;
 
@@ -148,26 +148,49 @@ pub fn built_from(table: Option<&Derived>) -> Result<Option<BuiltFrom>> {
     table.map_or(Ok(None), Derived::built_from)
 }
 
-/// Commits parts as the whole content of a table; changes that lie over it mean nothing from then on.
+/// Files that were written as the whole content of a table, and are not in it yet.
+#[derive(Debug)]
+pub struct Written {
+    /// Columns of the table.
+    pub schema: SchemaRef,
+    /// The files.
+    pub parts: Vec<Part>,
+    /// How large their pages are.
+    pub pages: Pages,
+}
+
+/// Table property that is there where pages are small, so that they stay so when the table is folded.
+const HAS_SMALL_PAGES: &str = "wayline.hasSmallPages";
+
+/// How large the pages of a table are.
+pub fn pages(table: &Table) -> Result<Pages> {
+    Ok(if table.property(HAS_SMALL_PAGES)?.is_some() { Pages::Small } else { Pages::Large })
+}
+
+/// Commits files as the whole content of a table; changes that lie over it mean nothing from then on.
 pub async fn replace(
     lake: &Lake,
     folder: &str,
     table: Option<&Table>,
-    schema: SchemaRef,
-    parts: Vec<Part>,
+    written: Written,
     built_from: &BuiltFrom,
     failpoint: &'static str,
 ) -> Result<Built> {
+    let Written { schema, parts, pages } = written;
     let built = Built::of(&parts);
     let last = match table {
         Some(table) => table.transaction(APPLICATION).await?.unwrap_or(0),
         None => 0,
     };
+    let mut properties = vec![(BUILT_FROM.into(), built_from.to_json())];
+    if pages == Pages::Small {
+        properties.push((HAS_SMALL_PAGES.into(), "true".into()));
+    }
     let change = Change {
         transaction: (APPLICATION.into(), last + 1),
         schema,
         partition_by: Vec::new(),
-        properties: vec![(BUILT_FROM.into(), built_from.to_json())],
+        properties,
         replace: delta::Replace::All,
         parts,
         failpoint,

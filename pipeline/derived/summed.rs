@@ -122,6 +122,7 @@ mod tests {
     use super::super::storage::to_stored;
     use super::super::{BuiltFrom, Derived, build};
     use super::*;
+    use crate::delta::Pages;
 
     /// Keys, of which any may be null, a number and some numbers.
     type Row = (Option<String>, Option<i64>, i64, Vec<i64>);
@@ -217,7 +218,7 @@ mod tests {
         let built_from = BuiltFrom::now("", &[], &BTreeMap::new());
         // A table of sums has a row per key.
         let rows_below = expected.rows();
-        build::build(&lake, "t", None, in_memory(&rows_below), &built_from).await.unwrap();
+        build::build(&lake, "t", None, in_memory(&rows_below), &built_from, Pages::Large).await.unwrap();
         let mut changes = Changes::default();
         let mut derived = Derived::open(&lake, &changes, "t").await.unwrap().unwrap();
         let schema = derived.stored_schema().unwrap();

@@ -18,9 +18,9 @@ use uuid::Uuid;
 use super::rulings::{self, Rulings};
 use super::update::Update;
 use super::{Links, Resolution, Rules, identity_key_udf, resolve, tables};
-use crate::delta::{Part, PartWriter, Table};
+use crate::delta::{Pages, PartWriter, Table};
 use crate::derived::changes::{self, Changes, Layer};
-use crate::derived::{self, BuiltFrom, Derived, Stale, keys};
+use crate::derived::{self, BuiltFrom, Derived, Stale, Written, keys};
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::identifiers::Blocked;
@@ -158,10 +158,10 @@ pub async fn run(workspace: &Workspace, events: &str, reason: String) -> Result<
         write(workspace, TABLES[3], refusals, tables::identity_refusals(resolution.clone())),
     ];
     for written in written {
-        let Written { name, schema, parts } = finished(written.await)?;
+        let (name, written) = finished(written.await)?;
         let folder = folder(name);
         let table = Table::open(&workspace.lake, &folder).await?;
-        derived::replace(&workspace.lake, &folder, table.as_ref(), schema, parts, &built_from, "resolve").await?;
+        derived::replace(&workspace.lake, &folder, table.as_ref(), written, &built_from, "resolve").await?;
     }
     let seconds = started.elapsed().as_secs_f64();
     Ok(Resolved { seconds, ..summary(&resolution, reason) })
@@ -230,27 +230,22 @@ async fn collect_stream(mut stream: SendableRecordBatchStream, blocked: Arc<Bloc
     Ok(links)
 }
 
-/// The files of an identity table, not committed yet.
-struct Written {
-    name: &'static str,
-    schema: SchemaRef,
-    parts: Vec<Part>,
-}
-
 /// Begins to write the files of an identity table.
 fn write(
     workspace: &Workspace,
     name: &'static str,
     schema: SchemaRef,
     batches: impl Iterator<Item = RecordBatch> + Send + 'static,
-) -> JoinHandle<Result<Written>> {
+) -> JoinHandle<Result<(&'static str, Written)>> {
     let file = format!("part-{}", Uuid::new_v4().simple());
-    let mut writer = PartWriter::new(workspace.lake.clone(), folder(name), file, schema.clone());
+    let pages = Pages::Small;
+    let writer = PartWriter::new(workspace.lake.clone(), folder(name), file, schema.clone());
+    let mut writer = writer.with_pages(pages);
     tokio::spawn(async move {
         for batch in batches {
             writer.write(&batch).await?;
         }
-        Ok(Written { name, schema, parts: writer.finish().await? })
+        Ok((name, Written { schema, parts: writer.finish().await?, pages }))
     })
 }
 

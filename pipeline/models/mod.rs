@@ -24,7 +24,8 @@ use tokio::task::JoinSet;
 
 pub use self::difference::{Exchanged, RowCount};
 use self::graph::{Graph, Model};
-use self::header::Build;
+use self::header::{Build, Publish};
+use crate::delta::Pages;
 use crate::derived::changes::Changes;
 use crate::derived::{self, Built, BuiltFrom, Derived, Stale};
 use crate::engine;
@@ -353,9 +354,11 @@ async fn place(workspace: &Workspace, step: &Planned) -> Result<Option<Built>> {
     if model.header.build.is_table() && reason.is_some() {
         let folder = &folder(&model.name);
         let before = table.as_ref().map(|table| &table.table);
+        // Rows of what nobody outside reads are mostly looked up, those of touched customers.
+        let pages = if model.header.publish == Publish::No { Pages::Small } else { Pages::Large };
         let build = |ctx: SessionContext| async move {
             let frame = table_rows(&ctx, model).await?;
-            derived::build::build(&workspace.lake, folder, before, frame, built_from).await
+            derived::build::build(&workspace.lake, folder, before, frame, built_from, pages).await
         };
         built = Some(engine::within_memory(&workspace.ctx, build).await.map_err(in_its_place)?);
         // What was built whole has nothing over it.

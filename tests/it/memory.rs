@@ -19,24 +19,10 @@ struct Ended {
     peak: u64,
 }
 
-/// How long a command takes at most, unless it waits for ever: what is asked here takes seconds.
+/// How long a command takes at most: what is asked here takes seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How often a command is begun that waits for ever.
-const TRIES: usize = 4;
 
-/// Runs a command. One that has spilled while it hands rows to other threads waits for ever now and then, a defect of the
-/// engine (<https://github.com/apache/datafusion/issues/24883>, mended in a version after this one): it is begun again.
 fn watched(house: &House, memory: &str, arguments: &[&str]) -> Ended {
-    for _ in 0..TRIES {
-        if let Some(ended) = ended_in_time(house, memory, arguments) {
-            return ended;
-        }
-        println!("at {memory} it waited for ever: {arguments:?}");
-    }
-    panic!("at {memory} it waited for ever {TRIES} times: {arguments:?}");
-}
-
-fn ended_in_time(house: &House, memory: &str, arguments: &[&str]) -> Option<Ended> {
     let mut command = house.command(arguments);
     command.env("WAYLINE__ENGINE__MEMORY", memory).env("WAYLINE__ENGINE__THREADS", "2");
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -46,13 +32,13 @@ fn ended_in_time(house: &House, memory: &str, arguments: &[&str]) -> Option<Ende
         if begun.elapsed() > PATIENCE {
             child.kill().unwrap();
             child.wait().unwrap();
-            return None;
+            panic!("at {memory} it waits for ever: {arguments:?}");
         }
         std::thread::sleep(Duration::from_millis(2));
     }
     let output = child.wait_with_output().unwrap();
     let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-    Some(Ended { stdout, stderr, code: output.status.code(), peak })
+    Ended { stdout, stderr, code: output.status.code(), peak }
 }
 
 fn peak_of(child: &Child) -> Option<u64> {

@@ -1,0 +1,88 @@
+use std::time::Duration;
+
+use arrow::array::{AsArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use datafusion::common::Result;
+use datafusion::datasource::MemTable;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation, UnboundedMemoryPool};
+use datafusion::physical_expr::expressions::col;
+use datafusion::physical_plan::common::collect;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::{ExecutionPlan, Partitioning, execute_stream_partitioned};
+use futures::future::try_join_all;
+use tokio::time::timeout;
+
+use super::*;
+
+/// How long the rows of the test may take, which take milliseconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Has memory for all but rows on their way to another thread, which are spilled.
+#[derive(Debug, Default)]
+struct NoneOnTheWay(UnboundedMemoryPool);
+
+impl std::fmt::Display for NoneOnTheWay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("none on the way")
+    }
+}
+
+impl MemoryPool for NoneOnTheWay {
+    fn name(&self) -> &str {
+        "none_on_the_way"
+    }
+
+    fn register(&self, consumer: &MemoryConsumer) {
+        self.0.register(consumer);
+    }
+
+    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
+        self.0.grow(reservation, additional);
+    }
+
+    fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
+        self.0.shrink(reservation, shrink);
+    }
+
+    fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
+        match reservation.consumer().name().starts_with("RepartitionExec") {
+            true => Err(DataFusionError::ResourcesExhausted("it is on its way".into())),
+            false => self.0.try_grow(reservation, additional),
+        }
+    }
+
+    fn reserved(&self) -> usize {
+        self.0.reserved()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn rows_that_are_spilled_on_their_way_to_other_threads_arrive() {
+    const INPUTS: i64 = 8;
+    const BATCHES: i64 = 50;
+    const ROWS: i64 = 8000;
+    let schema = Arc::new(Schema::new(vec![Field::new("number", DataType::Int64, false)]));
+    let batch = |place: i64| {
+        let numbers = Arc::new(Int64Array::from_iter_values(place * ROWS..(place + 1) * ROWS));
+        RecordBatch::try_new(schema.clone(), vec![numbers]).unwrap()
+    };
+    let inputs = (0..INPUTS).map(|input| (0..BATCHES).map(|at| batch(input * BATCHES + at)).collect()).collect();
+    let table = Arc::new(MemTable::try_new(schema.clone(), inputs).unwrap());
+    for _ in 0..4 {
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(NoneOnTheWay::default())).build_arc().unwrap();
+        let ctx = SessionContext::new_with_config_rt(config().with_target_partitions(2), runtime);
+        let rows = ctx.read_table(table.clone()).unwrap().create_physical_plan().await.unwrap();
+        let by_number = Partitioning::Hash(vec![col("number", &schema).unwrap()], 2);
+        let on_the_way = Arc::new(RepartitionExec::try_new(rows, by_number).unwrap());
+        let outputs = execute_stream_partitioned(on_the_way.clone(), ctx.task_ctx()).unwrap();
+        let read = outputs.into_iter().map(|rows| tokio::spawn(collect(rows)));
+        let arrived = timeout(PATIENCE, try_join_all(read)).await.expect("they wait for ever").unwrap();
+        let mut numbers: Vec<i64> = Vec::new();
+        for batch in arrived.into_iter().flat_map(|batches| batches.unwrap()) {
+            numbers.extend(batch.column(0).as_primitive::<Int64Type>().values());
+        }
+        numbers.sort_unstable();
+        assert!(numbers.into_iter().eq(0..INPUTS * BATCHES * ROWS));
+        assert!(on_the_way.metrics().unwrap().spilled_rows().unwrap() > 0);
+    }
+}
