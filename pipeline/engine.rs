@@ -6,6 +6,7 @@ mod diagnosis;
 mod late_table;
 mod memory;
 mod pool;
+mod spill;
 
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ pub use self::diagnosis::{diagnose, locate};
 pub use self::late_table::{LateRows, LateTable};
 pub use self::memory::{rows_within_memory, within_memory};
 use self::pool::JoinsOnce;
+use self::spill::Spills;
 use crate::config;
 use crate::error::Result;
 use crate::functions;
@@ -46,8 +48,11 @@ pub fn session(lake: &Lake, settings: &config::Engine) -> Result<SessionContext>
     let pool = FairSpillPool::new(memory);
     // A merge would open as many spilled files as fit and leave itself no room for what comes out.
     let merged_at_once = (memory / settings.thread_count() / BYTES_PER_MERGED_FILE).clamp(2, 64);
+    let spills = DiskManagerBuilder::default()
+        .with_max_spill_merge_fan_in(merged_at_once)
+        .with_temp_file_factory(Arc::new(Spills::default()));
     let runtime = RuntimeEnvBuilder::new()
-        .with_disk_manager_builder(DiskManagerBuilder::default().with_max_spill_merge_fan_in(merged_at_once))
+        .with_disk_manager_builder(spills)
         .with_memory_pool(Arc::new(JoinsOnce(TrackConsumersPool::new(pool, NAMED_CONSUMERS))))
         .build_arc()?;
     runtime.register_object_store(lake.url(), lake.store().clone());
@@ -74,7 +79,8 @@ fn config() -> SessionConfig {
         .with_default_catalog_and_schema("wayline", "public")
         // Rows on their way to another thread are spilled each batch into a file of its own. In this version of the engine two
         // threads that write at once open two files, and who reads waits for ever for the older one
-        // (<https://github.com/apache/datafusion/issues/24883>), unless a file is closed as soon as it has a batch.
+        // (<https://github.com/apache/datafusion/issues/24883>), unless a file is closed as soon as it has a batch: then
+        // only for a write that is under way.
         .set_usize("datafusion.execution.max_spill_file_size_bytes", 1);
     // Errors then know their place in the query.
     memory::gated(config.set_bool("datafusion.sql_parser.collect_spans", true))

@@ -249,8 +249,6 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let messages = Messages(cli.global.log_format);
     log_to_stderr(cli.global.log_format);
-    // What does not fit into memory is spilled into many files. Where no more may be open, as many as may must do.
-    let _ = rlimit::increase_nofile_limit(u64::MAX);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(8 << 20).build();
     let outcome = match runtime {
         Ok(runtime) => {

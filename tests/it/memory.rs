@@ -32,7 +32,7 @@ fn watched(house: &House, memory: &str, arguments: &[&str]) -> Ended {
         if begun.elapsed() > PATIENCE {
             child.kill().unwrap();
             child.wait().unwrap();
-            panic!("at {memory} it waits for ever: {arguments:?}");
+            panic!("at {memory} it took longer than {PATIENCE:?}: {arguments:?}");
         }
         std::thread::sleep(Duration::from_millis(2));
     }
