@@ -1,5 +1,5 @@
-//! Reading few rows of a file: where its pages lie is read along with its footer, so that pages without a wanted row are
-//! not fetched.
+//! Reading few rows of a file: where its pages lie is read with its footer, so that of columns that no filter reads the pages
+//! without a wanted row are left out.
 //!
 //! A scan reads that by itself only where it prunes pages by statistics, and otherwise fetches and goes through whole columns,
 //! whatever its filter keeps.
@@ -18,6 +18,9 @@ use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::Result;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
+
+/// Bytes at the end of a file that are fetched at once: the footer of most files, and the places of their pages.
+pub const FOOTER: usize = 64 << 10;
 
 /// Opens files of a store with the places of their pages.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ pub(super) const TARGET_FILE_BYTES: usize = 128 << 20;
 /// Rows of a row group, the piece of a file that a thread reads.
 const ROW_GROUP_ROWS: usize = 128 << 10;
 /// Rows of a small page.
-const SMALL_PAGE_ROWS: usize = 256;
+const SMALL_PAGE_ROWS: usize = 512;
 
 /// A data file that was written and is not yet in a log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,9 +40,9 @@ pub struct Part {
 /// How large the pages of files are, the pieces of a column that are fetched and decoded apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pages {
-    /// As large as the library makes them, for those who read all rows.
+    /// As large as the library makes them: for those who read all rows.
     Large,
-    /// Of few rows, for those who look some up here and there. All rows take some percent longer.
+    /// Of few rows: for those who look some up here and there. To read all takes some percent longer.
     Small,
 }
 

@@ -27,7 +27,7 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use super::BATCH;
-use super::few_rows::ByPage;
+use super::few_rows::{ByPage, FOOTER};
 use super::parts::Part;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
@@ -238,9 +238,12 @@ impl TableProvider for Snapshot {
             None => Arc::new(ParquetSource::new(self.table_schema.clone())),
             Some(predicate) => {
                 let mut source = ParquetSource::new(self.table_schema.clone()).with_predicate(predicate);
-                if state.config_options().execution.parquet.pushdown_filters {
+                // Files of a table by partitions, events, may be of others, who may have begun pages within a list.
+                let are_ours = self.table_schema.table_partition_cols().is_empty();
+                if are_ours && state.config_options().execution.parquet.pushdown_filters {
                     let store = state.runtime_env().object_store(&self.store_url)?;
-                    source = source.with_parquet_file_reader_factory(Arc::new(ByPage::new(store)));
+                    let by_page = Arc::new(ByPage::new(store));
+                    source = source.with_parquet_file_reader_factory(by_page).with_metadata_size_hint(FOOTER);
                 }
                 Arc::new(source)
             }

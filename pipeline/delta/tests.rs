@@ -1,6 +1,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, ListBuilder, RecordBatch, StringArray, TimestampMicrosecondBuilder};
+use arrow::array::{
+    ArrayRef, AsArray, Int64Array, Int64Builder, ListBuilder, RecordBatch, StringArray, StringBuilder,
+    TimestampMicrosecondBuilder,
+};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::physical_plan::ExecutionPlan;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -326,4 +329,51 @@ fn bytes_scanned(plan: &dyn ExecutionPlan) -> usize {
     let own = plan.metrics().and_then(|metrics| metrics.sum_by_name("bytes_scanned"));
     own.map_or(0, |metric| metric.as_usize())
         + plan.children().into_iter().map(|child| bytes_scanned(child.as_ref())).sum::<usize>()
+}
+
+#[tokio::test]
+async fn lists_of_wanted_rows_are_those_that_were_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = Lake::open(folder.path(), "lake").unwrap();
+    // Some longer than the rows of a page, some empty, some null, and more rows than a row group has.
+    const ROWS: i64 = 140_000;
+    let (mut lists, mut texts) = (ListBuilder::new(Int64Builder::new()), ListBuilder::new(StringBuilder::new()));
+    for n in 0..ROWS {
+        let length = if n % 20_011 == 7 { 1500 } else { n % 4 };
+        for at in 0..length {
+            lists.values().append_option((at % 5 != 3).then_some(n * 10 + at));
+            texts.values().append_option((at % 7 != 2).then(|| format!("text {}", (n + at) % 9)));
+        }
+        lists.append(n % 11 != 5);
+        texts.append(n % 13 != 4);
+    }
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("n", Arc::new(Int64Array::from_iter_values(0..ROWS))),
+        ("lists", Arc::new(lists.finish())),
+        ("texts", Arc::new(texts.finish())),
+    ];
+    let all = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)));
+    let all = all.unwrap();
+    let writer = PartWriter::new(lake.clone(), "t".into(), "part".into(), all.schema());
+    let mut writer = writer.with_pages(Pages::Small);
+    writer.write(&all).await.unwrap();
+    let parts = writer.finish().await.unwrap();
+    let [few, whole] = [true, false].map(|reads_few_rows| {
+        let mut config = datafusion::prelude::SessionConfig::new();
+        config.options_mut().execution.parquet.pushdown_filters = reads_few_rows;
+        let ctx = datafusion::prelude::SessionContext::new_with_config(config);
+        ctx.register_object_store(lake.url(), lake.store().clone());
+        let snapshot = Snapshot::new(&lake, "t", &all.schema(), &[], parts.clone()).unwrap();
+        ctx.register_table("t", Arc::new(snapshot)).unwrap();
+        ctx
+    });
+    for wanted in ["n % 20011 = 7", "n % 997 < 2", "n % 2 = 0", "n % 512 in (0, 511)", "n < 0"] {
+        let query = format!("select * from t where {wanted} order by n");
+        let [few, whole] = [&few, &whole].map(async |ctx| {
+            let rows = ctx.sql(&query).await.unwrap().collect().await.unwrap();
+            arrow::util::pretty::pretty_format_batches(&rows).unwrap().to_string()
+        });
+        let (few, whole) = (few.await, whole.await);
+        assert!(few == whole, "{wanted}");
+    }
 }

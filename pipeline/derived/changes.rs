@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::BuiltFrom;
 use super::window::Window;
-use crate::delta::{Part, PartWriter};
+use crate::delta::{Pages, Part, PartWriter};
 use crate::error::{Context, Error, Result};
 use crate::failpoint::failpoint;
 use crate::lake::Lake;
@@ -249,9 +249,10 @@ pub fn is_old(object: &ObjectMeta, cutoff: Option<DateTime<Utc>>) -> bool {
     cutoff.is_none_or(|cutoff| object.last_modified < cutoff)
 }
 
-/// A writer of the rows of a change, under names that are never used twice.
+/// A writer of the rows of a change, under names that are never used twice. Later changes look some of them up.
 pub fn writer(lake: &Lake, name: &str, schema: SchemaRef) -> PartWriter {
-    PartWriter::new(lake.clone(), FILES.into(), format!("{name}-{}", Uuid::new_v4().simple()), schema).small()
+    let name = format!("{name}-{}", Uuid::new_v4().simple());
+    PartWriter::new(lake.clone(), FILES.into(), name, schema).small().with_pages(Pages::Small)
 }
 
 fn path_of(number: u64) -> String {

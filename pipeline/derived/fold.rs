@@ -126,12 +126,15 @@ mod tests {
     /// Tables, and the rows of each of the two layers over them.
     const TABLES: [(&str, usize); 3] = [("models/light", 2), ("models/heavy", 4), ("models/heaviest", 6)];
 
+    fn pages_of(folder: &str) -> Pages {
+        if folder == TABLES[0].0 { Pages::Large } else { Pages::Small }
+    }
+
     async fn layered(ctx: &SessionContext, lake: &Lake) -> Changes {
         let (mut changes, built_from) = (Changes::default(), BuiltFrom::now("", &[], &BTreeMap::new()));
         for (folder, of_layer) in TABLES {
             let frame = ctx.read_batch(rows(&NAMES, "below")).unwrap();
-            let pages = if folder == TABLES[0].0 { Pages::Large } else { Pages::Small };
-            build(lake, folder, None, frame, &built_from, pages).await.unwrap();
+            build(lake, folder, None, frame, &built_from, pages_of(folder)).await.unwrap();
             for number in 0..2 {
                 let names = &NAMES[number..number + of_layer];
                 let mut writer = changes::writer(lake, "rows", rows(names, "").schema());
@@ -178,7 +181,7 @@ mod tests {
             assert!(changes.tables.is_empty());
             for (folder, _) in TABLES {
                 let table = Table::open(&lake, folder).await.unwrap().unwrap();
-                assert_eq!(pages(&table).unwrap(), if folder == TABLES[0].0 { Pages::Large } else { Pages::Small });
+                assert_eq!(pages(&table).unwrap(), pages_of(folder));
             }
             assert_eq!(all(&changes).await, before);
         }

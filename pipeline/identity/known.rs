@@ -46,9 +46,13 @@ impl Known {
         let components: HashSet<String> = known.components.iter().cloned().collect();
         let is_known_by = |first_seen: i64| until.is_none_or(|until| first_seen <= until);
 
+        // Both are read while the first is taken in.
         let columns = ["kind", "value", "customer_id", "first_seen_at", "last_seen_at"];
-        let mut found = rows(ctx, "identity_map", "component", components.clone(), &columns).await?;
-        while let Some(batch) = found.try_next().await? {
+        let mut identifiers = rows(ctx, "identity_map", "component", components.clone(), &columns).await?;
+        let columns =
+            ["from_kind", "from_value", "to_kind", "to_value", "first_seen_at", "last_seen_at", "event_count"];
+        let mut links = rows(ctx, "identity_links", "component", components, &columns).await?;
+        while let Some(batch) = identifiers.try_next().await? {
             let (kinds, values, customers) = (text(&batch, 0)?, text(&batch, 1)?, text(&batch, 2)?);
             let (first, last) = (times(&batch, 3)?, times(&batch, 4)?);
             for row in (0..batch.num_rows()).filter(|row| is_known_by(first[*row])) {
@@ -58,10 +62,7 @@ impl Known {
             }
         }
 
-        let columns =
-            ["from_kind", "from_value", "to_kind", "to_value", "first_seen_at", "last_seen_at", "event_count"];
-        let mut found = rows(ctx, "identity_links", "component", components, &columns).await?;
-        while let Some(batch) = found.try_next().await? {
+        while let Some(batch) = links.try_next().await? {
             let from = (text(&batch, 0)?, text(&batch, 1)?);
             let to = (text(&batch, 2)?, text(&batch, 3)?);
             let (first, last) = (times(&batch, 4)?, times(&batch, 5)?);

@@ -354,8 +354,9 @@ async fn place(workspace: &Workspace, step: &Planned) -> Result<Option<Built>> {
     if model.header.build.is_table() && reason.is_some() {
         let folder = &folder(&model.name);
         let before = table.as_ref().map(|table| &table.table);
-        // Rows of what nobody outside reads are mostly looked up, those of touched customers.
-        let pages = if model.header.publish == Publish::No { Pages::Small } else { Pages::Large };
+        // Nobody outside reads all of it, and each batch looks up the rows of touched customers.
+        let is_looked_up = model.header.publish == Publish::No && matches!(model.header.build, Build::ByCustomer(_));
+        let pages = if is_looked_up { Pages::Small } else { Pages::Large };
         let build = |ctx: SessionContext| async move {
             let frame = table_rows(&ctx, model).await?;
             derived::build::build(&workspace.lake, folder, before, frame, built_from, pages).await

@@ -6,10 +6,9 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 use wayline::config::Project;
-use wayline::delta::Pages;
-use wayline::derived::Derived;
 use wayline::derived::build::build;
 use wayline::derived::changes::Changes;
+use wayline::derived::{Derived, pages};
 use wayline::models::folder;
 use wayline::run::register_everything;
 use wayline::workspace::Workspace;
@@ -74,7 +73,9 @@ fn damage(house: &House, model: &str, sql: &str) {
         let table = Derived::open(&workspace.lake, &changes, &folder(model)).await.unwrap().unwrap();
         let built_from = table.built_from().unwrap().unwrap();
         let rows = workspace.ctx.sql(sql).await.unwrap();
-        build(&workspace.lake, &folder(model), Some(&table.table), rows, &built_from, Pages::Large).await.unwrap();
+        build(&workspace.lake, &folder(model), Some(&table.table), rows, &built_from, pages(&table.table).unwrap())
+            .await
+            .unwrap();
     };
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
 }
