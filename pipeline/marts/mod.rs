@@ -6,6 +6,7 @@
 //! file is first written beside it and then moved, and one that the catalog does not name is removed. Each file carries the
 //! words of its model's header.
 
+mod ahead;
 mod catalog;
 mod cells;
 mod comments;
@@ -13,10 +14,12 @@ mod files;
 mod patch;
 mod restatements;
 
+pub use ahead::Ahead;
 pub use catalog::{CATALOG, Catalog, Mart, MartColumn};
 pub use files::STAGING;
 pub use restatements::Restatement;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,6 +29,7 @@ use arrow::datatypes::{DataType, Date32Type, Schema, SchemaRef};
 use chrono::{SecondsFormat, Utc};
 use datafusion::prelude::{DataFrame, SessionContext, ident};
 use futures::{StreamExt, TryStreamExt};
+use tokio::task::JoinSet;
 
 use self::catalog::MartFile;
 use self::comments::Comments;
@@ -83,69 +87,72 @@ pub fn expect_known(config: &config::Marts, graph: &Graph) -> Result<()> {
 }
 
 /// Publishes every sound model that is published at all and whose published files are not up to date or not all there,
-/// unless it is to be published less often, given what the catalog says before; removes the files of marts that no model makes any more, and those that a run cut short left behind. Writes nothing
+/// unless it is to be published less often, with the files that are made ahead; removes the files of marts that no model makes any more, and those that a run cut short left behind. Writes nothing
 /// when all is up to date.
 pub async fn publish(
     workspace: &Workspace,
     graph: &Graph,
     outcome: &Outcome,
-    before: Catalog,
+    mut ahead: Ahead,
     edition: &Edition,
     mut progress: impl FnMut(&str),
 ) -> Result<Published> {
+    let before = ahead.catalog().clone();
     let mut catalog = before.clone();
-    let found = files::list(&workspace.lake, MARTS).await?;
-    let every = &workspace.project.config.marts.every;
     let mut due = Vec::new();
-    for model in graph.models.iter().filter(|model| model.header.publish != Publish::No) {
+    for model in graph.models.iter().filter(|model| outcome.sound.contains(&model.name)) {
         let Some(fingerprint) = outcome.fingerprints.get(&model.name) else { continue };
-        let comments = Comments::of(graph, model)?;
-        // Of what is published otherwise, or with other words, no file is as it would be.
-        let layout = comments.layout(model);
-        let published = catalog.marts.get(&model.name).filter(|mart| mart.layout == layout);
-        let is_to_stay = |mart: &Mart| {
-            let is_early = || every.get(&model.name).is_some_and(|every| mart.is_younger_than(every.0));
-            mart.fingerprint == *fingerprint || is_early()
-        };
-        let is_current =
-            published.is_some_and(|mart| is_to_stay(mart) && mart.files.keys().all(|path| found.contains(path)));
-        if !is_current && outcome.sound.contains(&model.name) {
-            let known = published.and_then(|published| known(model, outcome, published, &found));
-            let before = catalog.marts.get(&model.name).map(|mart| mart.files.clone()).unwrap_or_default();
-            due.push(Due { model: model.clone(), fingerprint: fingerprint.clone(), comments, before, known });
-        }
+        due.extend(ahead.due(graph, model, outcome, fingerprint)?.map(|due| {
+            let made = ahead.take(&due);
+            (due, made)
+        }));
     }
     if !due.is_empty() {
-        // What a run cut short has staged is of no use to another.
-        files::remove(&workspace.lake, &files::list(&workspace.lake, STAGING).await?).await?;
         // From the first new file on the old fingerprint would be a lie, also if this is cut short.
         let mut under_way = catalog.clone();
-        for Due { model, .. } in &due {
+        for (Due { model, .. }, _) in &due {
             under_way.forget_fingerprint(&model.name);
         }
         if under_way != catalog {
             under_way.save(&workspace.lake).await?;
         }
     }
-    let engine = &workspace.project.config.engine;
-    let at_once = (engine.memory_bytes()? / MEMORY_OF_A_MART).clamp(1, engine.thread_count());
-    let mut ready = futures::stream::iter(due.into_iter().enumerate())
-        .map(|(place, due)| {
-            progress(&due.model.name);
-            let (workspace, edition) = (workspace.clone(), edition.clone());
-            tokio::spawn(async move {
-                let started = Instant::now();
-                let make = |ctx| make_ready(&workspace, ctx, &due, &edition);
-                let ready = engine::within_memory(&workspace.ctx, make).await;
-                (place, result("mart", &due.model.name, Status::Success, started, String::new()), due.model.name, ready)
-            })
-        })
-        .buffer_unordered(at_once);
+    let mut due: Vec<_> = due.into_iter().enumerate().collect();
+    // What takes long is begun first.
+    due.sort_by_cached_key(|(_, (due, _))| Reverse(due.before.values().map(|file| file.bytes).sum::<u64>()));
+    let mut at_work = JoinSet::new();
+    for (place, (due, made)) in due {
+        progress(&due.model.name);
+        let (workspace, edition, room) = (workspace.clone(), edition.clone(), ahead.room());
+        let own_room = match made {
+            Some(_) => None,
+            None => Some(room.clone().acquire_owned().await),
+        };
+        at_work.spawn(async move {
+            let made = match made {
+                Some(made) => made.await.ok(),
+                None => None,
+            };
+            let (line, ready) = match made {
+                Some((line, layout, files)) => (line, Ok(mart_of(&due, &layout, files, &edition))),
+                None => {
+                    let _room = match own_room {
+                        Some(room) => room,
+                        None => room.acquire_owned().await,
+                    };
+                    let started = Instant::now();
+                    let make = |ctx| make_ready(&workspace, ctx, &due, &edition);
+                    let ready = engine::within_memory(&workspace.ctx, make).await;
+                    (line_of(&due.model.name, started), ready)
+                }
+            };
+            (place, line, due.model.name, ready)
+        });
+    }
     let mut all_ready = Vec::new();
-    while let Some(done) = ready.next().await {
+    while let Some(done) = at_work.join_next().await {
         all_ready.push(done.map_err(|error| Error::internal(format!("a publication stopped: {error}")))?);
     }
-    drop(ready);
     let (mut results, mut restated) = (Vec::new(), Vec::new());
     for (place, mut line, name, ready) in all_ready {
         let placed = match ready {
@@ -180,9 +187,20 @@ pub async fn publish(
         catalog.save(&workspace.lake).await?;
     }
     let named: BTreeSet<&String> = catalog.marts.values().flat_map(|mart| mart.files.keys()).collect();
-    files::remove(&workspace.lake, found.iter().filter(|path| !named.contains(path))).await?;
+    files::remove(&workspace.lake, ahead.found().iter().filter(|path| !named.contains(path))).await?;
     results.sort_by_key(|(place, _)| *place);
     Ok(Published { results: results.into_iter().map(|(_, line)| line).collect(), restatements: restated })
+}
+
+/// The report line of a mart that was made.
+fn line_of(mart: &str, started: Instant) -> NodeResult {
+    result("mart", mart, Status::Success, started, String::new())
+}
+
+/// Marts that are made at once.
+fn at_once(workspace: &Workspace) -> Result<usize> {
+    let engine = &workspace.project.config.engine;
+    Ok((engine.memory_bytes()? / MEMORY_OF_A_MART).clamp(1, engine.thread_count()))
 }
 
 async fn put_in_place(lake: &Lake, staged: &[Staged]) -> Result<()> {
@@ -199,6 +217,13 @@ struct Due {
     before: BTreeMap<String, MartFile>,
     /// What changed since they were published, where that is known.
     known: Option<Known>,
+}
+
+impl Due {
+    /// Whether its files can be made from what they were and the rows that go and come.
+    fn is_known_by_rows(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.exchanged.is_some())
+    }
 }
 
 /// How the rows of a mart are others than those of its files, which are all there.
@@ -285,34 +310,33 @@ async fn make_ready(
     due: &Due,
     edition: &Edition,
 ) -> Result<(Mart, Vec<Staged>)> {
-    let Due { model, fingerprint, comments, before, known } = due;
+    let Due { model, before, known, .. } = due;
     // Of a few days the other columns are read for their rows alone.
     let ctx = match known {
         Some(Known { days: Some(_), .. }) => engine::reading_few_rows(&ctx),
         _ => ctx,
     };
-    let frame = ctx.table(model.name.as_str()).await?;
-    let flat: Vec<_> =
-        frame.schema().fields().iter().filter(|field| is_flat(field)).map(|field| ident(field.name())).collect();
-    let frame = frame.select(flat)?;
-    let layout = Layout::of(model, comments, frame.schema().as_arrow())?;
-    let patched = match known {
-        Some(Known { exchanged: Some(exchanged), days }) => {
-            let patched = patched(workspace, &layout, &model.name, exchanged, days.as_ref(), before).await;
-            match patched {
-                Err(error) if !error.is_temporary() => {
-                    tracing::warn!(mart = model.name, %error, "is published from its table");
-                    None
-                }
-                patched => Some(patched?),
-            }
-        }
-        _ => None,
-    };
-    let (kept, staged) = match patched {
+    let (frame, layout) = laid_out(&ctx, due).await?;
+    let files = match patched(workspace, &layout, due).await? {
         Some(patched) => patched,
         None => made(&workspace.lake, &layout, &model.name, frame, known.as_ref(), before).await?,
     };
+    Ok(mart_of(due, &layout, files, edition))
+}
+
+/// The rows of a mart, and how its files are made.
+async fn laid_out(ctx: &SessionContext, due: &Due) -> Result<(DataFrame, Layout)> {
+    let frame = ctx.table(due.model.name.as_str()).await?;
+    let flat: Vec<_> =
+        frame.schema().fields().iter().filter(|field| is_flat(field)).map(|field| ident(field.name())).collect();
+    let frame = frame.select(flat)?;
+    let layout = Layout::of(&due.model, &due.comments, frame.schema().as_arrow())?;
+    Ok((frame, layout))
+}
+
+/// What a mart is once these files are in their places.
+fn mart_of(due: &Due, layout: &Layout, (kept, staged): Files, edition: &Edition) -> (Mart, Vec<Staged>) {
+    let Due { model, fingerprint, comments, .. } = due;
     let mut files = kept;
     files.extend(staged.iter().map(|staged| (staged.path.clone(), staged.file.clone())));
     let mart = Mart {
@@ -330,7 +354,7 @@ async fn make_ready(
         as_of: edition.as_of.clone(),
         batch: Some(edition.batch),
     };
-    Ok((mart, staged))
+    (mart, staged)
 }
 
 /// Files that stay as they are, and those that are new.
@@ -356,9 +380,22 @@ async fn made(
     Ok((kept, write(lake, layout, name, layout.sorted(frame)?, before).await?))
 }
 
+/// Makes the files whose rows changed from what they were, where the rows that go and come are known; `None` where they are not,
+/// or the files are not what they are known to be.
+async fn patched(workspace: &Workspace, layout: &Layout, due: &Due) -> Result<Option<Files>> {
+    let Some(Known { exchanged: Some(exchanged), days }) = &due.known else { return Ok(None) };
+    match changed_by(workspace, layout, &due.model.name, exchanged, days.as_ref(), &due.before).await {
+        Err(error) if !error.is_temporary() => {
+            tracing::warn!(mart = due.model.name, %error, "is published from its table");
+            Ok(None)
+        }
+        files => files.map(Some),
+    }
+}
+
 /// Makes the files whose rows changed from what they were and the rows that go and come. An error if they are not what
 /// they are known to be.
-async fn patched(
+async fn changed_by(
     workspace: &Workspace,
     layout: &Layout,
     name: &str,

@@ -28,7 +28,7 @@ use hashbrown::HashSet;
 use self::moves::Moves;
 use self::step::{Change, Step, opened};
 use super::checks::{self, Scope};
-use super::graph::Graph;
+use super::graph::{Graph, Model};
 use super::header::Build;
 use super::{Outcome, Planned, Status, register_if_there, result, settings};
 use crate::derived::changes::Changes;
@@ -52,7 +52,15 @@ pub struct News {
     pub checks: Scope,
 }
 
-/// Changes what can be changed of `planned`; what it has dealt with has no reason to be built any more, and what failed is not
+/// What is told of a model.
+pub enum Told<'a> {
+    /// Its rows are made anew.
+    Begun,
+    /// What changed of it is known, by this outcome, once it has this fingerprint.
+    Changed(&'a Outcome, String),
+}
+
+/// Changes what can be changed of `planned`, and tells how far it is; what it has dealt with has no reason to be built any more, and what failed is not
 /// planned any more.
 pub async fn update(
     workspace: &Workspace,
@@ -61,7 +69,7 @@ pub async fn update(
     changes: &mut Changes,
     news: News,
     outcome: &mut Outcome,
-    mut progress: impl FnMut(&str),
+    mut tell: impl FnMut(&Model, Told<'_>),
 ) -> Result<Vec<Planned>> {
     let Some(group) = Group::find(graph, &planned, changes)? else { return Ok(planned) };
     register(workspace, &planned).await?;
@@ -122,7 +130,7 @@ pub async fn update(
             }
         }
         let tasks = targets.into_iter().map(|(at, model, table)| {
-            progress(&model.name);
+            tell(&model, Told::Begun);
             let (step, customers) = (step.clone(), customers.clone());
             (at, async move { step.remake(&customers, &model, &table).await })
         });
@@ -133,7 +141,11 @@ pub async fn update(
                 Err(error) => Err(error),
             };
             let change = written.and_then(|written| written.lay(planned, changes));
-            if unfinished.settle(change, planned, started, &step.asked_for, outcome) && news.checks == Scope::Touched {
+            if !unfinished.settle(change, planned, started, &step.asked_for, outcome) {
+                continue;
+            }
+            tell(&planned.model, Told::Changed(outcome, planned.built_from.fingerprint()));
+            if news.checks == Scope::Touched {
                 let lines = checks::run_rules(&customers.whole, &planned.model).await;
                 if lines.iter().any(|line| line.status != Status::Pass) {
                     outcome.failed.insert(planned.model.name.clone());
@@ -152,10 +164,11 @@ pub async fn update(
         targets.push((at, planned[at].model.clone(), opened(&planned[at])?.clone()));
     }
     let tasks = targets.into_iter().map(|(at, model, table)| {
-        progress(&model.name);
+        tell(&model, Told::Begun);
         let (step, sources) = (step.clone(), sources.clone());
         (at, async move { step.added(&model, &table, &sources).await })
     });
+    let mut known_views = Vec::new();
     for (at, started, added) in at_once(threads, tasks).await? {
         let planned = &mut planned[at];
         let mut views = Vec::new();
@@ -164,6 +177,7 @@ pub async fn update(
             added.written.lay(planned, changes)
         });
         if unfinished.settle(change, planned, started, &step.asked_for, outcome) {
+            known_views.extend(views.iter().map(|(name, _)| name.clone()));
             outcome.changed.extend(views);
         }
     }
@@ -172,6 +186,9 @@ pub async fn update(
     if !outcome.changed.is_empty() {
         changes.save(&workspace.lake).await?;
         register_changed(workspace, &planned, outcome).await?;
+    }
+    for view in planned.iter().filter(|step| known_views.contains(&step.model.name)) {
+        tell(&view.model, Told::Changed(outcome, view.built_from.fingerprint()));
     }
 
     // What reads one of these waits for the next round.
@@ -186,7 +203,7 @@ pub async fn update(
             targets.push((at, days, planned[at].model.clone(), schema));
         }
         let tasks = targets.into_iter().map(|(at, days, model, schema)| {
-            progress(&model.name);
+            tell(&model, Told::Begun);
             let step = step.clone();
             let written = async move {
                 match &days {

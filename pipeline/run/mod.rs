@@ -28,10 +28,10 @@ use crate::derived::window::Window;
 use crate::error::Result;
 use crate::identity::stage as identity;
 use crate::landing;
-use crate::marts::{self, Catalog, Edition, Published};
+use crate::marts::{self, Ahead, Edition, Published};
 use crate::models::checks::{self, Checked, Scope};
-use crate::models::graph::Graph;
-use crate::models::update::News;
+use crate::models::graph::{Graph, Model};
+use crate::models::update::{News, Told, update};
 use crate::models::{self, Outcome, Planned};
 use crate::workspace::Workspace;
 
@@ -157,10 +157,12 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
         planned.steps.into_iter().partition(|step| of_runs.contains(&step.model.name));
     let begun = Instant::now();
     progress.stage("build");
-    let changed = models::update::update(workspace, graph, early, &mut changes, news, &mut outcome, |name| {
-        progress.step(name);
-    });
-    let early = changed.await?;
+    let mut ahead = Ahead::begin(workspace).await?;
+    let tell = |model: &Model, told: Told<'_>| match told {
+        Told::Begun => progress.step(&model.name),
+        Told::Changed(outcome, fingerprint) => ahead.make(graph, model, outcome, &fingerprint),
+    };
+    let early = update(workspace, graph, early, &mut changes, news, &mut outcome, tell).await?;
     job.touched_customers = outcome.touched_customers;
     job.spent("build", begun);
     for (steps, is_late) in [(early, false), (late, true)] {
@@ -195,16 +197,15 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
 
     let begun = Instant::now();
     progress.stage("publish");
-    let catalog = Catalog::load(&workspace.lake).await?;
     let edition = Edition {
         run_id: job.run_id.clone(),
         as_of: job.as_of.map(instant),
         batch: last_batch,
         // What tells of runs is another after each.
-        untold: restatements::untold(&workspace.lake, &catalog, |mart| !of_runs.contains(mart)).await?,
+        untold: restatements::untold(&workspace.lake, ahead.catalog(), |mart| !of_runs.contains(mart)).await?,
     };
     let Published { results, mut restatements } =
-        marts::publish(workspace, graph, &outcome, catalog, &edition, |name| progress.step(name)).await?;
+        marts::publish(workspace, graph, &outcome, ahead, &edition, |name| progress.step(name)).await?;
     job.results.extend(results);
     restatements.retain(|restated| !of_runs.contains(&restated.mart));
     // They are told also when their events cannot be counted.
