@@ -1,8 +1,8 @@
 //! Files of rows that do not fit into memory.
 //!
-//! A write that fails is told to who reads the file, and not to who writes it. Of rows on their way to other threads the engine would
-//! tell it to one of the readers only, while another waits for ever for rows that are in no file. No file is held open while
-//! nobody reads or writes it, since there may be as many as batches.
+//! A write that fails is told to who reads the file, and not to who writes it: of rows on their way to other threads the engine
+//! keeps a file that was begun, and waits for ever for what never comes into it. No file is held open while nobody reads
+//! or writes it, since there may be as many as batches. Nobody but the user of the process may read them.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use tokio::io::AsyncReadExt;
 /// Bytes that are read at a time.
 const PIECE: usize = 128 << 10;
 
-/// Makes files in a folder of their own, which is made for the first of them and removed with the last.
+/// Makes files in a folder of their own, which is made for the first of them and removed with the session.
 #[derive(Default)]
 pub(super) struct Spills {
     folder: Mutex<Option<Arc<TempDir>>>,
@@ -32,17 +32,23 @@ impl Spills {
         let mut folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
         match &*folder {
             Some(folder) => Ok(folder.clone()),
-            None => Ok(folder.insert(Arc::new(tempfile::tempdir()?)).clone()),
+            None => Ok(folder.insert(Arc::new(private_folder()?)).clone()),
         }
     }
+}
+
+fn private_folder() -> io::Result<TempDir> {
+    let mut folder = tempfile::Builder::new();
+    #[cfg(unix)]
+    folder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    folder.prefix("wayline-").tempdir()
 }
 
 impl TempFileFactory for Spills {
     fn create_temp_file(&self, _: &str) -> Result<Arc<dyn SpillFile>> {
         let folder = self.folder()?;
         let path = folder.path().join(format!("{}.arrow", self.files.fetch_add(1, Ordering::Relaxed)));
-        let (bytes, failure) = (AtomicU64::new(0), OnceLock::new());
-        Ok(Arc::new(Spill(Arc::new(OnDisk { path, bytes, failure, _folder: folder }))))
+        Ok(Arc::new(Spill(Arc::new(OnDisk { path, failure: OnceLock::new(), _folder: folder }))))
     }
 }
 
@@ -51,7 +57,6 @@ struct Spill(Arc<OnDisk>);
 /// A file that is removed once nobody reads or writes it any more.
 struct OnDisk {
     path: PathBuf,
-    bytes: AtomicU64,
     /// Why not all is in it.
     failure: OnceLock<io::Error>,
     _folder: Arc<TempDir>,
@@ -67,8 +72,10 @@ impl Drop for OnDisk {
 impl OnDisk {
     /// An error if not all is in it.
     fn expect_whole(&self) -> io::Result<()> {
-        let told =
-            |failure: &io::Error| Err(io::Error::new(failure.kind(), format!("rows could not be spilled: {failure}")));
+        let told = |failure: &io::Error| {
+            let message = format!("rows could not be spilled to {}: {failure}", self.path.display());
+            Err(io::Error::new(failure.kind(), message))
+        };
         self.failure.get().map_or(Ok(()), told)
     }
 
@@ -91,7 +98,7 @@ impl OnDisk {
 
 impl SpillFile for Spill {
     fn size(&self) -> Option<u64> {
-        Some(self.0.bytes.load(Ordering::Relaxed))
+        None
     }
 
     fn read_stream(&self) -> Result<Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>> {
@@ -129,11 +136,8 @@ impl Writer {
 
 impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(file) = &mut self.file {
-            match file.write_all(bytes) {
-                Ok(()) => drop(self.on_disk.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed)),
-                Err(error) => self.fail(error),
-            }
+        if let Some(Err(error)) = self.file.as_mut().map(|file| file.write_all(bytes)) {
+            self.fail(error);
         }
         Ok(bytes.len())
     }

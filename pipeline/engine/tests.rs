@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arrow::array::{AsArray, Int64Array, RecordBatch};
@@ -5,6 +6,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use datafusion::common::Result;
 use datafusion::datasource::MemTable;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation, UnboundedMemoryPool};
+use datafusion::execution::{SpillFile, TempFileFactory};
 use datafusion::physical_expr::expressions::col;
 use datafusion::physical_plan::common::collect;
 use datafusion::physical_plan::repartition::RepartitionExec;
@@ -62,7 +64,7 @@ const BATCHES: i64 = 50;
 const ROWS: i64 = 8000;
 
 /// Numbers from zero on that went from several threads to two others, each spilled on its way, in order.
-async fn numbers_spilled_on_their_way(spills: Spills) -> Result<Vec<i64>> {
+async fn numbers_spilled_on_their_way(spills: impl TempFileFactory + 'static) -> Result<Vec<i64>> {
     let schema = Arc::new(Schema::new(vec![Field::new("number", DataType::Int64, false)]));
     let batch = |place: i64| {
         let numbers = Arc::new(Int64Array::from_iter_values(place * ROWS..(place + 1) * ROWS));
@@ -100,13 +102,36 @@ async fn rows_that_are_spilled_on_their_way_to_other_threads_arrive() {
     }
 }
 
+/// Files of which every hundredth cannot be written.
+struct SomeAreLost {
+    files: AtomicUsize,
+    kept: Spills,
+    lost: Spills,
+}
+
+impl TempFileFactory for SomeAreLost {
+    fn create_temp_file(&self, description: &str) -> Result<Arc<dyn SpillFile>> {
+        let is_lost = self.files.fetch_add(1, Ordering::Relaxed) % 100 == 99;
+        if is_lost { &self.lost } else { &self.kept }.create_temp_file(description)
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn that_rows_cannot_be_spilled_is_told() {
     for _ in 0..4 {
-        let spills = Spills::default();
-        std::fs::remove_dir(spills.folder().unwrap().path()).unwrap();
+        let (kept, lost) = (Spills::default(), Spills::default());
+        std::fs::remove_dir(lost.folder().unwrap().path()).unwrap();
+        let spills = SomeAreLost { files: AtomicUsize::new(0), kept, lost };
         let error = numbers_spilled_on_their_way(spills).await.unwrap_err();
         assert!(error.to_string().contains("rows could not be spilled"), "{error}");
         assert_eq!(Error::from(error).kind(), Kind::Unavailable);
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn nobody_else_may_read_what_is_spilled() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Spills::default().folder().unwrap();
+    assert_eq!(std::fs::metadata(folder.path()).unwrap().permissions().mode() & 0o777, 0o700);
 }

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{Semaphore, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::catalog::{Catalog, Mart};
 use super::comments::Comments;
-use super::files::{self, STAGING};
+use super::files;
 use super::{Due, Files, Layout, MARTS, at_once, known, laid_out, line_of, patched};
 use crate::error::{Error, Result};
 use crate::models::graph::{Graph, Model};
@@ -20,17 +20,17 @@ use crate::models::header::Publish;
 use crate::models::{NodeResult, Outcome};
 use crate::workspace::Workspace;
 
-/// Part of the engine's memory that a file may have at most: what it is made of and what it becomes are held beside that
-/// memory, which others use meanwhile.
-const PART_OF_MEMORY: u64 = 16;
+/// Part of the engine's memory that the files may have which are changed at a time, of all marts: they are held, as they were and as
+/// they become, beside that memory, which others use meanwhile.
+const PART_OF_MEMORY: u64 = 8;
 
 /// Publication as it stands before a run, and what is made ahead of the next.
 pub struct Ahead {
     workspace: Workspace,
     catalog: Catalog,
     found: BTreeSet<String>,
-    /// Bytes of the largest file that is made ahead.
-    largest: u64,
+    /// Bytes of the files of a mart that are changed at a time, at most.
+    most: u64,
     room: Arc<Semaphore>,
     at_work: JoinSet<()>,
     /// By mart.
@@ -40,7 +40,8 @@ pub struct Ahead {
 /// Files in the making, of a mart that comes to this fingerprint.
 struct Made {
     fingerprint: String,
-    ready: oneshot::Receiver<Ready>,
+    ready: oneshot::Receiver<Option<Ready>>,
+    work: AbortHandle,
 }
 
 /// Files that wait to be put in their places, with how they are made and the report line of the mart.
@@ -51,12 +52,13 @@ impl Ahead {
     pub async fn begin(workspace: &Workspace) -> Result<Self> {
         let lake = &workspace.lake;
         let catalog = Catalog::load(lake).await?;
-        files::remove(lake, &files::list(lake, STAGING).await?).await?;
+        files::remove_staged(lake).await?;
         let found = files::list(lake, MARTS).await?;
-        let largest = workspace.project.config.engine.memory_bytes()? as u64 / PART_OF_MEMORY;
-        let room = Arc::new(Semaphore::new(at_once(workspace)?));
+        let at_once = at_once(workspace)?;
+        let most = workspace.project.config.engine.memory_bytes()? as u64 / PART_OF_MEMORY / at_once as u64;
+        let room = Arc::new(Semaphore::new(at_once));
         let (at_work, made) = (JoinSet::new(), BTreeMap::new());
-        Ok(Self { workspace: workspace.clone(), catalog, found, largest, room, at_work, made })
+        Ok(Self { workspace: workspace.clone(), catalog, found, most, room, at_work, made })
     }
 
     /// What the catalog says before.
@@ -82,12 +84,11 @@ impl Ahead {
         }
         // What is wrong with it is told when it is published.
         let due = self.due(graph, model, outcome, fingerprint).ok().flatten();
-        let is_small = |due: &Due| due.before.values().all(|file| file.bytes <= self.largest);
-        let Some(due) = due.filter(|due| due.is_known_by_rows() && is_small(due)) else { return };
+        let Some(due) = due.filter(|due| due.is_known_by_rows() && self.is_small(due)) else { return };
         let (told, ready) = oneshot::channel();
-        self.made.insert(model.name.clone(), Made { fingerprint: due.fingerprint.clone(), ready });
         let (workspace, room) = (self.workspace.clone(), self.room.clone());
-        self.at_work.spawn(async move {
+        let (name, fingerprint) = (model.name.clone(), due.fingerprint.clone());
+        let work = self.at_work.spawn(async move {
             let made = async {
                 let (_, layout) = laid_out(&workspace.ctx, &due).await?;
                 let _room = room.acquire().await;
@@ -96,18 +97,39 @@ impl Ahead {
                 Ok::<_, Error>(files.map(|files| (line_of(&due.model.name, started), layout, files)))
             };
             match made.await {
-                // Nobody waits for it where the run fails.
-                Ok(Some(made)) => drop(told.send(made)),
-                Ok(None) => {}
+                Ok(made) => {
+                    tracing::debug!(mart = due.model.name, is_made = made.is_some(), "made ahead");
+                    // Nobody waits for it where the run fails.
+                    drop(told.send(made));
+                }
                 Err(error) => tracing::warn!(mart = due.model.name, %error, "could not be made ahead"),
             }
         });
+        self.made.insert(name, Made { fingerprint, ready, work });
     }
 
-    /// The files of a mart that is due, if they were begun; they come to nothing where they could not be made.
-    pub(super) fn take(&mut self, due: &Due) -> Option<oneshot::Receiver<Ready>> {
+    /// Whether the files that are changed at a time, as many as there are threads, are small.
+    fn is_small(&self, due: &Due) -> bool {
+        let mut bytes: Vec<u64> = due.before.values().map(|file| file.bytes).collect();
+        bytes.sort_unstable_by(|a, b| b.cmp(a));
+        bytes.iter().take(self.workspace.project.config.engine.thread_count()).sum::<u64>() <= self.most
+    }
+
+    /// The files of a mart that is due, if they were begun: none where they turn out not to be what they are known to be.
+    pub(super) fn take(&mut self, due: &Due) -> Option<oneshot::Receiver<Option<Ready>>> {
         let made = self.made.remove(&due.model.name)?;
-        (made.fingerprint == due.fingerprint && due.is_known_by_rows()).then_some(made.ready)
+        if made.fingerprint == due.fingerprint && due.is_known_by_rows() {
+            return Some(made.ready);
+        }
+        made.work.abort();
+        None
+    }
+
+    /// Stops what is made and was not taken.
+    pub(super) fn stop(&mut self) {
+        for made in std::mem::take(&mut self.made).into_values() {
+            made.work.abort();
+        }
     }
 
     /// What is to be published of a model that has this fingerprint: nothing where its files are up to date and all there, or are

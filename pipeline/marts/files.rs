@@ -223,6 +223,15 @@ pub async fn place(lake: &Lake, staged: &Staged) -> Result<()> {
     Ok(())
 }
 
+/// Removes what runs have staged that were cut short, or that failed.
+pub async fn remove_staged(lake: &Lake) -> Result<()> {
+    if lake.local_folder().is_none() {
+        return Ok(());
+    }
+    let staged = list(lake, STAGING).await?;
+    remove(lake, staged.iter().filter(|path| path.ends_with(".parquet"))).await
+}
+
 /// Every file in a folder, by its path in the lake.
 pub async fn list(lake: &Lake, folder: &str) -> Result<BTreeSet<String>> {
     let listed = lake.list(folder).await?;

@@ -107,6 +107,7 @@ pub async fn publish(
             (due, made)
         }));
     }
+    ahead.stop();
     if !due.is_empty() {
         // From the first new file on the old fingerprint would be a lie, also if this is cut short.
         let mut under_way = catalog.clone();
@@ -121,25 +122,22 @@ pub async fn publish(
     // What takes long is begun first.
     due.sort_by_cached_key(|(_, (due, _))| Reverse(due.before.values().map(|file| file.bytes).sum::<u64>()));
     let mut at_work = JoinSet::new();
-    for (place, (due, made)) in due {
+    for (place, (mut due, made)) in due {
         progress(&due.model.name);
         let (workspace, edition, room) = (workspace.clone(), edition.clone(), ahead.room());
-        let own_room = match made {
-            Some(_) => None,
-            None => Some(room.clone().acquire_owned().await),
-        };
         at_work.spawn(async move {
             let made = match made {
                 Some(made) => made.await.ok(),
                 None => None,
             };
             let (line, ready) = match made {
-                Some((line, layout, files)) => (line, Ok(mart_of(&due, &layout, files, &edition))),
-                None => {
-                    let _room = match own_room {
-                        Some(room) => room,
-                        None => room.acquire_owned().await,
-                    };
+                Some(Some((line, layout, files))) => (line, Ok(mart_of(&due, &layout, files, &edition))),
+                made => {
+                    if let (Some(_), Some(known)) = (made, &mut due.known) {
+                        // Once more they would turn out the same.
+                        known.exchanged = None;
+                    }
+                    let _room = room.acquire().await;
                     let started = Instant::now();
                     let make = |ctx| make_ready(&workspace, ctx, &due, &edition);
                     let ready = engine::within_memory(&workspace.ctx, make).await;
@@ -187,6 +185,7 @@ pub async fn publish(
         catalog.save(&workspace.lake).await?;
     }
     let named: BTreeSet<&String> = catalog.marts.values().flat_map(|mart| mart.files.keys()).collect();
+    files::remove_staged(&workspace.lake).await?;
     files::remove(&workspace.lake, ahead.found().iter().filter(|path| !named.contains(path))).await?;
     results.sort_by_key(|(place, _)| *place);
     Ok(Published { results: results.into_iter().map(|(_, line)| line).collect(), restatements: restated })
@@ -423,24 +422,23 @@ async fn changed_by(
     let threads = workspace.project.config.engine.thread_count();
     let mut at_work = futures::stream::iter(patches)
         .map(|(path, patch)| {
-            let (lake, file) = (workspace.lake.clone(), before.get(&path).cloned());
+            let (lake, file) = (&workspace.lake, before.get(&path));
             let (keys, encoder) = (layout.keys.clone(), layout.encoder());
-            tokio::spawn(async move {
-                let content = match &file {
-                    Some(file) => Some(files::content(&lake, &path, file).await?),
+            async move {
+                let content = match file {
+                    Some(file) => Some(files::content(lake, &path, file).await?),
                     None => None,
                 };
                 let Some(patch) = patch else { return Ok(None) };
                 let applied = tokio::task::spawn_blocking(move || patch.apply(content, &keys, encoder)).await;
                 let applied = applied.map_err(|error| Error::internal(format!("a patch stopped: {error}")))?;
                 let applied = applied.map_err(|error| error.context(&path))?;
-                Ok::<_, Error>(Some(files::stage(&lake, path, applied, file.as_ref()).await?))
-            })
+                Ok::<_, Error>(Some(files::stage(lake, path, applied, file).await?))
+            }
         })
         .buffer_unordered(threads);
     let mut staged = Vec::new();
     while let Some(done) = at_work.next().await {
-        let done = done.map_err(|error| Error::internal(format!("a publication stopped: {error}")))?;
         let Some(file) = done? else { continue };
         kept.remove(&file.path);
         // A day without rows has no file.

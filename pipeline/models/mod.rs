@@ -385,12 +385,14 @@ async fn table_rows(ctx: &SessionContext, model: &Model) -> Result<DataFrame> {
 /// Registers a model as it stands: its table, or a view over what it reads. Says whether it is there: a table that was
 /// never built is not.
 async fn register_model(ctx: &SessionContext, model: &Model, table: Option<&Derived>) -> Result<bool> {
-    ctx.deregister_table(model.name.as_str())?;
     let provider = match (&model.header.build, table) {
-        (Build::View, _) => engine::query(ctx, &model.sql).await?.into_view(),
-        (_, Some(table)) => table.provider(ctx).await?,
-        (_, None) => return Ok(false),
+        (Build::View, _) => engine::query(ctx, &model.sql).await.map(|query| Some(query.into_view())),
+        (_, Some(table)) => table.provider(ctx).await.map(Some),
+        (_, None) => Ok(None),
     };
+    // Others may ask for it meanwhile.
+    ctx.deregister_table(model.name.as_str())?;
+    let Some(provider) = provider? else { return Ok(false) };
     ctx.register_table(model.name.as_str(), provider)?;
     Ok(true)
 }

@@ -127,6 +127,33 @@ fn what_was_built_from_a_model_that_failed_is_not_published() {
 }
 
 #[test]
+fn files_made_ahead_of_a_check_that_fails_are_not_published() {
+    let house = house();
+    let sizes = "-- build: incremental by customer\n-- publish: file\n-- grain: customer_id\n\
+                 -- checks: accepted_values(size, few)\n\
+                 select customer_id, case when cardinality(times) > 2 then 'many' else 'few' end as size from int_timelines";
+    house.write("queries/sizes.sql", sizes.as_bytes());
+    house.succeed(&["run"]);
+    let before = published(&house);
+    house.write("landing-zone/two.jsonl", SECOND);
+    let ran = house.command(&["run"]).env("RUST_LOG", "wayline=debug").output().unwrap();
+    let told = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(1), "{told}");
+    let is_made_ahead = |mart: &str| told.lines().any(|line| line.contains("made ahead") && line.contains(mart));
+    assert!(is_made_ahead("\"customers\"") && is_made_ahead("\"sizes\""), "{told}");
+    let after = published(&house);
+    assert!(before["sizes.parquet"] == after["sizes.parquet"]);
+    assert!(before["customers.parquet"] != after["customers.parquet"]);
+    let staged = std::fs::read_dir(house.path().join("lake/staging")).map_or(0, Iterator::count);
+    assert_eq!(staged, 0);
+
+    // All at once comes to the same files.
+    let other = House::new(PROJECT, &[("landing-zone/one.jsonl", FIRST), ("landing-zone/two.jsonl", SECOND)]);
+    other.succeed(&["run"]);
+    assert!(published(&other)["customers.parquet"] == after["customers.parquet"]);
+}
+
+#[test]
 fn published_files_that_nothing_names_go_and_those_that_are_gone_come_back() {
     let house = house();
     house.succeed(&["run"]);
