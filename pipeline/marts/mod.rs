@@ -87,8 +87,8 @@ pub fn expect_known(config: &config::Marts, graph: &Graph) -> Result<()> {
 }
 
 /// Publishes every sound model that is published at all and whose published files are not up to date or not all there,
-/// unless it is to be published less often, with the files that are made ahead; removes the files of marts that no model makes any more, and those that a run cut short left behind. Writes nothing
-/// when all is up to date.
+/// unless it is to be published less often, with the files that are made ahead. Removes the files of marts that no model makes
+/// any more, and those that a run cut short left behind. Writes nothing when all is up to date.
 pub async fn publish(
     workspace: &Workspace,
     graph: &Graph,

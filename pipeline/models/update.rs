@@ -60,8 +60,8 @@ pub enum Told<'a> {
     Changed(&'a Outcome, String),
 }
 
-/// Changes what can be changed of `planned`, and tells how far it is; what it has dealt with has no reason to be built any more, and what failed is not
-/// planned any more.
+/// Changes what can be changed of `planned`, and tells how far it is; what it has dealt with has no reason to be built any
+/// more, and what failed is not planned any more.
 pub async fn update(
     workspace: &Workspace,
     graph: &Graph,
