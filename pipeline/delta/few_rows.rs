@@ -19,9 +19,6 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::Result;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 
-/// Bytes at the end of a file that are fetched at once: the footer of most files, and the places of their pages.
-pub const FOOTER: usize = 64 << 10;
-
 /// Opens files of a store with the places of their pages.
 #[derive(Debug)]
 pub struct ByPage(DefaultParquetFileReaderFactory);

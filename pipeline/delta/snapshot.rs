@@ -27,11 +27,11 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use super::BATCH;
-use super::few_rows::{ByPage, FOOTER};
+use super::few_rows::ByPage;
 use super::parts::Part;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
-use crate::pages::PageSource;
+use crate::pages::{FOOTER, PageSource};
 
 /// A fixed set of Parquet files with partition values, scanned without any declared order.
 pub struct Snapshot {

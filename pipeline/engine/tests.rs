@@ -5,7 +5,7 @@ use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use datafusion::common::Result;
 use datafusion::datasource::MemTable;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation, UnboundedMemoryPool};
+use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::{SpillFile, TempFileFactory};
 use datafusion::physical_expr::expressions::col;
 use datafusion::physical_plan::common::collect;
@@ -19,45 +19,6 @@ use crate::error::{Error, Kind};
 
 /// How long the rows of the test may take, which take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Has memory for all but rows on their way to another thread, which are spilled.
-#[derive(Debug, Default)]
-struct NoneOnTheWay(UnboundedMemoryPool);
-
-impl std::fmt::Display for NoneOnTheWay {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("none on the way")
-    }
-}
-
-impl MemoryPool for NoneOnTheWay {
-    fn name(&self) -> &str {
-        "none_on_the_way"
-    }
-
-    fn register(&self, consumer: &MemoryConsumer) {
-        self.0.register(consumer);
-    }
-
-    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
-        self.0.grow(reservation, additional);
-    }
-
-    fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
-        self.0.shrink(reservation, shrink);
-    }
-
-    fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
-        match reservation.consumer().name().starts_with("RepartitionExec") {
-            true => Err(DataFusionError::ResourcesExhausted("it is on its way".into())),
-            false => self.0.try_grow(reservation, additional),
-        }
-    }
-
-    fn reserved(&self) -> usize {
-        self.0.reserved()
-    }
-}
 
 const INPUTS: i64 = 8;
 const BATCHES: i64 = 50;
@@ -74,7 +35,8 @@ async fn numbers_spilled_on_their_way(spills: impl TempFileFactory + 'static) ->
     let table = Arc::new(MemTable::try_new(schema.clone(), inputs)?);
     let runtime = RuntimeEnvBuilder::new()
         .with_disk_manager_builder(DiskManagerBuilder::default().with_temp_file_factory(Arc::new(spills)))
-        .with_memory_pool(Arc::new(NoneOnTheWay::default()))
+        // Nothing else in the plan asks for memory.
+        .with_memory_pool(Arc::new(GreedyMemoryPool::new(0)))
         .build_arc()?;
     let ctx = SessionContext::new_with_config_rt(config().with_target_partitions(2), runtime);
     let rows = ctx.read_table(table)?.create_physical_plan().await?;

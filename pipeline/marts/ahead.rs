@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{Semaphore, oneshot};
-use tokio::task::{AbortHandle, JoinSet};
+use datafusion::common::runtime::SpawnedTask;
+use tokio::sync::Semaphore;
 
 use super::catalog::{Catalog, Mart};
 use super::comments::Comments;
 use super::files;
 use super::{Due, Files, Layout, MARTS, at_once, known, laid_out, line_of, patched};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::models::graph::{Graph, Model};
 use crate::models::header::Publish;
 use crate::models::{NodeResult, Outcome};
@@ -32,7 +32,6 @@ pub struct Ahead {
     /// Bytes of the files of a mart that are changed at a time, at most.
     most: u64,
     room: Arc<Semaphore>,
-    at_work: JoinSet<()>,
     /// By mart.
     made: BTreeMap<String, Made>,
 }
@@ -40,11 +39,14 @@ pub struct Ahead {
 /// Files in the making, of a mart that comes to this fingerprint.
 struct Made {
     fingerprint: String,
-    ready: oneshot::Receiver<Option<Ready>>,
-    work: AbortHandle,
+    work: Work,
 }
 
-/// Files that wait to be put in their places, with how they are made and the report line of the mart.
+/// Makes files that wait to be put in their places; none where those before turn out not to be what they are known to be. It
+/// stops when it is dropped.
+pub(super) type Work = SpawnedTask<Result<Option<Ready>>>;
+
+/// The report line of a mart that was made, how its files are made, and these.
 pub(super) type Ready = (NodeResult, Layout, Files);
 
 impl Ahead {
@@ -57,8 +59,7 @@ impl Ahead {
         let at_once = at_once(workspace)?;
         let most = workspace.project.config.engine.memory_bytes()? as u64 / PART_OF_MEMORY / at_once as u64;
         let room = Arc::new(Semaphore::new(at_once));
-        let (at_work, made) = (JoinSet::new(), BTreeMap::new());
-        Ok(Self { workspace: workspace.clone(), catalog, found, most, room, at_work, made })
+        Ok(Self { workspace: workspace.clone(), catalog, found, most, room, made: BTreeMap::new() })
     }
 
     /// What the catalog says before.
@@ -85,27 +86,17 @@ impl Ahead {
         // What is wrong with it is told when it is published.
         let due = self.due(graph, model, outcome, fingerprint).ok().flatten();
         let Some(due) = due.filter(|due| due.is_known_by_rows() && self.is_small(due)) else { return };
-        let (told, ready) = oneshot::channel();
         let (workspace, room) = (self.workspace.clone(), self.room.clone());
-        let (name, fingerprint) = (model.name.clone(), due.fingerprint.clone());
-        let work = self.at_work.spawn(async move {
-            let made = async {
-                let (_, layout) = laid_out(&workspace.ctx, &due).await?;
-                let _room = room.acquire().await;
-                let started = Instant::now();
-                let files = patched(&workspace, &layout, &due).await?;
-                Ok::<_, Error>(files.map(|files| (line_of(&due.model.name, started), layout, files)))
-            };
-            match made.await {
-                Ok(made) => {
-                    tracing::debug!(mart = due.model.name, is_made = made.is_some(), "made ahead");
-                    // Nobody waits for it where the run fails.
-                    drop(told.send(made));
-                }
-                Err(error) => tracing::warn!(mart = due.model.name, %error, "could not be made ahead"),
-            }
+        let fingerprint = due.fingerprint.clone();
+        let work = SpawnedTask::spawn(async move {
+            let (_, layout) = laid_out(&workspace.ctx, &due).await?;
+            let _room = room.acquire().await;
+            let started = Instant::now();
+            let files = patched(&workspace, &layout, &due).await?;
+            tracing::debug!(mart = due.model.name, is_made = files.is_some(), "made ahead");
+            Ok(files.map(|files| (line_of(&due.model.name, started), layout, files)))
         });
-        self.made.insert(name, Made { fingerprint, ready, work });
+        self.made.insert(model.name.clone(), Made { fingerprint, work });
     }
 
     /// Whether the files that are changed at a time, as many as there are threads, are small.
@@ -115,21 +106,15 @@ impl Ahead {
         bytes.iter().take(self.workspace.project.config.engine.thread_count()).sum::<u64>() <= self.most
     }
 
-    /// The files of a mart that is due, if they were begun: none where they turn out not to be what they are known to be.
-    pub(super) fn take(&mut self, due: &Due) -> Option<oneshot::Receiver<Option<Ready>>> {
+    /// The work on the files of a mart that is due, if it was begun.
+    pub(super) fn take(&mut self, due: &Due) -> Option<Work> {
         let made = self.made.remove(&due.model.name)?;
-        if made.fingerprint == due.fingerprint && due.is_known_by_rows() {
-            return Some(made.ready);
-        }
-        made.work.abort();
-        None
+        (made.fingerprint == due.fingerprint && due.is_known_by_rows()).then_some(made.work)
     }
 
     /// Stops what is made and was not taken.
     pub(super) fn stop(&mut self) {
-        for made in std::mem::take(&mut self.made).into_values() {
-            made.work.abort();
-        }
+        self.made.clear();
     }
 
     /// What is to be published of a model that has this fingerprint: nothing where its files are up to date and all there, or are

@@ -31,6 +31,7 @@ use datafusion::prelude::{DataFrame, SessionContext, ident};
 use futures::{StreamExt, TryStreamExt};
 use tokio::task::JoinSet;
 
+use self::ahead::{Ready, Work};
 use self::catalog::MartFile;
 use self::comments::Comments;
 use self::files::{Encoder, Staged};
@@ -127,7 +128,7 @@ pub async fn publish(
         let (workspace, edition, room) = (workspace.clone(), edition.clone(), ahead.room());
         at_work.spawn(async move {
             let made = match made {
-                Some(made) => made.await.ok(),
+                Some(work) => made_ahead(&due, work).await,
                 None => None,
             };
             let (line, ready) = match made {
@@ -189,6 +190,16 @@ pub async fn publish(
     files::remove(&workspace.lake, ahead.found().iter().filter(|path| !named.contains(path))).await?;
     results.sort_by_key(|(place, _)| *place);
     Ok(Published { results: results.into_iter().map(|(_, line)| line).collect(), restatements: restated })
+}
+
+/// What came of work on a mart that was begun ahead; nothing where it failed, which costs its time alone.
+async fn made_ahead(due: &Due, work: Work) -> Option<Option<Ready>> {
+    let made = match work.join().await {
+        Ok(made) => made,
+        Err(error) => Err(Error::internal(format!("a publication stopped: {error}"))),
+    };
+    let told = |error: &Error| tracing::warn!(mart = due.model.name, %error, "could not be made ahead");
+    made.inspect_err(told).ok()
 }
 
 /// The report line of a mart that was made.

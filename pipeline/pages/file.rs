@@ -30,7 +30,7 @@ use super::starts::Starts;
 use super::values::Kind;
 
 /// Bytes that are read from a file's end at once; most have no longer footer.
-const FOOTER: usize = 64 * 1024;
+pub const FOOTER: usize = 64 * 1024;
 /// Elements of a batch, for each row that a batch of flat columns has: with a few columns still in the cache.
 const ELEMENTS_PER_ROW: usize = 2;
 

@@ -17,4 +17,5 @@ mod steps;
 mod tests;
 mod values;
 
+pub use self::file::FOOTER;
 pub use self::source::PageSource;
