@@ -1,6 +1,7 @@
 //! A fixed set of Parquet files as a DataFusion table.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::pruning::PrunableStatistics;
 use datafusion::common::stats::Precision;
-use datafusion::common::{ColumnStatistics, DFSchema, DataFusionError, ScalarValue, Statistics};
+use datafusion::common::{ColumnStatistics, DFSchema, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{
     FileGroup, FileGroupPartitioner, FileScanConfigBuilder, FileSource, ParquetSource,
@@ -20,9 +21,12 @@ use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::filter::FilterExecBuilder;
+use datafusion::prelude::ident;
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
@@ -36,8 +40,15 @@ use crate::pages::{FOOTER, PageSource};
 /// A fixed set of Parquet files with partition values, scanned without any declared order.
 pub struct Snapshot {
     store_url: ObjectStoreUrl,
+    /// Columns of the files, and behind them those whose values go with a file.
     table_schema: TableSchema,
+    /// What readers see of them: the first columns.
+    schema: SchemaRef,
     files: Vec<PartitionedFile>,
+    /// Which rows of the files are rows of the table; all without it.
+    condition: Option<Expr>,
+    /// Whether other programs may have written files of it.
+    has_others: bool,
     /// Absent if a file's count is not in the log.
     rows: Precision<usize>,
     bytes: u64,
@@ -64,16 +75,8 @@ impl Snapshot {
         let rows = Precision::Exact(parts.iter().map(|part| part.rows).sum());
         let bytes = parts.iter().map(|part| part.size).sum();
         for part in parts {
-            let location = Path::parse(format!("{}/{}", lake.path(folder), part.path))
-                .map_err(|error| Error::corrupt(format!("{folder}: {error}")))?;
+            let mut file = file(lake, folder, &part)?;
             let values: HashMap<_, _> = part.partition.into_iter().collect();
-            let mut file = PartitionedFile::new_from_meta(ObjectMeta {
-                location,
-                last_modified: chrono::DateTime::UNIX_EPOCH,
-                size: part.size,
-                e_tag: None,
-                version: None,
-            });
             if let (Some(batches), Some(column)) = (part.batches, batch_column) {
                 let is_nullable = file_fields[column].is_nullable();
                 file.statistics = Some(Arc::new(told_by_batches(schema.fields().len(), column, is_nullable, batches)));
@@ -84,11 +87,50 @@ impl Snapshot {
                 .collect::<Result<_>>()?;
             files.push(file);
         }
-        let store_url = ObjectStoreUrl::parse(&lake.url()[..url::Position::BeforePath])?;
         let table_schema = TableSchema::builder(Arc::new(Schema::new(file_fields)))
             .with_table_partition_cols(partition_fields)
             .build();
-        Ok(Self { store_url, table_schema, files, rows, bytes })
+        Ok(Self {
+            store_url: store_url(lake)?,
+            schema: table_schema.table_schema().clone(),
+            table_schema,
+            files,
+            condition: None,
+            has_others: !partition_by.is_empty(),
+            rows,
+            bytes,
+        })
+    }
+
+    /// Layers of files that lie one over the other, each with its folder: those rows of which the condition is true that is given
+    /// for the column that tells the number of a row's layer, from 0 up; all without one.
+    pub fn layered(
+        lake: &Lake,
+        schema: &Schema,
+        layers: Vec<(&str, Vec<Part>)>,
+        condition: impl FnOnce(Expr) -> Option<Expr>,
+    ) -> Result<Self> {
+        let (mut files, mut rows, mut bytes) = (Vec::new(), 0, 0);
+        for ((folder, parts), number) in layers.iter().zip(0u32..) {
+            for part in parts {
+                let file = file(lake, folder, part)?;
+                files.push(file.with_partition_values(vec![ScalarValue::UInt32(Some(number))]));
+                (rows, bytes) = (rows + part.rows, bytes + part.size);
+            }
+        }
+        let file_schema: SchemaRef = Arc::new(Schema::new(schema.fields().iter().map(as_read).collect::<Vec<_>>()));
+        let layer = Arc::new(Field::new(LAYER, DataType::UInt32, false));
+        let condition = condition(ident(LAYER));
+        Ok(Self {
+            store_url: store_url(lake)?,
+            schema: file_schema.clone(),
+            table_schema: TableSchema::builder(file_schema).with_table_partition_cols(vec![layer]).build(),
+            files,
+            has_others: false,
+            rows: if condition.is_some() { Precision::Inexact(rows) } else { Precision::Exact(rows) },
+            condition,
+            bytes,
+        })
     }
 
     /// The same files, some of which do not tell how many rows they have.
@@ -105,15 +147,25 @@ impl Snapshot {
         if told.is_empty() {
             return files;
         }
-        let schema = self.schema();
+        let schema = self.table_schema.table_schema();
         let pruning = PruningPredicateBuilder::new().with_file_schema(schema.clone()).try_build(predicate.clone());
         // An expression may fail for the batches of a file and for none of its rows: then the rows tell.
-        let Ok(may_hold) = pruning.and_then(|pruning| pruning.prune(&PrunableStatistics::new(told, schema))) else {
+        let Ok(may_hold) = pruning.and_then(|pruning| pruning.prune(&PrunableStatistics::new(told, schema.clone())))
+        else {
             return files;
         };
         let mut may_hold = may_hold.into_iter();
         files.retain(|file| file.statistics.is_none() || may_hold.next().unwrap_or(true));
         files
+    }
+
+    /// Statistics, which tell nothing of any of so many columns.
+    fn told(&self, columns: usize) -> Statistics {
+        Statistics {
+            num_rows: self.rows,
+            total_byte_size: Precision::Inexact(usize::try_from(self.bytes).unwrap_or(usize::MAX)),
+            column_statistics: vec![ColumnStatistics::new_unknown(); columns],
+        }
     }
 
     /// The files whose partition values meet those filters that read nothing else.
@@ -135,6 +187,25 @@ impl Snapshot {
         let kept = self.files.iter().zip(meets.as_boolean()).filter(|(_, meets)| *meets == Some(true));
         Ok(kept.map(|(file, _)| file.clone()).collect())
     }
+}
+
+/// Column of the number of a row's layer; no column of a table is named so.
+const LAYER: &str = "wayline layer";
+
+fn store_url(lake: &Lake) -> Result<ObjectStoreUrl> {
+    Ok(ObjectStoreUrl::parse(&lake.url()[..url::Position::BeforePath])?)
+}
+
+fn file(lake: &Lake, folder: &str, part: &Part) -> Result<PartitionedFile> {
+    let location = Path::parse(format!("{}/{}", lake.path(folder), part.path))
+        .map_err(|error| Error::corrupt(format!("{folder}: {error}")))?;
+    Ok(PartitionedFile::new_from_meta(ObjectMeta {
+        location,
+        last_modified: chrono::DateTime::UNIX_EPOCH,
+        size: part.size,
+        e_tag: None,
+        version: None,
+    }))
 }
 
 /// Statistics of a file of which only the first and the last batch are known.
@@ -174,42 +245,65 @@ fn as_read(field: &FieldRef) -> FieldRef {
     Arc::new(Field::new(field.name(), data_type, field.is_nullable()))
 }
 
-/// Files in as many groups as there are partitions. A plan divides large files itself where it sees a gain, which it does
-/// not where a filter is a part of the scan.
-fn divided(files: Vec<PartitionedFile>, state: &dyn Session) -> Vec<FileGroup> {
-    let (partitions, optimizer) = (state.config().target_partitions(), &state.config_options().optimizer);
-    let is_divisible = optimizer.repartition_file_scans && files.len() < partitions;
-    let groups = FileGroup::new(files).split_files(partitions);
-    let pieces = FileGroupPartitioner::new()
-        .with_target_partitions(partitions)
-        .with_repartition_file_min_size(optimizer.repartition_file_min_size);
-    let pieces = if is_divisible { pieces.repartition_file_groups(&groups) } else { None };
+/// Files in at most as many groups as there are partitions, of much the same size. A plan divides large files itself where it
+/// sees a gain, which it does not where a filter is a part of the scan.
+fn divided(mut files: Vec<PartitionedFile>, state: &dyn Session) -> Vec<FileGroup> {
+    let (partitions, optimizer) = (state.config().target_partitions().max(1), &state.config_options().optimizer);
+    files.sort_by_key(|file| Reverse(file.object_meta.size));
+    let mut groups: Vec<(u64, Vec<PartitionedFile>)> = (0..partitions.min(files.len())).map(|_| (0, vec![])).collect();
+    for file in files {
+        if let Some((bytes, group)) = groups.iter_mut().min_by_key(|(bytes, _)| *bytes) {
+            *bytes += file.object_meta.size;
+            group.push(file);
+        }
+    }
+    let all: u64 = groups.iter().map(|(bytes, _)| bytes).sum();
+    let most = groups.iter().map(|(bytes, _)| *bytes).max().unwrap_or(0);
+    let groups: Vec<FileGroup> = groups.into_iter().map(|(_, files)| FileGroup::new(files)).collect();
+    // One file is more than half again the share of a partition, so it is read in pieces.
+    let pieces = if optimizer.repartition_file_scans && 2 * most * partitions as u64 > 3 * all {
+        FileGroupPartitioner::new()
+            .with_target_partitions(partitions)
+            .with_repartition_file_min_size(optimizer.repartition_file_min_size)
+            .repartition_file_groups(&groups)
+    } else {
+        None
+    };
     pieces.unwrap_or(groups)
+}
+
+/// The rows of a scan of which a predicate over columns of a table is true, with the first so many columns.
+fn filtered(
+    scan: Arc<dyn ExecutionPlan>,
+    predicate: Arc<dyn PhysicalExpr>,
+    columns: usize,
+) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+    let schema = scan.schema();
+    let wanted = (columns < schema.fields().len()).then(|| (0..columns).collect());
+    let filter = FilterExecBuilder::new(reassign_expr_columns(predicate, &schema)?, scan).apply_projection(wanted)?;
+    Ok(Arc::new(filter.build()?))
 }
 
 #[async_trait]
 impl TableProvider for Snapshot {
     fn schema(&self) -> SchemaRef {
-        self.table_schema.table_schema().clone()
+        self.schema.clone()
     }
 
     fn table_type(&self) -> TableType {
         TableType::Base
     }
 
+    /// A scan filters by itself, so that its filters stand once in a plan, and in the order in which they are best asked.
     fn supports_filters_pushdown(
         &self,
         filters: &[&Expr],
     ) -> datafusion::error::Result<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+        Ok(vec![TableProviderFilterPushDown::Exact; filters.len()])
     }
 
     fn statistics(&self) -> Option<Statistics> {
-        Some(Statistics {
-            num_rows: self.rows,
-            total_byte_size: Precision::Inexact(usize::try_from(self.bytes).unwrap_or(usize::MAX)),
-            column_statistics: vec![ColumnStatistics::new_unknown(); self.schema().fields().len()],
-        })
+        Some(self.told(self.schema.fields().len()))
     }
 
     async fn scan(
@@ -219,28 +313,34 @@ impl TableProvider for Snapshot {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-        let schema = DFSchema::try_from(self.schema())?;
-        let predicate = datafusion::logical_expr::utils::conjunction(filters.iter().cloned())
-            .map(|filter| state.create_physical_expr(filter, &schema))
+        let all = self.table_schema.table_schema();
+        // What is asked for is true of few rows, and what tells the rows of the table of most.
+        let predicate = datafusion::logical_expr::utils::conjunction(filters.iter().chain(&self.condition).cloned())
+            .map(|filter| state.create_physical_expr(filter, &DFSchema::try_from(all.clone())?))
             .transpose()?;
         let mut files = self.of_partitions(state, filters)?;
         if let Some(predicate) = &predicate {
             files = self.of_batches(files, predicate);
         }
-        let projected = datafusion::physical_plan::project_schema(&self.schema(), projection)?;
+        let projected = datafusion::physical_plan::project_schema(&self.schema, projection)?;
         if files.is_empty() {
             return Ok(Arc::new(EmptyExec::new(projected)));
         }
+        let mut columns = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
+        let wanted = columns.len();
+        let asked = predicate.iter().flat_map(collect_columns).map(|column| column.index());
+        let asked: BTreeSet<usize> = asked.filter(|column| !columns.contains(column)).collect();
+        columns.extend(asked);
         let has_lists = projected.fields().iter().any(|field| matches!(field.data_type(), DataType::List(_)));
-        let source: Arc<dyn FileSource> = match predicate {
+        let source: Arc<dyn FileSource> = match &predicate {
             // Pages are decoded here where that pays and nothing can be left out.
             None if has_lists => Arc::new(PageSource::new(self.table_schema.clone())),
             None => Arc::new(ParquetSource::new(self.table_schema.clone())),
-            Some(predicate) => {
-                let mut source = ParquetSource::new(self.table_schema.clone()).with_predicate(predicate);
-                // Files of a table by partitions, events, may be of others, who may have begun pages within a list.
-                let are_ours = self.table_schema.table_partition_cols().is_empty();
-                if are_ours && state.config_options().execution.parquet.pushdown_filters {
+            // The plan makes the filter over the scan a part of it.
+            Some(_) => {
+                let mut source = ParquetSource::new(self.table_schema.clone());
+                // Others may have begun pages within a list.
+                if !self.has_others && state.config_options().execution.parquet.pushdown_filters {
                     let store = state.runtime_env().object_store(&self.store_url)?;
                     let by_page = Arc::new(ByPage::new(store));
                     source = source.with_parquet_file_reader_factory(by_page).with_metadata_size_hint(FOOTER);
@@ -248,13 +348,16 @@ impl TableProvider for Snapshot {
                 Arc::new(source)
             }
         };
-        let groups = divided(files, state);
         let config = FileScanConfigBuilder::new(self.store_url.clone(), source)
-            .with_file_groups(groups)
-            .with_statistics(self.statistics().unwrap_or_else(|| Statistics::new_unknown(&self.schema())))
-            .with_projection_indices(projection.cloned())?
-            .with_limit(limit)
+            .with_file_groups(divided(files, state))
+            .with_statistics(self.told(all.fields().len()))
+            .with_projection_indices(Some(columns))?
+            .with_limit(limit.filter(|_| predicate.is_none()))
             .build();
-        Ok::<_, DataFusionError>(DataSourceExec::from_data_source(config))
+        let scan = DataSourceExec::from_data_source(config);
+        match predicate {
+            Some(predicate) => filtered(scan, predicate, wanted),
+            None => Ok(scan),
+        }
     }
 }

@@ -42,12 +42,12 @@ pub async fn read_all(lake: &Lake, part: Option<&Part>) -> Result<Vec<StringArra
     }
 }
 
-/// What holds of each key of a column, as keys are compared ([`as_text`]); texts are not copied.
-pub fn test_each(column: &dyn Array, holds: impl Fn(&str) -> bool) -> Result<BooleanArray> {
-    fn test<'a>(keys: impl ArrayAccessor<Item = &'a str>, holds: impl Fn(&str) -> bool) -> BooleanArray {
+/// What holds of each key of a column, given its row, as keys are compared ([`as_text`]); texts are not copied.
+pub fn test_each(column: &dyn Array, holds: impl Fn(usize, &str) -> bool) -> Result<BooleanArray> {
+    fn test<'a>(keys: impl ArrayAccessor<Item = &'a str>, holds: impl Fn(usize, &str) -> bool) -> BooleanArray {
         let nulls = keys.nulls();
         let key = |row| if nulls.is_some_and(|nulls| nulls.is_null(row)) { "" } else { keys.value(row) };
-        BooleanBuffer::collect_bool(keys.len(), |row| holds(key(row))).into()
+        BooleanBuffer::collect_bool(keys.len(), |row| holds(row, key(row))).into()
     }
     Ok(match column.data_type() {
         DataType::Utf8View => test(column.as_string_view(), holds),
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn each_key_is_tested_as_it_is_compared() {
         let keys = [Some("a"), None, Some("b"), Some(""), Some("a")];
-        let is_tested = |column: &dyn Array, key: &str| test_each(column, |one| one == key).unwrap();
+        let is_tested = |column: &dyn Array, key: &str| test_each(column, |_, one| one == key).unwrap();
         let text = StringArray::from_iter(keys);
         for column in [
             Arc::new(text.clone()) as arrow::array::ArrayRef,

@@ -1,16 +1,17 @@
 //! A table and the changes over it, read as one.
 //!
-//! Each layer is scanned by itself, and a row is kept unless a change above has its key. That takes one look-up per row
-//! in a table of all keys that were ever replaced, about 60 bytes each.
+//! One scan goes over the files of the table and of all layers, and a row is kept unless a change above has its key. That takes
+//! one look-up per row in a table of all keys that were ever replaced, about 60 bytes each.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
-use arrow::datatypes::DataType;
+use arrow::array::AsArray;
+use arrow::datatypes::{DataType, UInt32Type};
 use datafusion::catalog::TableProvider;
+use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
-use datafusion::prelude::{DataFrame, SessionContext, ident, lit};
+use datafusion::prelude::ident;
 use hashbrown::HashMap;
 
 use super::changes::{FILES, Over};
@@ -20,13 +21,7 @@ use crate::error::Result;
 use crate::lake::Lake;
 
 /// The rows of `table` with what lies over it.
-pub async fn provider(
-    ctx: &SessionContext,
-    lake: &Lake,
-    folder: &str,
-    table: &Table,
-    over: &Over,
-) -> Result<Arc<dyn TableProvider>> {
+pub async fn provider(lake: &Lake, folder: &str, table: &Table, over: &Over) -> Result<Arc<dyn TableProvider>> {
     let mut replaced_in = HashMap::with_hasher(foldhash::fast::RandomState::default());
     for (number, layer) in (1u32..).zip(&over.layers) {
         for keys in keys::read_all(lake, layer.keys.as_ref()).await? {
@@ -35,36 +30,20 @@ pub async fn provider(
             }
         }
     }
-    let is_current = ScalarUDF::from(IsCurrent {
-        sieve: Sieve::of(replaced_in.keys().map(String::as_str)),
-        replaced_in: Arc::new(replaced_in),
-        signature: Signature::any(2, Volatility::Immutable),
-    });
-    let mut layers: Vec<(u32, Arc<dyn TableProvider>)> = Vec::with_capacity(over.layers.len() + 1);
-    if !over.replaces_all {
-        layers.push((0, table.provider(lake, folder)?));
-    }
-    let schema = table.schema()?;
-    for (number, layer) in (1u32..).zip(&over.layers) {
-        layers.push((number, Arc::new(Snapshot::new(lake, FILES, &schema, &[], layer.parts.clone())?)));
-    }
-    let top = over.layers.len() as u32;
-    let mut all: Option<DataFrame> = None;
-    for (number, provider) in layers {
-        let mut rows = ctx.read_table(provider)?;
-        if number < top {
-            rows = rows.filter(is_current.call(vec![ident(&over.key), lit(number)]))?;
-        }
-        all = Some(match all {
-            Some(above) => above.union(rows)?,
-            None => rows,
-        });
-    }
-    match all {
-        Some(all) => Ok(all.into_view()),
-        // Every row of the table was replaced by nothing at all.
-        None => Ok(Arc::new(Snapshot::new(lake, FILES, &schema, &[], Vec::new())?)),
-    }
+    let of_table = if over.replaces_all { Vec::new() } else { table.files()? };
+    let mut layers = vec![(folder, of_table)];
+    layers.extend(over.layers.iter().map(|layer| (FILES, layer.parts.clone())));
+    let condition = |layer| {
+        let is_current = IsCurrent {
+            sieve: Sieve::of(replaced_in.keys().map(String::as_str)),
+            replaced_in: Arc::new(replaced_in),
+            signature: Signature::any(2, Volatility::Immutable),
+        };
+        // Where all rows were replaced and none since, there may be no column of keys.
+        let is_replaced = !is_current.replaced_in.is_empty();
+        is_replaced.then(|| ScalarUDF::from(is_current).call(vec![ident(&over.key), layer]))
+    };
+    Ok(Arc::new(Snapshot::layered(lake, &*table.schema()?, layers, condition)?))
 }
 
 /// Whether no change above a layer has replaced the rows of a key: `is_current(key, layer)`.
@@ -105,16 +84,19 @@ impl ScalarUDFImpl for IsCurrent {
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> datafusion::error::Result<ColumnarValue> {
-        let layer = match &arguments.args[1] {
-            ColumnarValue::Scalar(datafusion::common::ScalarValue::UInt32(Some(layer))) => *layer,
-            other => return datafusion::common::exec_err!("is_current: the layer is {other:?}"),
-        };
         let column = arguments.args[0].to_array(arguments.number_rows)?;
-        let is_current = |key: &str| {
+        // Where the layer is the same in all rows, as in those of a file, it is told once.
+        let layers = match &arguments.args[1] {
+            ColumnarValue::Scalar(layer) => layer.to_array()?,
+            ColumnarValue::Array(layers) => layers.clone(),
+        };
+        let layers = layers.as_primitive::<UInt32Type>().values();
+        let is_current = |row: usize, key: &str| {
+            let layer = layers[if layers.len() == 1 { 0 } else { row }];
             !self.sieve.passes(key) || self.replaced_in.get(key).is_none_or(|replaced_in| *replaced_in <= layer)
         };
         let current = keys::test_each(&column, is_current);
-        let current = current.map_err(|error| datafusion::error::DataFusionError::External(error.into()))?;
-        Ok(ColumnarValue::Array(Arc::new(current) as ArrayRef))
+        let current = current.map_err(|error| DataFusionError::External(error.into()))?;
+        Ok(ColumnarValue::Array(Arc::new(current)))
     }
 }

@@ -92,7 +92,7 @@ impl Derived {
                 Some(over) if over.sums.is_some() && over.layers.len() > usize::from(over.replaces_all) => {
                     summed::provider(ctx, &self.lake, &self.folder, &self.table, over)
                 }
-                Some(over) => layered::provider(ctx, &self.lake, &self.folder, &self.table, over).await,
+                Some(over) => layered::provider(&self.lake, &self.folder, &self.table, over).await,
                 None => self.table.provider(&self.lake, &self.folder),
             }
         });

@@ -54,7 +54,7 @@ impl ScalarUDFImpl for OneOf {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let column = args.args[0].to_array(args.number_rows)?;
-        let is_one = keys::test_each(&column, |text| self.sieve.passes(text) && self.texts.contains(text));
+        let is_one = keys::test_each(&column, |_, text| self.sieve.passes(text) && self.texts.contains(text));
         let is_one = is_one.map_err(|error| DataFusionError::External(error.into()))?;
         Ok(ColumnarValue::Array(Arc::new(is_one)))
     }
