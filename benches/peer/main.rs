@@ -28,6 +28,7 @@ use std::time::Instant;
 use serde_json::{Map, Value, json};
 use wayline::error::{Error, Result};
 
+#[cfg(target_os = "linux")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
