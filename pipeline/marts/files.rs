@@ -28,7 +28,7 @@ pub const STAGING: &str = "staging";
 /// Rows that are encoded at a time. Pages end with such a batch, so equal rows are equal files however they came.
 pub const BATCH_ROWS: usize = 8192;
 /// Rows of a row group: as many as the library's writer of whole rows gives it.
-const ROWS_PER_GROUP: usize = 1 << 20;
+pub const ROWS_PER_GROUP: usize = 1 << 20;
 
 /// A file in the making, in memory. Its columns are encoded on several threads.
 pub struct Encoder {
@@ -91,7 +91,8 @@ impl Encoder {
     }
 
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        let batch = &without_idle_nulls(batch)?;
+        let columns = batch.columns().iter().map(without_idle_nulls).collect::<Result<_>>()?;
+        let batch = &RecordBatch::try_new(batch.schema(), columns)?;
         if self.open.is_none() {
             self.open = Some(Open { writer: self.by_column(batch)?, group: Group::default() });
         }
@@ -157,17 +158,13 @@ impl Open {
     }
 }
 
-/// The same rows, of which no column has a null buffer without nulls: with one, a page may end elsewhere.
-pub fn without_idle_nulls(batch: &RecordBatch) -> Result<RecordBatch> {
-    let is_idle = |column: &ArrayRef| column.null_count() == 0 && column.nulls().is_some();
-    if !batch.columns().iter().any(is_idle) {
-        return Ok(batch.clone());
+/// The same cells, without a null buffer that has no nulls: with one, a page may end elsewhere.
+pub fn without_idle_nulls(column: &ArrayRef) -> Result<ArrayRef> {
+    if column.null_count() > 0 || column.nulls().is_none() {
+        return Ok(column.clone());
     }
-    let all = UInt32Array::from_iter_values(0..batch.num_rows() as u32);
     // What is taken of a column without nulls has no such buffer.
-    let column = |column: &ArrayRef| if is_idle(column) { take(column, &all, None) } else { Ok(column.clone()) };
-    let columns = batch.columns().iter().map(column).collect::<std::result::Result<_, _>>()?;
-    Ok(RecordBatch::try_new(batch.schema(), columns)?)
+    Ok(take(column, &UInt32Array::from_iter_values(0..column.len() as u32), None)?)
 }
 
 /// A file that is complete.

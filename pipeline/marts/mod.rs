@@ -8,7 +8,7 @@
 
 mod ahead;
 mod catalog;
-mod cells;
+mod columns;
 mod comments;
 mod files;
 mod patch;

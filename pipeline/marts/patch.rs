@@ -1,5 +1,5 @@
-//! A published file brought up to date: what changed of its rows is known, so the table need not be read for the others.
-//! Where all rows stay and only cells change, columns without such cells are not even decoded ([`cells`](super::cells)).
+//! A published file brought up to date: what changed of its rows is known, so the table need not be read for the others. Where
+//! keys tell its rows apart that is done column by column ([`columns`](super::columns)), and otherwise row by row.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use arrow::row::{OwnedRow, Row, RowConverter, Rows, SortField};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::cells::{Cells, lower_bound, missing};
+use super::columns::{Columns, lower_bound, missing};
 use super::files::{BATCH_ROWS, Encoder};
 use crate::error::{Error, Result};
 use crate::models::Exchanged;
@@ -58,9 +58,7 @@ impl Patch {
     pub fn apply(&self, before: Option<Bytes>, keys: &[String], encoder: Encoder) -> Result<(Vec<u8>, usize)> {
         let mut merge = Merge::new(self, keys, encoder.of_about(before.as_ref().map_or(0, Bytes::len)))?;
         if let Some(before) = before {
-            if let Some(cells) = merge.cells()
-                && let Some(file) = cells.apply(&before, &merge.encoder)?
-            {
+            if let Some(file) = merge.columns().apply(&before, &merge.encoder)? {
                 return Ok(file);
             }
             let reader = ParquetRecordBatchReaderBuilder::try_new(before)?.with_batch_size(BATCH_ROWS).build()?;
@@ -114,7 +112,7 @@ impl Side {
 
 /// Goes through a file in its order with both sides of a patch.
 struct Merge {
-    columns: Vec<usize>,
+    keyed: Vec<usize>,
     converter: RowConverter,
     whole: RowConverter,
     removed: Side,
@@ -126,24 +124,23 @@ struct Merge {
 impl Merge {
     fn new(patch: &Patch, keys: &[String], encoder: Encoder) -> Result<Self> {
         let schema = patch.added.schema();
-        let columns = keys.iter().map(|key| schema.index_of(key)).collect::<Result<Vec<_>, _>>()?;
+        let keyed = keys.iter().map(|key| schema.index_of(key)).collect::<Result<Vec<_>, _>>()?;
         let field = |at: usize| SortField::new(schema.field(at).data_type().clone());
-        let converter = RowConverter::new(columns.iter().map(|at| field(*at)).collect())?;
+        let converter = RowConverter::new(keyed.iter().map(|at| field(*at)).collect())?;
         let whole = RowConverter::new((0..schema.fields().len()).map(field).collect())?;
-        let removed = Side::new(&patch.removed, &columns, &converter, &whole)?;
-        let added = Side::new(&patch.added, &columns, &converter, &whole)?;
-        Ok(Self { columns, converter, whole, removed, added, last: None, encoder })
+        let removed = Side::new(&patch.removed, &keyed, &converter, &whole)?;
+        let added = Side::new(&patch.added, &keyed, &converter, &whole)?;
+        Ok(Self { keyed, converter, whole, removed, added, last: None, encoder })
     }
 
-    /// The cells that become others; `None` where rows leave or come.
-    fn cells(&self) -> Option<Cells<'_>> {
-        let (removed, added) = (&self.removed.keys, &self.added.keys);
-        let stay = removed.num_rows() == added.num_rows() && removed.iter().eq(added.iter());
-        stay.then(|| Cells::new(&self.converter, &self.columns, added, &self.removed.rows, &self.added.rows))
+    /// The same, to be done column by column.
+    fn columns(&self) -> Columns<'_> {
+        let [removed, added] = [&self.removed, &self.added].map(|side| (&side.keys, &side.rows));
+        Columns::new(&self.converter, &self.keyed, removed, added)
     }
 
     fn keys(&self, rows: &RecordBatch) -> Result<Rows> {
-        Ok(self.converter.convert_columns(rows.project(&self.columns)?.columns())?)
+        Ok(self.converter.convert_columns(rows.project(&self.keyed)?.columns())?)
     }
 
     /// Takes the next rows of the file.
@@ -300,7 +297,6 @@ mod tests {
                 .map(|(at, line)| if at % step == 0 { changed(line) } else { line.clone() })
                 .collect();
             let patch = Patch::of_file(&schema(), &exchanged(&removed, &added)).unwrap();
-            assert!(Merge::new(&patch, &keys, Encoder::new(&schema(), &[])).unwrap().cells().is_some());
             let (content, rows) =
                 patch.apply(Some(encoded(&before).into()), &keys, Encoder::new(&schema(), &[])).unwrap();
             assert_eq!(rows, after.len());
