@@ -373,13 +373,13 @@ impl<'a> Column<'a> {
             }
         }
         if is_end {
-            self.to_its_end()?;
+            self.read_out()?;
         }
         Ok((self.at, writer.close()?))
     }
 
     /// Reads what is left, the rows of which leave.
-    fn to_its_end(&mut self) -> Result<()> {
+    fn read_out(&mut self) -> Result<()> {
         while self.read()? {}
         Ok(())
     }
