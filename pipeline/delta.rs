@@ -208,12 +208,19 @@ impl Table {
 
     /// Some of the files of this snapshot as a DataFusion table.
     pub fn provider_of(&self, lake: &Lake, folder: &str, files: Vec<Part>) -> Result<Arc<dyn TableProvider>> {
-        let snapshot = self.delta.snapshot()?;
-        let is_counted = snapshot.log_data().iter().all(|file| file.num_records().is_some());
-        let metadata = snapshot.metadata();
-        let schema = self.schema()?;
-        let table = Snapshot::new(lake, folder, &schema, metadata.partition_columns(), files)?;
-        Ok(Arc::new(if is_counted { table } else { table.with_unknown_rows() }))
+        let table = Snapshot::new(
+            lake,
+            folder,
+            &*self.schema()?,
+            self.delta.snapshot()?.metadata().partition_columns(),
+            files,
+        )?;
+        Ok(Arc::new(if self.is_counted()? { table } else { table.with_unknown_rows() }))
+    }
+
+    /// Whether the log tells of each file how many rows it has.
+    pub fn is_counted(&self) -> Result<bool> {
+        Ok(self.delta.snapshot()?.log_data().iter().all(|file| file.num_records().is_some()))
     }
 }
 

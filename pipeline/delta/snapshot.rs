@@ -47,8 +47,11 @@ pub struct Snapshot {
     files: Vec<PartitionedFile>,
     /// Which rows of the files are rows of the table; all without it.
     condition: Option<Expr>,
-    /// Whether other programs may have written files of it.
-    has_others: bool,
+    /// Filters that cannot fail and are true of few rows, so that they are asked before the condition. Others might fail of what is
+    /// no row of the table, of which a scan that filters does not ask them.
+    comes_first: fn(&Expr) -> bool,
+    /// Whether it is a table by partitions, into which other programs may write.
+    is_partitioned: bool,
     /// Absent if a file's count is not in the log.
     rows: Precision<usize>,
     bytes: u64,
@@ -96,19 +99,22 @@ impl Snapshot {
             table_schema,
             files,
             condition: None,
-            has_others: !partition_by.is_empty(),
+            comes_first: |_| false,
+            is_partitioned: !partition_by.is_empty(),
             rows,
             bytes,
         })
     }
 
     /// Layers of files that lie one over the other, each with its folder: those rows of which the condition is true that is given
-    /// for the column that tells the number of a row's layer, from 0 up; all without one.
+    /// for the column that tells the number of a row's layer, from 0 up; all without one. Filters that `comes_first` names are
+    /// asked before it.
     pub fn layered(
         lake: &Lake,
         schema: &Schema,
         layers: Vec<(&str, Vec<Part>)>,
         condition: impl FnOnce(Expr) -> Option<Expr>,
+        comes_first: fn(&Expr) -> bool,
     ) -> Result<Self> {
         let (mut files, mut rows, mut bytes) = (Vec::new(), 0, 0);
         for ((folder, parts), number) in layers.iter().zip(0u32..) {
@@ -126,7 +132,8 @@ impl Snapshot {
             schema: file_schema.clone(),
             table_schema: TableSchema::builder(file_schema).with_table_partition_cols(vec![layer]).build(),
             files,
-            has_others: false,
+            is_partitioned: false,
+            comes_first,
             rows: if condition.is_some() { Precision::Inexact(rows) } else { Precision::Exact(rows) },
             condition,
             bytes,
@@ -260,7 +267,7 @@ fn divided(mut files: Vec<PartitionedFile>, state: &dyn Session) -> Vec<FileGrou
     let all: u64 = groups.iter().map(|(bytes, _)| bytes).sum();
     let most = groups.iter().map(|(bytes, _)| *bytes).max().unwrap_or(0);
     let groups: Vec<FileGroup> = groups.into_iter().map(|(_, files)| FileGroup::new(files)).collect();
-    // One file is more than half again the share of a partition, so it is read in pieces.
+    // A group is more than half again the share of a partition, since files are few or one is large: they are read in pieces.
     let pieces = if optimizer.repartition_file_scans && 2 * most * partitions as u64 > 3 * all {
         FileGroupPartitioner::new()
             .with_target_partitions(partitions)
@@ -272,15 +279,20 @@ fn divided(mut files: Vec<PartitionedFile>, state: &dyn Session) -> Vec<FileGrou
     pieces.unwrap_or(groups)
 }
 
-/// The rows of a scan of which a predicate over columns of a table is true, with the first so many columns.
+/// The rows of a scan of which a predicate over columns of a table is true, with the first so many columns: as the planner
+/// filters.
 fn filtered(
+    state: &dyn Session,
     scan: Arc<dyn ExecutionPlan>,
     predicate: Arc<dyn PhysicalExpr>,
     columns: usize,
 ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
     let schema = scan.schema();
     let wanted = (columns < schema.fields().len()).then(|| (0..columns).collect());
-    let filter = FilterExecBuilder::new(reassign_expr_columns(predicate, &schema)?, scan).apply_projection(wanted)?;
+    let filter = FilterExecBuilder::new(reassign_expr_columns(predicate, &schema)?, scan)
+        .with_batch_size(state.config().batch_size())
+        .with_default_selectivity(state.config_options().optimizer.default_filter_selectivity)
+        .apply_projection(wanted)?;
     Ok(Arc::new(filter.build()?))
 }
 
@@ -314,8 +326,9 @@ impl TableProvider for Snapshot {
         limit: Option<usize>,
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
         let all = self.table_schema.table_schema();
-        // What is asked for is true of few rows, and what tells the rows of the table of most.
-        let predicate = datafusion::logical_expr::utils::conjunction(filters.iter().chain(&self.condition).cloned())
+        let (first, others): (Vec<&Expr>, Vec<&Expr>) = filters.iter().partition(|filter| (self.comes_first)(filter));
+        let in_order = first.into_iter().chain(&self.condition).chain(others).cloned();
+        let predicate = datafusion::logical_expr::utils::conjunction(in_order)
             .map(|filter| state.create_physical_expr(filter, &DFSchema::try_from(all.clone())?))
             .transpose()?;
         let mut files = self.of_partitions(state, filters)?;
@@ -336,11 +349,11 @@ impl TableProvider for Snapshot {
             // Pages are decoded here where that pays and nothing can be left out.
             None if has_lists => Arc::new(PageSource::new(self.table_schema.clone())),
             None => Arc::new(ParquetSource::new(self.table_schema.clone())),
-            // The plan makes the filter over the scan a part of it.
+            // Where filters are pushed down, the plan makes that over the scan a part of it.
             Some(_) => {
                 let mut source = ParquetSource::new(self.table_schema.clone());
                 // Others may have begun pages within a list.
-                if !self.has_others && state.config_options().execution.parquet.pushdown_filters {
+                if !self.is_partitioned && state.config_options().execution.parquet.pushdown_filters {
                     let store = state.runtime_env().object_store(&self.store_url)?;
                     let by_page = Arc::new(ByPage::new(store));
                     source = source.with_parquet_file_reader_factory(by_page).with_metadata_size_hint(FOOTER);
@@ -356,7 +369,7 @@ impl TableProvider for Snapshot {
             .build();
         let scan = DataSourceExec::from_data_source(config);
         match predicate {
-            Some(predicate) => filtered(scan, predicate, wanted),
+            Some(predicate) => filtered(state, scan, predicate, wanted),
             None => Ok(scan),
         }
     }

@@ -373,3 +373,66 @@ async fn lists_of_wanted_rows_are_those_that_were_written() {
         assert!(stored.await == written.await, "{wanted}");
     }
 }
+
+#[tokio::test]
+async fn a_scan_filters_as_rows_in_memory_are_filtered_and_in_batches_as_asked_for() {
+    const ROWS: i64 = 5000;
+    let folder = tempfile::tempdir().unwrap();
+    let lake = Lake::open(folder.path(), "lake").unwrap();
+    // The column of partitions is not the last.
+    let rows = |day: i32| {
+        let days = arrow::array::Date32Array::from_value(day, ROWS as usize);
+        let numbers = Int64Array::from_iter_values((0..ROWS).map(|n| n * 3 + i64::from(day)));
+        let texts = StringArray::from_iter((0..ROWS).map(|n| (n % 5 != 3).then(|| format!("text {}", n % 7))));
+        let columns: Vec<(&str, ArrayRef)> =
+            vec![("n", Arc::new(numbers)), ("day", Arc::new(days)), ("text", Arc::new(texts))];
+        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))
+            .unwrap()
+    };
+    let schema = rows(0).schema();
+    let mut parts = Vec::new();
+    for day in 0..3 {
+        let in_file = rows(day).project(&[0, 2]).unwrap();
+        let name = format!("part-{day}");
+        let mut writer = PartWriter::new(lake.clone(), "t".into(), name, in_file.schema());
+        writer.write(&in_file).await.unwrap();
+        for mut part in writer.finish().await.unwrap() {
+            part.partition = vec![("day".into(), format!("1970-01-0{}", day + 1))];
+            parts.push(part);
+        }
+    }
+    for (pushes_filters_down, partitions) in [(false, 1), (true, 1), (false, 4), (true, 4)] {
+        let mut config = datafusion::prelude::SessionConfig::new().with_target_partitions(partitions);
+        config.options_mut().execution.parquet.pushdown_filters = pushes_filters_down;
+        let ctx = datafusion::prelude::SessionContext::new_with_config(config.with_batch_size(100));
+        ctx.register_object_store(lake.url(), lake.store().clone());
+        let snapshot = Snapshot::new(&lake, "t", &schema, &["day".to_string()], parts.clone()).unwrap();
+        ctx.register_table("stored", Arc::new(snapshot)).unwrap();
+        // Its columns stand behind those of the files.
+        let held = arrow::compute::concat_batches(&schema, &(0..3).map(rows).collect::<Vec<_>>()).unwrap();
+        ctx.register_batch("held", held.project(&[0, 2, 1]).unwrap()).unwrap();
+        for query in [
+            "select * from t where n % 100 = 7 order by n",
+            "select count(*) from t",
+            "select count(*) from t where text = 'text 3'",
+            "select n from t where text is null and n < 1000 order by n",
+            "select text, n from t where day = '1970-01-02' and n % 500 = 1 order by n",
+            "select count(*), min(n) as least, max(n) as most from t where day > '1970-01-01'",
+            "select count(*) from t where day > '1980-01-01'",
+            "select count(*) from t where day = '1970-01-02' or n < 30",
+            "select n from t where n % 2 = 1 order by n desc limit 5",
+            "select count(*) from (select n from t where text = 'text 3' limit 17) as some",
+            "select count(*) from (select n from t limit 17) as some",
+            "select one.text, count(*) from t as one join held using (n) where held.n < 700 group by 1 order by 1",
+        ] {
+            let [stored, held] = ["stored", "held"].map(async |table| {
+                let frame = ctx.sql(&query.replace("from t", &format!("from {table}"))).await.unwrap();
+                arrow::util::pretty::pretty_format_batches(&frame.collect().await.unwrap()).unwrap().to_string()
+            });
+            assert_eq!(stored.await, held.await, "{query}, {pushes_filters_down}, {partitions}");
+        }
+        let batches = ctx.sql("select * from stored where n >= 0").await.unwrap().collect().await.unwrap();
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 3 * ROWS as usize);
+        assert!(batches.iter().all(|batch| batch.num_rows() <= 100), "{pushes_filters_down}, {partitions}");
+    }
+}

@@ -1,5 +1,6 @@
 //! A filter for the rows whose text is one of many.
 
+use std::any::Any;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -16,6 +17,16 @@ use super::keys::{self, Sieve};
 pub fn is_one_of(text: Expr, texts: Arc<HashSet<String>>) -> Expr {
     let sieve = Sieve::of(texts.iter().map(String::as_str));
     ScalarUDF::from(OneOf { signature: Signature::any(1, Volatility::Immutable), sieve, texts }).call(vec![text])
+}
+
+/// Whether a filter is one that [`is_one_of`] gives, of a column.
+pub fn is_one(filter: &Expr) -> bool {
+    match filter {
+        Expr::ScalarFunction(call) => {
+            (call.func.inner().as_ref() as &dyn Any).is::<OneOf>() && matches!(call.args[..], [Expr::Column(_)])
+        }
+        _ => false,
+    }
 }
 
 #[derive(Debug)]

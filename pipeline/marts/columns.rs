@@ -132,18 +132,19 @@ impl<'a> Columns<'a> {
         Ok(Some((writer.into_inner()?, places.rows - places.removed.len() + places.added.len())))
     }
 
-    /// Which columns of which row groups are to be encoded; where rows leave or come, or nothing can be copied, all are.
+    /// Which columns of which row groups are to be encoded; where rows leave or come, or nothing can be copied, all are. What the
+    /// first rows tell of an encoding holds for all row groups.
     fn changed(&self, places: &Places, can_be_copied: bool) -> Vec<Vec<bool>> {
         let ((_, removed), (_, added)) = (self.removed, self.added);
         let groups = places.rows.div_ceil(ROWS_PER_GROUP);
+        let differs = |at: usize, rows: Range<usize>| {
+            let [begin, end] = [rows.start, rows.end].map(|row| places.removed.partition_point(|place| *place < row));
+            let cells = |rows: &RecordBatch| rows.column(at).slice(begin, end - begin);
+            !can_be_copied || cells(removed) != cells(added)
+        };
         let of_group = |group: usize| {
-            let [begin, end] =
-                [group, group + 1].map(|group| places.removed.partition_point(|place| *place < group * ROWS_PER_GROUP));
-            let differs = |at: usize| {
-                let cells = |rows: &RecordBatch| rows.column(at).slice(begin, end - begin);
-                !can_be_copied || cells(removed) != cells(added)
-            };
-            (0..added.num_columns()).map(differs).collect()
+            let rows = group * ROWS_PER_GROUP..(group + 1) * ROWS_PER_GROUP;
+            (0..added.num_columns()).map(|at| differs(at, 0..BATCH_ROWS) || differs(at, rows.clone())).collect()
         };
         match places.all_stay() {
             true => (0..groups).map(of_group).collect(),
@@ -229,7 +230,10 @@ impl Places {
         let mut push = |mut rows: Range<usize>, piece: fn(Range<usize>) -> Piece| {
             while !rows.is_empty() {
                 let end = rows.end.min(rows.start + room);
-                open.push(piece(rows.start..end));
+                match (open.last_mut(), piece(rows.start..end)) {
+                    (Some(Piece::Added(last)), Piece::Added(next)) if last.end == next.start => last.end = next.end,
+                    (_, next) => open.push(next),
+                }
                 room -= end - rows.start;
                 rows.start = end;
                 if room == 0 {
@@ -573,6 +577,22 @@ mod tests {
         let expected = file(&other.slice(1, COUNT - 1));
         let removed = at(&all, [0].into_iter().chain(changed));
         assert!(apply(&before, &removed, &added).unwrap().unwrap().0 == expected, "one leaves");
+        // A row group more, and one less.
+        let [full, more] = [ROWS_PER_GROUP, ROWS_PER_GROUP + 1].map(|count| all.slice(0, count));
+        let (first, none) = (all.slice(0, 1), all.slice(0, 0));
+        let but_first = more.slice(1, ROWS_PER_GROUP);
+        assert!(apply(&file(&but_first), &none, &first).unwrap().unwrap().0 == file(&more));
+        assert!(apply(&file(&more), &more.slice(ROWS_PER_GROUP, 1), &none).unwrap().unwrap().0 == file(&full));
+        // One more of the values at its beginning is another, so that a column has no dictionary any more, in any row group.
+        let texts = |distinct: usize| {
+            let number = |row: usize| if row < 1024 { row.min(distinct) } else { row % 100 };
+            let texts = StringArray::from_iter_values((0..COUNT).map(|row| number(row).to_string()));
+            let columns = [all.column(0).clone(), Arc::new(texts) as ArrayRef];
+            RecordBatch::try_from_iter(["id", "channel"].into_iter().zip(columns)).unwrap()
+        };
+        let (few, many) = (texts(510), texts(530));
+        let [removed, added] = [&few, &many].map(|rows| rows.slice(511, 1024 - 511));
+        assert!(apply(&file(&few), &removed, &added).unwrap().unwrap().0 == file(&many));
     }
 
     #[test]
@@ -611,6 +631,29 @@ mod tests {
         assert!(error.to_string().contains("is not in it"));
         // The last row, which leaves, was another.
         assert!(fails(&other.slice(9, 1), &all.slice(0, 0)));
+    }
+
+    #[test]
+    fn keys_of_several_columns_stand_in_any_order() {
+        let all = rows(20_000, |row| row % 9000);
+        // By the number first, which stands behind the text.
+        let sorted = |rows: &RecordBatch| {
+            let columns: Vec<arrow::compute::SortColumn> =
+                [3, 0].map(|at| arrow::compute::SortColumn { values: rows.column(at).clone(), options: None }).into();
+            let places = arrow::compute::lexsort_to_indices(&columns, None).unwrap();
+            arrow::compute::take_record_batch(rows, &places).unwrap()
+        };
+        let other = rows(20_000, |row| row % 9000 + u64::from(row.is_multiple_of(50)));
+        let [removed, added] = [&all, &other].map(|rows| sorted(&at(rows, (0..20_000).step_by(50))));
+        let field = |at: usize| SortField::new(all.schema().field(at).data_type().clone());
+        let converter = RowConverter::new(vec![field(3), field(0)]).unwrap();
+        let keys =
+            |rows: &RecordBatch| converter.convert_columns(&[rows.column(3).clone(), rows.column(0).clone()]).unwrap();
+        let (of_removed, of_added) = (keys(&removed), keys(&added));
+        let columns = Columns::new(&converter, &[3, 0], (&of_removed, &removed), (&of_added, &added));
+        let encoder = Encoder::new(&all.schema(), &metadata());
+        let (content, _) = columns.apply(&file(&sorted(&all)), &encoder).unwrap().unwrap();
+        assert!(content == file(&sorted(&other)));
     }
 
     #[test]

@@ -278,6 +278,9 @@ mod tests {
             let mut after: Vec<Line> = before.iter().filter(|line| !removed.contains(line)).cloned().collect();
             after.extend(added.iter().cloned());
             let patch = Patch::of_file(&schema(), &exchanged(&removed, &added)).unwrap();
+            let merge = Merge::new(&patch, &keys, Encoder::new(&schema(), &[])).unwrap();
+            let by_column = merge.columns().apply(&encoded(&before).into(), &merge.encoder).unwrap();
+            assert_eq!(by_column.is_some(), !before.is_empty());
             let (content, rows) =
                 patch.apply(Some(encoded(&before).into()), &keys, Encoder::new(&schema(), &[])).unwrap();
             assert_eq!(rows, after.len());
@@ -297,6 +300,9 @@ mod tests {
                 .map(|(at, line)| if at % step == 0 { changed(line) } else { line.clone() })
                 .collect();
             let patch = Patch::of_file(&schema(), &exchanged(&removed, &added)).unwrap();
+            let merge = Merge::new(&patch, &keys, Encoder::new(&schema(), &[])).unwrap();
+            let by_column = merge.columns().apply(&encoded(&before).into(), &merge.encoder).unwrap();
+            assert_eq!(by_column.is_some(), !before.is_empty());
             let (content, rows) =
                 patch.apply(Some(encoded(&before).into()), &keys, Encoder::new(&schema(), &[])).unwrap();
             assert_eq!(rows, after.len());
