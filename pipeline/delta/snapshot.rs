@@ -47,8 +47,8 @@ pub struct Snapshot {
     files: Vec<PartitionedFile>,
     /// Which rows of the files are rows of the table; all without it.
     condition: Option<Expr>,
-    /// Filters that cannot fail and are true of few rows, so that they are asked before the condition. Others might fail of what is
-    /// no row of the table, of which a scan that filters does not ask them.
+    /// Filters that cannot fail and are true of few rows, so that they are asked before the condition. Others come after it, as they
+    /// might fail of what is no row of the table; where filters are not pushed down, they may be asked of it all the same.
     comes_first: fn(&Expr) -> bool,
     /// Whether it is a table by partitions, into which other programs may write.
     is_partitioned: bool,
@@ -119,6 +119,9 @@ impl Snapshot {
         let (mut files, mut rows, mut bytes) = (Vec::new(), 0, 0);
         for ((folder, parts), number) in layers.iter().zip(0u32..) {
             for part in parts {
+                if !part.partition.is_empty() {
+                    return Err(Error::internal(format!("{folder}: changes lie over no table by partitions")));
+                }
                 let file = file(lake, folder, part)?;
                 files.push(file.with_partition_values(vec![ScalarValue::UInt32(Some(number))]));
                 (rows, bytes) = (rows + part.rows, bytes + part.size);

@@ -186,7 +186,7 @@ mod tests {
                 assert_eq!(stored, held, "{query}, {pushes_filters_down}, {partitions}");
             }
             if pushes_filters_down {
-                // Of rows that are there no more it would fail.
+                // Of rows that are there no more it would fail, of which it may be asked where filters are not pushed down.
                 let query = "select key from t where 10 / n > 1 order by key";
                 let [stored, held] = &answers(query).await[..] else { unreachable!("two were asked") };
                 assert_eq!(stored, held);

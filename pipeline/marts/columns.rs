@@ -1,8 +1,9 @@
 //! Rows of a published file exchanged column by column: each column is decoded, changed and encoded by itself, on several
-//! threads. Where all rows stay and only cells change, what is stored of a column without such cells is copied, neither decoded
-//! nor encoded. The file is, to the last byte, the one that encoding all its rows gives.
+//! threads. Where all rows stay and only cells change, those of keys among them, what is stored of a column without such cells is
+//! copied, neither decoded nor encoded. The file is, to the last byte, the one that encoding all its rows gives.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ const BATCHES_PER_GROUP: usize = ROWS_PER_GROUP / BATCH_ROWS;
 /// Rows that leave a file or come into it, in its order, with their keys.
 pub type Side<'a> = (&'a Rows, &'a RecordBatch);
 
-/// Rows of a file that are exchanged.
+/// Rows of a file that are exchanged, column by column.
 pub struct Columns<'a> {
     converter: &'a RowConverter,
     /// Places of the columns of the keys.
@@ -66,18 +67,17 @@ impl<'a> Columns<'a> {
         Self { converter, keyed, removed, added }
     }
 
-    /// The file that `content` becomes, and its rows, written as by `encoder`; `None` where it is to be merged row by row: where
-    /// keys do not tell rows apart, nothing differs, or there is nothing before or afterwards. An error if a row that leaves is
-    /// not there; of rows that only change, if their keys or the cells that change are not.
+    /// The file that `content` becomes, and its rows, written as by `encoder`. `None` where it is to be merged row by row, or
+    /// written from its rows: where keys do not tell rows apart, nothing differs of a file that could be copied, it is laid out as no
+    /// mart is, or there is nothing before or afterwards. An error if a row that leaves is not there; of rows that only change, if
+    /// their keys or the cells that change are not.
     pub fn apply(&self, content: &Bytes, encoder: &Encoder) -> Result<Option<(Vec<u8>, usize)>> {
         let options = ArrowReaderOptions::new()
             .with_page_index_policy(PageIndexPolicy::Optional)
             .with_encoding_stats_as_mask(false);
         let file = ArrowReaderMetadata::load(content, options)?;
-        let (metadata, count) = (file.metadata(), self.added.1.num_columns());
-        let is_flat = metadata.file_metadata().schema_descr().num_columns() == count;
-        let full = metadata.row_groups().split_last().map_or(&[][..], |(_, full)| full);
-        if !is_flat || full.iter().any(|group| group.num_rows() != ROWS_PER_GROUP as i64) {
+        let (stored, count) = (Stored { content, file: &file }, self.added.1.num_columns());
+        if !stored.is_as_we_write(count) {
             return Ok(None);
         }
         let Some(places) = self.places(content, &file)? else { return Ok(None) };
@@ -85,45 +85,35 @@ impl<'a> Columns<'a> {
         if places.rows == 0 || batches.is_empty() {
             return Ok(None);
         }
-        let stored = Stored { content, file: &file };
-        let is_changed = self.changed(&places, stored.can_be_copied());
-        let mut columns: Vec<usize> = (0..count).filter(|at| is_changed.iter().any(|of_group| of_group[*at])).collect();
-        if columns.is_empty() {
+        let changed = self.changed(&places, stored.can_be_copied());
+        let mut at_work: Vec<usize> = (0..count).filter(|at| changed.iter().any(|of_group| of_group[*at])).collect();
+        if at_work.is_empty() {
             return Ok(None);
         }
         let open = |at: &usize| Column::open(&stored, *at, self, &places);
         // How a column is encoded is told by its first rows.
         let first = |at: &usize| open(at)?.batch(&batches[0]);
-        let first: Vec<ArrayRef> = columns.par_iter().map(first).collect::<Result<_>>()?;
-        let schema = Arc::new(self.added.1.schema().project(&columns)?);
+        let first: Vec<ArrayRef> = at_work.par_iter().map(first).collect::<Result<_>>()?;
+        let schema = Arc::new(self.added.1.schema().project(&at_work)?);
         let (mut writer, factory) = encoder.by_column(&RecordBatch::try_new(schema, first)?)?;
-        // What takes longest is begun first.
-        let bytes = |at: &usize| metadata.row_groups().iter().map(|group| group.column(*at).compressed_size()).sum();
-        columns.sort_by_key(|at| Reverse::<i64>(bytes(at)));
-        let all_stay = places.all_stay();
-        let mut open_columns = columns.iter().map(open).collect::<Result<Vec<_>>>()?;
-        let count_of_groups = batches.len().div_ceil(BATCHES_PER_GROUP);
-        for (number, batches) in batches.chunks(BATCHES_PER_GROUP).enumerate() {
-            let mut writers: Vec<_> = factory.create_column_writers(number)?.into_iter().map(Some).collect();
-            let is_changed = |at: usize| is_changed.get(number).is_none_or(|of_group| of_group[at]);
-            let work: Vec<(&mut Column, ArrowColumnWriter)> = (open_columns.iter_mut())
-                .filter_map(|column| Some((writers[column.at].take().filter(|_| is_changed(column.at))?, column)))
-                .map(|(writer, column)| (column, writer))
-                .collect();
-            let is_last = number + 1 == count_of_groups;
-            let encode = |(column, writer): (&mut Column, ArrowColumnWriter)| {
+        at_work.sort_by_key(|at| Reverse(stored.bytes(*at)));
+        let mut columns = at_work.iter().map(open).collect::<Result<Vec<_>>>()?;
+        let (all_stay, groups) = (places.all_stay(), batches.chunks(BATCHES_PER_GROUP));
+        let last = groups.len() - 1;
+        for (number, of_group) in groups.enumerate() {
+            let encode = |column: &mut Column, writer| {
                 if all_stay {
                     column.move_to(&stored, number)?;
                 }
-                column.encode(batches, writer, all_stay || is_last)
+                column.encode(of_group, writer, all_stay || number == last)
             };
-            let mut encoded: Vec<(usize, ArrowColumnChunk)> =
-                work.into_par_iter().map(encode).collect::<Result<_>>()?;
-            encoded.sort_by_key(|(at, _)| *at);
-            let (mut encoded, mut group) = (encoded.into_iter().peekable(), writer.next_row_group()?);
+            let is_changed = |at: usize| changed.get(number).is_none_or(|columns| columns[at]);
+            let writers = factory.create_column_writers(number)?;
+            let mut encoded = encode_group(&mut columns, writers, is_changed, encode)?;
+            let mut group = writer.next_row_group()?;
             for at in 0..count {
-                match encoded.next_if(|(encoded, _)| *encoded == at) {
-                    Some((_, column)) => column.append_to_row_group(&mut group)?,
+                match encoded.remove(&at) {
+                    Some(column) => column.append_to_row_group(&mut group)?,
                     None => group.append_column(content, stored.column(number, at)?)?,
                 }
             }
@@ -214,6 +204,22 @@ impl<'a> Columns<'a> {
     }
 }
 
+/// Those columns of a row group that change, encoded, by their places; the columns come with the largest first, whose work is
+/// begun first. There is a writer for each column of the file.
+fn encode_group<'a>(
+    columns: &mut [Column<'a>],
+    writers: Vec<ArrowColumnWriter>,
+    is_changed: impl Fn(usize) -> bool,
+    encode: impl Fn(&mut Column<'a>, ArrowColumnWriter) -> Result<ArrowColumnChunk> + Sync,
+) -> Result<BTreeMap<usize, ArrowColumnChunk>> {
+    let mut writers: BTreeMap<usize, ArrowColumnWriter> = writers.into_iter().enumerate().collect();
+    let changed = columns.iter_mut().filter(|column| is_changed(column.at));
+    let work: Vec<_> = changed.filter_map(|column| Some((writers.remove(&column.at)?, column))).collect();
+    let encode = |(writer, column): (ArrowColumnWriter, &mut Column<'a>)| Ok((column.at, encode(column, writer)?));
+    // One at a time to a thread, so that no two large ones wait for each other.
+    work.into_par_iter().with_max_len(1).map(encode).collect()
+}
+
 fn is_strictly_ordered(keys: &Rows) -> bool {
     keys.iter().zip(keys.iter().skip(1)).all(|(one, other)| one < other)
 }
@@ -275,8 +281,9 @@ struct Column<'a> {
     at: usize,
     field: FieldRef,
     reader: ParquetRecordBatchReader,
-    /// Cells of the file, of which the first is this one.
+    /// Cells of the file.
     found: ArrayRef,
+    /// The row of the file at which they begin.
     first: usize,
     removed: &'a ArrayRef,
     added: &'a ArrayRef,
@@ -369,7 +376,7 @@ impl<'a> Column<'a> {
         batches: &[Vec<Piece>],
         mut writer: ArrowColumnWriter,
         is_end: bool,
-    ) -> Result<(usize, ArrowColumnChunk)> {
+    ) -> Result<ArrowColumnChunk> {
         for batch in batches {
             let cells = self.batch(batch)?;
             for leaf in compute_leaves(&self.field, &cells)? {
@@ -379,7 +386,7 @@ impl<'a> Column<'a> {
         if is_end {
             self.read_out()?;
         }
-        Ok((self.at, writer.close()?))
+        Ok(writer.close()?)
     }
 
     /// Reads what is left, the rows of which leave.
@@ -390,6 +397,21 @@ impl<'a> Column<'a> {
 }
 
 impl Stored<'_> {
+    /// Whether it has so many columns, none of them nested, and row groups that are full but for the last.
+    fn is_as_we_write(&self, columns: usize) -> bool {
+        let metadata = self.file.metadata();
+        let fields = metadata.file_metadata().schema_descr().root_schema().get_fields();
+        let is_flat = fields.len() == columns && fields.iter().all(|field| field.is_primitive());
+        let rows = metadata.row_groups().iter().map(|group| group.num_rows() as usize);
+        let mut rows_before_last = rows.clone().rev().skip(1);
+        is_flat && rows_before_last.all(|rows| rows == ROWS_PER_GROUP) && rows.last().unwrap_or(0) <= ROWS_PER_GROUP
+    }
+
+    /// Bytes that a column takes.
+    fn bytes(&self, at: usize) -> i64 {
+        self.file.metadata().row_groups().iter().map(|group| group.column(at).compressed_size()).sum()
+    }
+
     /// Whether what is stored is what encoding it anew gives.
     fn can_be_copied(&self) -> bool {
         let metadata = self.file.metadata();
@@ -577,6 +599,13 @@ mod tests {
         let expected = file(&other.slice(1, COUNT - 1));
         let removed = at(&all, [0].into_iter().chain(changed));
         assert!(apply(&before, &removed, &added).unwrap().unwrap().0 == expected, "one leaves");
+        // In the second row group another row comes where one leaves, so that all others stay where they are.
+        let named: ArrayRef = Arc::new(StringArray::from(vec![format!("{:08x}'", SECOND - 1)]));
+        let gone = all.slice(SECOND, 1);
+        let come = RecordBatch::try_new(all.schema(), [&[named], &gone.columns()[1..]].concat()).unwrap();
+        let after = [all.slice(0, SECOND), come.clone(), all.slice(SECOND + 1, COUNT - SECOND - 1)];
+        let expected = file(&concat_batches(&all.schema(), &after).unwrap());
+        assert!(apply(&before, &gone, &come).unwrap().unwrap().0 == expected, "another row");
         // A row group more, and one less.
         let [full, more] = [ROWS_PER_GROUP, ROWS_PER_GROUP + 1].map(|count| all.slice(0, count));
         let (first, none) = (all.slice(0, 1), all.slice(0, 0));
@@ -592,6 +621,11 @@ mod tests {
         };
         let (few, many) = (texts(510), texts(530));
         let [removed, added] = [&few, &many].map(|rows| rows.slice(511, 1024 - 511));
+        let has_dictionary = |content: &Bytes| {
+            let file = ArrowReaderMetadata::load(content, ArrowReaderOptions::new()).unwrap();
+            file.metadata().row_group(1).column(1).dictionary_page_offset().is_some()
+        };
+        assert!(has_dictionary(&file(&few)) && !has_dictionary(&file(&many)));
         assert!(apply(&file(&few), &removed, &added).unwrap().unwrap().0 == file(&many));
     }
 
