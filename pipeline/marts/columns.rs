@@ -402,9 +402,9 @@ impl Stored<'_> {
         let metadata = self.file.metadata();
         let fields = metadata.file_metadata().schema_descr().root_schema().get_fields();
         let is_flat = fields.len() == columns && fields.iter().all(|field| field.is_primitive());
-        let rows = metadata.row_groups().iter().map(|group| group.num_rows() as usize);
-        let mut rows_before_last = rows.clone().rev().skip(1);
-        is_flat && rows_before_last.all(|rows| rows == ROWS_PER_GROUP) && rows.last().unwrap_or(0) <= ROWS_PER_GROUP
+        let mut rows = metadata.row_groups().iter().map(|group| group.num_rows() as usize);
+        let of_last = rows.next_back().unwrap_or(0);
+        is_flat && of_last <= ROWS_PER_GROUP && rows.all(|rows| rows == ROWS_PER_GROUP)
     }
 
     /// Bytes that a column takes.
