@@ -67,43 +67,7 @@ impl Snapshot {
     /// The files `parts` of a folder of the lake, which hold the columns of `schema` but for those of `partition_by`, whose
     /// values the parts tell.
     pub fn new(lake: &Lake, folder: &str, schema: &Schema, partition_by: &[String], parts: Vec<Part>) -> Result<Self> {
-        let is_partition = |field: &&FieldRef| partition_by.iter().any(|name| name == field.name());
-        let file_fields: Vec<FieldRef> = schema.fields().iter().filter(|f| !is_partition(f)).map(as_read).collect();
-        let partition_fields: Vec<FieldRef> = partition_by
-            .iter()
-            .filter_map(|name| schema.fields().iter().find(|field| field.name() == name).cloned())
-            .collect();
-        let batch_column = file_fields.iter().position(|field| field.name() == BATCH);
-        let mut files = Vec::with_capacity(parts.len());
-        let rows = Precision::Exact(parts.iter().map(|part| part.rows).sum());
-        let bytes = parts.iter().map(|part| part.size).sum();
-        for part in parts {
-            let mut file = file(lake, folder, &part)?;
-            let values: HashMap<_, _> = part.partition.into_iter().collect();
-            if let (Some(batches), Some(column)) = (part.batches, batch_column) {
-                let is_nullable = file_fields[column].is_nullable();
-                file.statistics = Some(Arc::new(told_by_batches(schema.fields().len(), column, is_nullable, batches)));
-            }
-            file.partition_values = partition_fields
-                .iter()
-                .map(|field| partition_value(values.get(field.name()), field.data_type()))
-                .collect::<Result<_>>()?;
-            files.push(file);
-        }
-        let table_schema = TableSchema::builder(Arc::new(Schema::new(file_fields)))
-            .with_table_partition_cols(partition_fields)
-            .build();
-        Ok(Self {
-            store_url: store_url(lake)?,
-            schema: table_schema.table_schema().clone(),
-            table_schema,
-            files,
-            condition: None,
-            comes_first: |_| false,
-            is_partitioned: !partition_by.is_empty(),
-            rows,
-            bytes,
-        })
+        Self::of(lake, schema, partition_by, parts.into_iter().map(|part| (folder, part)).collect())
     }
 
     /// Layers of files that lie one over the other, each with its folder: those rows of which the condition is true that is given
@@ -116,29 +80,75 @@ impl Snapshot {
         condition: impl FnOnce(Expr) -> Option<Expr>,
         comes_first: fn(&Expr) -> bool,
     ) -> Result<Self> {
-        let (mut files, mut rows, mut bytes) = (Vec::new(), 0, 0);
-        for ((folder, parts), number) in layers.iter().zip(0u32..) {
-            for part in parts {
+        let mut parts = Vec::new();
+        for ((folder, of_layer), number) in layers.into_iter().zip(0u32..) {
+            for part in of_layer {
                 if !part.partition.is_empty() {
                     return Err(Error::internal(format!("{folder}: changes lie over no table by partitions")));
                 }
-                let file = file(lake, folder, part)?;
-                files.push(file.with_partition_values(vec![ScalarValue::UInt32(Some(number))]));
-                (rows, bytes) = (rows + part.rows, bytes + part.size);
+                parts.push((folder, Part { partition: vec![(LAYER.into(), number.to_string())], ..part }));
             }
         }
-        let file_schema: SchemaRef = Arc::new(Schema::new(schema.fields().iter().map(as_read).collect::<Vec<_>>()));
         let layer = Arc::new(Field::new(LAYER, DataType::UInt32, false));
+        let fields: Vec<FieldRef> = schema.fields().iter().cloned().chain([layer]).collect();
+        let all = Self::of(lake, &Schema::new(fields), &[LAYER.to_string()], parts)?;
         let condition = condition(ident(LAYER));
         Ok(Self {
-            store_url: store_url(lake)?,
-            schema: file_schema.clone(),
-            table_schema: TableSchema::builder(file_schema).with_table_partition_cols(vec![layer]).build(),
-            files,
-            is_partitioned: false,
-            comes_first,
-            rows: if condition.is_some() { Precision::Inexact(rows) } else { Precision::Exact(rows) },
+            schema: all.table_schema.file_schema().clone(),
+            rows: if condition.is_some() { all.rows.to_inexact() } else { all.rows },
             condition,
+            comes_first,
+            is_partitioned: false,
+            ..all
+        })
+    }
+
+    /// Files, each with its folder.
+    fn of(lake: &Lake, schema: &Schema, partition_by: &[String], parts: Vec<(&str, Part)>) -> Result<Self> {
+        let is_partition = |field: &&FieldRef| partition_by.iter().any(|name| name == field.name());
+        let file_fields: Vec<FieldRef> = schema.fields().iter().filter(|f| !is_partition(f)).map(as_read).collect();
+        let partition_fields: Vec<FieldRef> = partition_by
+            .iter()
+            .filter_map(|name| schema.fields().iter().find(|field| field.name() == name).cloned())
+            .collect();
+        let batch_column = file_fields.iter().position(|field| field.name() == BATCH);
+        let mut files = Vec::with_capacity(parts.len());
+        let rows = Precision::Exact(parts.iter().map(|(_, part)| part.rows).sum());
+        let bytes = parts.iter().map(|(_, part)| part.size).sum();
+        for (folder, part) in parts {
+            let location = Path::parse(format!("{}/{}", lake.path(folder), part.path))
+                .map_err(|error| Error::corrupt(format!("{folder}: {error}")))?;
+            let values: HashMap<_, _> = part.partition.into_iter().collect();
+            let mut file = PartitionedFile::new_from_meta(ObjectMeta {
+                location,
+                last_modified: chrono::DateTime::UNIX_EPOCH,
+                size: part.size,
+                e_tag: None,
+                version: None,
+            });
+            if let (Some(batches), Some(column)) = (part.batches, batch_column) {
+                let is_nullable = file_fields[column].is_nullable();
+                file.statistics = Some(Arc::new(told_by_batches(schema.fields().len(), column, is_nullable, batches)));
+            }
+            file.partition_values = partition_fields
+                .iter()
+                .map(|field| partition_value(values.get(field.name()), field.data_type()))
+                .collect::<Result<_>>()?;
+            files.push(file);
+        }
+        let store_url = ObjectStoreUrl::parse(&lake.url()[..url::Position::BeforePath])?;
+        let table_schema = TableSchema::builder(Arc::new(Schema::new(file_fields)))
+            .with_table_partition_cols(partition_fields)
+            .build();
+        Ok(Self {
+            store_url,
+            schema: table_schema.table_schema().clone(),
+            table_schema,
+            files,
+            condition: None,
+            comes_first: |_| false,
+            is_partitioned: !partition_by.is_empty(),
+            rows,
             bytes,
         })
     }
@@ -201,22 +211,6 @@ impl Snapshot {
 
 /// Column of the number of a row's layer; no column of a table is named so.
 const LAYER: &str = "wayline layer";
-
-fn store_url(lake: &Lake) -> Result<ObjectStoreUrl> {
-    Ok(ObjectStoreUrl::parse(&lake.url()[..url::Position::BeforePath])?)
-}
-
-fn file(lake: &Lake, folder: &str, part: &Part) -> Result<PartitionedFile> {
-    let location = Path::parse(format!("{}/{}", lake.path(folder), part.path))
-        .map_err(|error| Error::corrupt(format!("{folder}: {error}")))?;
-    Ok(PartitionedFile::new_from_meta(ObjectMeta {
-        location,
-        last_modified: chrono::DateTime::UNIX_EPOCH,
-        size: part.size,
-        e_tag: None,
-        version: None,
-    }))
-}
 
 /// Statistics of a file of which only the first and the last batch are known.
 fn told_by_batches(columns: usize, column: usize, is_nullable: bool, (first, last): (i64, i64)) -> Statistics {

@@ -80,7 +80,7 @@ impl<'a> Columns<'a> {
         if !stored.is_as_we_write(count) {
             return Ok(None);
         }
-        let Some(places) = self.places(content, &file)? else { return Ok(None) };
+        let Some(places) = self.places(&stored)? else { return Ok(None) };
         let batches = places.batches();
         if places.rows == 0 || batches.is_empty() {
             return Ok(None);
@@ -90,25 +90,25 @@ impl<'a> Columns<'a> {
         if at_work.is_empty() {
             return Ok(None);
         }
-        let open = |at: &usize| Column::open(&stored, *at, self, &places);
+        let open = |at: usize, groups: Range<usize>| Column::open(&stored, at, groups, self, &places);
         // How a column is encoded is told by its first rows.
-        let first = |at: &usize| open(at)?.batch(&batches[0]);
+        let first = |at: &usize| open(*at, stored.groups())?.batch(&batches[0]);
         let first: Vec<ArrayRef> = at_work.par_iter().map(first).collect::<Result<_>>()?;
         let schema = Arc::new(self.added.1.schema().project(&at_work)?);
         let (mut writer, factory) = encoder.by_column(&RecordBatch::try_new(schema, first)?)?;
         at_work.sort_by_key(|at| Reverse(stored.bytes(*at)));
-        let mut columns = at_work.iter().map(open).collect::<Result<Vec<_>>>()?;
         let (all_stay, groups) = (places.all_stay(), batches.chunks(BATCHES_PER_GROUP));
         let last = groups.len() - 1;
+        let mut columns = Vec::new();
         for (number, of_group) in groups.enumerate() {
-            let encode = |column: &mut Column, writer| {
-                if all_stay {
-                    column.move_to(&stored, number)?;
-                }
-                column.encode(of_group, writer, all_stay || number == last)
-            };
+            // Where all rows stay, a row group is made of the one that was there, and some of its columns are not read.
+            if all_stay || number == 0 {
+                let read = if all_stay { number..number + 1 } else { stored.groups() };
+                columns = at_work.iter().map(|at| open(*at, read.clone())).collect::<Result<_>>()?;
+            }
             let is_changed = |at: usize| changed.get(number).is_none_or(|columns| columns[at]);
             let writers = factory.create_column_writers(number)?;
+            let encode = |column: &mut Column, writer| column.encode(of_group, writer, all_stay || number == last);
             let mut encoded = encode_group(&mut columns, writers, is_changed, encode)?;
             let mut group = writer.next_row_group()?;
             for at in 0..count {
@@ -128,8 +128,8 @@ impl<'a> Columns<'a> {
         let ((_, removed), (_, added)) = (self.removed, self.added);
         let groups = places.rows.div_ceil(ROWS_PER_GROUP);
         let differs = |at: usize, rows: Range<usize>| {
-            let [begin, end] = [rows.start, rows.end].map(|row| places.removed.partition_point(|place| *place < row));
-            let cells = |rows: &RecordBatch| rows.column(at).slice(begin, end - begin);
+            let exchanged = places.removed_in(rows);
+            let cells = |rows: &RecordBatch| rows.column(at).slice(exchanged.start, exchanged.len());
             !can_be_copied || cells(removed) != cells(added)
         };
         let of_group = |group: usize| {
@@ -143,7 +143,7 @@ impl<'a> Columns<'a> {
     }
 
     /// Where the rows leave and come in a file; `None` where a key comes twice, or not in order.
-    fn places(&self, content: &Bytes, file: &ArrowReaderMetadata) -> Result<Option<Places>> {
+    fn places(&self, stored: &Stored) -> Result<Option<Places>> {
         let (removed, added) = (self.removed.0, self.added.0);
         if !is_strictly_ordered(removed) || !is_strictly_ordered(added) {
             return Ok(None);
@@ -152,7 +152,7 @@ impl<'a> Columns<'a> {
         keyed.sort_unstable();
         let mut places = Places { rows: 0, removed: Vec::new(), added: Vec::new() };
         let mut last: Option<OwnedRow> = None;
-        for batch in reader(content, file, &keyed, 0..file.metadata().num_row_groups())? {
+        for batch in stored.reader(&keyed, stored.groups())? {
             let batch = batch?;
             let column = |at: &usize| batch.column(keyed.partition_point(|column| column < at)).clone();
             let columns: Vec<ArrayRef> = self.keyed.iter().map(column).collect();
@@ -230,6 +230,12 @@ impl Places {
         self.removed == self.added
     }
 
+    /// Which of the rows that leave are among these of the file.
+    fn removed_in(&self, rows: Range<usize>) -> Range<usize> {
+        let [begin, end] = [rows.start, rows.end].map(|row| self.removed.partition_point(|place| *place < row));
+        begin..end
+    }
+
     /// The rows of the new file, as many at a time as are encoded.
     fn batches(&self) -> Vec<Vec<Piece>> {
         let (mut batches, mut open, mut room) = (Vec::new(), Vec::new(), BATCH_ROWS);
@@ -290,36 +296,19 @@ struct Column<'a> {
     places: &'a Places,
 }
 
-fn reader(
-    content: &Bytes,
-    file: &ArrowReaderMetadata,
-    columns: &[usize],
-    groups: Range<usize>,
-) -> Result<ParquetRecordBatchReader> {
-    let schema = file.metadata().file_metadata().schema_descr();
-    Ok(ParquetRecordBatchReaderBuilder::new_with_metadata(content.clone(), file.clone())
-        .with_projection(ProjectionMask::roots(schema, columns.iter().copied()))
-        .with_row_groups(groups.collect())
-        .with_batch_size(BATCH_ROWS)
-        .build()?)
-}
-
 impl<'a> Column<'a> {
-    /// A column of a file, from its first row on.
-    fn open(stored: &Stored, at: usize, columns: &Columns<'a>, places: &'a Places) -> Result<Self> {
+    /// A column of some row groups of a file, all of them full but for the last of the file.
+    fn open(
+        stored: &Stored,
+        at: usize,
+        groups: Range<usize>,
+        columns: &Columns<'a>,
+        places: &'a Places,
+    ) -> Result<Self> {
         let (removed, added) = (columns.removed.1.column(at), columns.added.1.column(at));
-        let reader = reader(stored.content, stored.file, &[at], 0..stored.file.metadata().num_row_groups())?;
         let field = columns.added.1.schema_ref().field(at).clone().into();
-        let found = new_empty_array(added.data_type());
-        Ok(Self { at, field, reader, found, first: 0, removed, added, places })
-    }
-
-    /// Moves to the first row of a row group, of which alone it goes on to read.
-    fn move_to(&mut self, stored: &Stored, group: usize) -> Result<()> {
-        self.reader = reader(stored.content, stored.file, &[self.at], group..group + 1)?;
-        self.found = new_empty_array(self.added.data_type());
-        self.first = group * ROWS_PER_GROUP;
-        Ok(())
+        let (found, first) = (new_empty_array(added.data_type()), groups.start * ROWS_PER_GROUP);
+        Ok(Self { at, field, reader: stored.reader(&[at], groups)?, found, first, removed, added, places })
     }
 
     /// Reads on; what leaves must be what it was.
@@ -330,11 +319,10 @@ impl<'a> Column<'a> {
             return Ok(false);
         };
         self.found = found?.column(0).clone();
-        let [begin, end] = [self.first, self.first + self.found.len()]
-            .map(|row| self.places.removed.partition_point(|place| *place < row));
-        let leave = self.places.removed[begin..end].iter().map(|place| (place - self.first) as u32);
-        let leave = UInt32Array::from_iter_values(leave);
-        match take(&self.found, &leave, None)? == self.removed.slice(begin, end - begin) {
+        let leave = self.places.removed_in(self.first..self.first + self.found.len());
+        let known = self.removed.slice(leave.start, leave.len());
+        let places = self.places.removed[leave].iter().map(|place| (place - self.first) as u32);
+        match take(&self.found, &UInt32Array::from_iter_values(places), None)? == known {
             true => Ok(true),
             false => Err(missing()),
         }
@@ -383,20 +371,28 @@ impl<'a> Column<'a> {
                 writer.write(&leaf)?;
             }
         }
-        if is_end {
-            self.read_out()?;
-        }
+        // What is left leaves.
+        while is_end && self.read()? {}
         Ok(writer.close()?)
-    }
-
-    /// Reads what is left, the rows of which leave.
-    fn read_out(&mut self) -> Result<()> {
-        while self.read()? {}
-        Ok(())
     }
 }
 
 impl Stored<'_> {
+    /// All row groups.
+    fn groups(&self) -> Range<usize> {
+        0..self.file.metadata().num_row_groups()
+    }
+
+    /// Reads columns of some row groups.
+    fn reader(&self, columns: &[usize], groups: Range<usize>) -> Result<ParquetRecordBatchReader> {
+        let schema = self.file.metadata().file_metadata().schema_descr();
+        Ok(ParquetRecordBatchReaderBuilder::new_with_metadata(self.content.clone(), self.file.clone())
+            .with_projection(ProjectionMask::roots(schema, columns.iter().copied()))
+            .with_row_groups(groups.collect())
+            .with_batch_size(BATCH_ROWS)
+            .build()?)
+    }
+
     /// Whether it has so many columns, none of them nested, and row groups that are full but for the last.
     fn is_as_we_write(&self, columns: usize) -> bool {
         let metadata = self.file.metadata();
