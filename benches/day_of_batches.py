@@ -6,7 +6,7 @@
 
 Generates events and lands, builds and publishes them in batches, a run for each, as every ten seconds of a day. After each hour of
 batches, of which none waits for the clock, it maintains the lake, keeping for a minute what was replaced. Prints a row per hour: seconds of its runs, then what the
-lake has before maintenance and after. In the end nothing may be damaged, every event that was landed is there once, and each published file is the one that
+lake has before maintenance and after. A day that was stopped goes on where `--keep` left it. In the end nothing may be damaged, every event that was landed is there once, and each published file is the one that
 a lake has which was given all events at once.
 """
 import argparse
@@ -33,7 +33,7 @@ def arguments():
     parser.add_argument("--hour", type=int, default=360, help="batches from one maintenance to the next")
     parser.add_argument("--retain", default="60s", help="how long maintenance keeps what was replaced")
     parser.add_argument("--binary", default=HERE.parent / "target/release/wayline")
-    parser.add_argument("--keep", type=Path, help="folder for the projects, which are left there")
+    parser.add_argument("--keep", type=Path, help="folder for the projects, which are left there; a day that it holds goes on")
     return parser.parse_args()
 
 
@@ -84,27 +84,33 @@ class Project:
         return time.monotonic() - begun
 
 
+def day(folder, project, at_once, count):
+    """The day's events, a line each. Both projects are made, unless a day is there already."""
+    kept = folder / "events.jsonl"
+    if not kept.exists():
+        made = [project.binary, "generate", "--events", str(count), "--days", "1", "--files", "1", project.folder]
+        subprocess.run(made, check=True, capture_output=True)
+        [generated] = (project.folder / "landing-zone").iterdir()
+        shutil.copytree(project.folder, at_once.folder, ignore=shutil.ignore_patterns(generated.name))
+        generated.rename(kept)
+    return kept.read_bytes().splitlines(keepends=True)
+
+
 def main():
     options = arguments()
     folder = options.keep or Path(tempfile.mkdtemp(prefix="wayline-day-"))
-    project = Project(options.binary, folder / "batches")
-    count = options.batches * options.events
-    made = [options.binary, "generate", "--events", str(count), "--days", "1", "--files", "1", project.folder]
-    subprocess.run(made, check=True, capture_output=True)
-    generated = sorted((project.folder / "landing-zone").iterdir())
-    lines = [line for path in generated for line in path.read_bytes().splitlines(keepends=True)]
-    for path in generated:
-        path.unlink()
-    at_once = Project(options.binary, folder / "at-once")
-    shutil.copytree(project.folder, at_once.folder)
+    project, at_once = Project(options.binary, folder / "batches"), Project(options.binary, folder / "at-once")
+    lines = day(folder, project, at_once, options.batches * options.events)
+    arrived = len(list((project.folder / "landing-zone").iterdir()))
 
     heads = ["hour", "p50 ms", "p95 ms", "max ms", *KINDS, "MB", *(f"{name} after" for name in KINDS), "MB after", "maintained in s"]
     print("| " + " | ".join(heads) + " |\n|" + " ---: |" * len(heads), flush=True)
     seconds = []
-    for number in range(options.batches):
+    # The last that arrived may not have been run.
+    for number in range(max(arrived - 1, 0), options.batches):
         project.arrive(f"events-{number:06}.jsonl", lines[number * options.events : (number + 1) * options.events])
         seconds.append(project.run())
-        if len(seconds) == options.hour or number == options.batches - 1:
+        if (number + 1) % options.hour == 0 or number == options.batches - 1:
             seconds.sort()
             row = [number // options.hour + 1]
             row += [f"{seconds[min(len(seconds) - 1, int(len(seconds) * share))] * 1000:.0f}" for share in (0.5, 0.95, 1)]
