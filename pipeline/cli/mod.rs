@@ -33,6 +33,7 @@ mod watch;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -244,6 +245,9 @@ fn parse_time(text: &str) -> Result<i64, String> {
     Ok(time.timestamp_micros())
 }
 
+/// How long a process that is done waits for what is still at work.
+const LAST_STEPS: Duration = Duration::from_secs(1);
+
 /// Parses the command line, does what it says, reports; returns the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -257,8 +261,12 @@ pub fn main() -> ExitCode {
             let takes_interrupts = matches!(&cli.command, Command::Sql(args) if args.is_shell());
             let command = commands::dispatch(cli.command, &cli.global, is_told);
             let outcome = runtime.block_on(until_stopped(command, stop, takes_interrupts, messages));
-            // What a signal interrupted may still be computing, and need not come to its end.
-            runtime.shutdown_background();
+            match outcome {
+                // What is left of a query that failed removes what it spilled.
+                Ok(_) | Err(Stopped::Error(_)) if !takes_interrupts => runtime.shutdown_timeout(LAST_STEPS),
+                // What a signal interrupted may still be computing, and a shell waiting for a line; neither need come to its end.
+                _ => runtime.shutdown_background(),
+            }
             outcome
         }
         Err(error) => Err(error.into()),

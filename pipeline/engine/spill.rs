@@ -2,10 +2,12 @@
 //!
 //! A write that fails is told to who reads the file, and not to who writes it: of rows on their way to other threads the engine
 //! keeps a file that was begun, and waits for ever for what never comes into it. No file is held open while nobody reads
-//! or writes it, since there may be as many as batches. Nobody but the user of the process may read them.
+//! or writes it, since there may be as many as batches. Nobody but the user of the process may read them. Where a process dies, what
+//! it spilled stays; the next that spills removes it.
 
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::fs::{File, TryLockError};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -19,29 +21,82 @@ use tokio::io::AsyncReadExt;
 
 /// Bytes that are read at a time.
 const PIECE: usize = 128 << 10;
+/// How the names of folders begin.
+const PREFIX: &str = "wayline-spill-";
 
 /// Makes files in a folder of their own, which is made for the first of them and removed with the session.
 #[derive(Default)]
 pub(super) struct Spills {
-    folder: Mutex<Option<Arc<TempDir>>>,
+    folder: Mutex<Option<Arc<Folder>>>,
     files: AtomicU64,
 }
 
-impl Spills {
-    pub(super) fn folder(&self) -> Result<Arc<TempDir>> {
-        let mut folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*folder {
-            Some(folder) => Ok(folder.clone()),
-            None => Ok(folder.insert(Arc::new(private_folder()?)).clone()),
+/// A folder that is removed when it is dropped, and held until then, also by who dies before.
+pub(super) struct Folder {
+    folder: TempDir,
+    _held: File,
+}
+
+impl Folder {
+    fn new(parent: &Path) -> io::Result<Self> {
+        remove_abandoned(parent);
+        loop {
+            let folder = private_folder(parent)?;
+            // Another process may have taken it for abandoned before it was held.
+            let held = match hold(folder.path()) {
+                Err(error) if error.kind() == ErrorKind::NotFound => None,
+                held => held?,
+            };
+            if let Some(held) = held.filter(|_| folder.path().exists()) {
+                return Ok(Self { folder, _held: held });
+            }
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Holds a folder; none when it is held.
+fn hold(folder: &Path) -> io::Result<Option<File>> {
+    let folder = File::open(folder)?;
+    match folder.try_lock() {
+        Ok(()) => Ok(Some(folder)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Removes folders that nobody holds, as far as that may be done: other users have theirs.
+fn remove_abandoned(parent: &Path) {
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let is_of_ours = is_folder && entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
+        if is_of_ours
+            && let Ok(Some(_held)) = hold(&entry.path())
+            && std::fs::remove_dir_all(entry.path()).is_ok()
+        {
+            tracing::debug!(folder = %entry.path().display(), "removed what a process that died had spilled");
         }
     }
 }
 
-fn private_folder() -> io::Result<TempDir> {
+impl Spills {
+    pub(super) fn folder(&self) -> Result<Arc<Folder>> {
+        let mut folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*folder {
+            Some(folder) => Ok(folder.clone()),
+            None => Ok(folder.insert(Arc::new(Folder::new(&std::env::temp_dir())?)).clone()),
+        }
+    }
+}
+
+fn private_folder(parent: &Path) -> io::Result<TempDir> {
     let mut folder = tempfile::Builder::new();
     #[cfg(unix)]
     folder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
-    folder.prefix("wayline-").tempdir()
+    folder.prefix(PREFIX).tempdir_in(parent)
 }
 
 impl TempFileFactory for Spills {
@@ -59,7 +114,7 @@ struct OnDisk {
     path: PathBuf,
     /// Why not all is in it.
     failure: OnceLock<io::Error>,
-    _folder: Arc<TempDir>,
+    _folder: Arc<Folder>,
 }
 
 impl Drop for OnDisk {
@@ -112,7 +167,7 @@ impl SpillFile for Spill {
 
     fn open_writer(&self) -> Result<Box<dyn SpillWriter>> {
         let mut writer = Writer { file: None, on_disk: self.0.clone() };
-        match std::fs::File::create(&self.0.path) {
+        match File::create(&self.0.path) {
             Ok(file) => writer.file = Some(file),
             Err(error) => writer.fail(error),
         }
@@ -122,7 +177,7 @@ impl SpillFile for Spill {
 
 /// Writes until that fails, and then nothing more.
 struct Writer {
-    file: Option<std::fs::File>,
+    file: Option<File>,
     on_disk: Arc<OnDisk>,
 }
 
@@ -151,5 +206,27 @@ impl SpillWriter for Writer {
     fn finish(&mut self) -> Result<()> {
         self.file = None;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_process_that_died_had_spilled_is_removed_and_nothing_else() {
+        let parent = tempfile::tempdir().unwrap();
+        let at_work = Folder::new(parent.path()).unwrap();
+        std::fs::write(at_work.path().join("0.arrow"), "rows").unwrap();
+        for name in ["wayline-spill-left", "wayline-shop"] {
+            std::fs::create_dir(parent.path().join(name)).unwrap();
+            std::fs::write(parent.path().join(name).join("1.arrow"), "rows").unwrap();
+        }
+        let next = Folder::new(parent.path()).unwrap();
+        let exists = |name: &str| parent.path().join(name).join("1.arrow").exists();
+        assert!(!exists("wayline-spill-left") && exists("wayline-shop"));
+        assert!(at_work.path().join("0.arrow").exists() && next.path().exists());
+        drop((at_work, next));
+        assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 1);
     }
 }
