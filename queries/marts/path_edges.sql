@@ -2,7 +2,7 @@
 -- node as out of it.
 --
 -- grain:      position, from_touchpoint, to_touchpoint
--- build:      full
+-- build:      view
 -- publish:    file
 -- checks:     unique(position, from_touchpoint, to_touchpoint); not_null(journeys, converted)
 -- columns:

@@ -301,7 +301,7 @@ fn a_plan_tells_what_would_be_made_anew_and_writes_nothing() {
     let sessions = step("build", "sessions");
     assert_eq!((&sessions["why"], &sessions["rows"]), (&"backfill; 2 customers".into(), &3.into()));
     assert_eq!(step("build", "stage_channels")["why"], "backfill; 1 days, and those of changed rows");
-    assert_eq!(step("build", "path_edges")["why"], "backfill; whole");
+    assert_eq!(step("build", "drop_offs")["why"], "backfill; whole");
     assert_eq!(step("publish", "paths")["why"], "the file");
     assert_eq!(step("publish", "sessions")["why"], "1 of 5 files, and those of changed rows");
     assert_eq!(step("publish", "sessions")["rows"], 2);
