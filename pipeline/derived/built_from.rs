@@ -20,6 +20,8 @@ pub enum Stale {
     ChangedStatement,
     /// Settings that it reads have changed; their tables.
     ChangedSettings(Vec<String>),
+    /// What is defined of tables that it reads, or of what these are made of, has changed.
+    ChangedUpstream(Vec<String>),
     /// Tables that it reads have changed.
     NewData(Vec<String>),
     /// Some of its rows are to be made anew, whether anything has changed or not.
@@ -29,7 +31,7 @@ pub enum Stale {
 impl Stale {
     /// Whether the table's definition has changed, and not just what it is made of.
     pub fn is_modified(&self) -> bool {
-        !self.is_of_rows()
+        matches!(self, Self::NeverBuilt | Self::ChangedStatement | Self::ChangedSettings(_))
     }
 
     /// Whether it is a matter of some rows, so that the others may stay.
@@ -44,6 +46,7 @@ impl fmt::Display for Stale {
             Self::NeverBuilt => f.write_str("never built"),
             Self::ChangedStatement => f.write_str("changed SQL"),
             Self::ChangedSettings(tables) => write!(f, "changed configuration: {}", tables.join(", ")),
+            Self::ChangedUpstream(tables) => write!(f, "changed upstream: {}", tables.join(", ")),
             Self::NewData(tables) => write!(f, "new data: {}", tables.join(", ")),
             Self::Backfill => f.write_str("backfill"),
         }
@@ -57,6 +60,9 @@ pub struct BuiltFrom {
     pub statement: String,
     /// Fingerprint of each table that it reads.
     pub reads: BTreeMap<String, String>,
+    /// Digest of all that defines these tables beside data: statements, settings and rules of identity, however far up.
+    #[serde(default)]
+    pub upstream: String,
     /// Id of the last backfill that asked for rows of it; what reads the table is older than these rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backfill: Option<String>,
@@ -67,7 +73,18 @@ impl BuiltFrom {
     pub fn now(statement: &str, reads: &[String], fingerprints: &BTreeMap<String, String>) -> Self {
         let statement = digest(format!("{GENERATION}\n{statement}").as_bytes());
         let reads = reads.iter().map(|name| (name.clone(), fingerprints.get(name).cloned().unwrap_or_default()));
-        Self { statement, reads: reads.collect(), backfill: None }
+        Self { statement, reads: reads.collect(), upstream: String::new(), backfill: None }
+    }
+
+    /// The same over tables of which some are defined by more than data, given the [`Self::definition`] of each.
+    pub fn defined_by(self, definitions: &BTreeMap<String, String>) -> Self {
+        let upstream = self.reads.keys().filter_map(|read| Some(format!("{read}={}\n", definitions.get(read)?)));
+        Self { upstream: digest(upstream.collect::<String>().as_bytes()), ..self }
+    }
+
+    /// Digest of all that defines the table beside data.
+    pub fn definition(&self) -> String {
+        digest(format!("{}\n{}", self.statement, self.upstream).as_bytes())
     }
 
     /// The same after a backfill.
@@ -94,12 +111,17 @@ impl BuiltFrom {
         let changed = |(name, fingerprint): &(&String, &String)| before.reads.get(*name) != Some(fingerprint);
         let changed = self.reads.iter().filter(changed).map(|(name, _)| name.clone());
         let (settings, data): (Vec<String>, Vec<String>) = changed.partition(|name| is_setting(name));
-        match (settings.is_empty(), before.backfill == self.backfill, data.is_empty()) {
-            (false, ..) => Some(Stale::ChangedSettings(settings)),
+        if !settings.is_empty() {
+            return Some(Stale::ChangedSettings(settings));
+        }
+        if before.upstream != self.upstream {
+            return Some(Stale::ChangedUpstream(data));
+        }
+        match (before.backfill == self.backfill, data.is_empty()) {
             // What it reads is then mostly of the same backfill.
-            (true, false, _) => Some(Stale::Backfill),
-            (true, true, false) => Some(Stale::NewData(data)),
-            (true, true, true) => None,
+            (false, _) => Some(Stale::Backfill),
+            (true, false) => Some(Stale::NewData(data)),
+            (true, true) => None,
         }
     }
 }

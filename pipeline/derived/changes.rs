@@ -109,8 +109,9 @@ impl Layer {
 pub struct State {
     /// Fingerprint of every table, models as if they were up to date.
     pub fingerprints: BTreeMap<String, String>,
-    /// Digest of all that defines tables beside events and time: statements, settings, rules of identity.
-    pub definitions: String,
+    /// What defines the identity tables beside events.
+    #[serde(default)]
+    pub identity: String,
     /// Logical time, in microseconds.
     pub as_of: Option<i64>,
     /// Last batch of events.

@@ -75,6 +75,12 @@ pub async fn fingerprints(workspace: &Workspace, events: &str) -> Result<BTreeMa
     Ok(TABLES.map(|name| (name.to_string(), fingerprint.clone())).into())
 }
 
+/// What defines the identity tables beside events.
+pub async fn definitions(workspace: &Workspace) -> Result<BTreeMap<String, String>> {
+    let definition = built_from(workspace, "").await?.definition();
+    Ok(TABLES.map(|name| (name.to_string(), definition.clone())).into())
+}
+
 /// How the identity tables stand.
 #[derive(Debug, Default)]
 pub struct Standing {

@@ -143,17 +143,17 @@ pub fn folder(model: &str) -> String {
     format!("models/{model}")
 }
 
-/// Finds out which models are stale. `fingerprints` holds those of landed, identity and settings tables; `settings`
-/// names the last ones. With a selection, others are left as they are.
+/// Finds out which models are stale. `fingerprints` holds those of landed, identity and settings tables; `definitions`
+/// what defines the last two. With a selection, others are left as they are.
 pub async fn plan(
     workspace: &Workspace,
     graph: &Graph,
     changes: &Changes,
     fingerprints: &BTreeMap<String, String>,
-    settings: &BTreeSet<String>,
+    definitions: &BTreeMap<String, String>,
     selected: Option<&BTreeSet<String>>,
 ) -> Result<Vec<Planned>> {
-    let mut fingerprints = fingerprints.clone();
+    let (mut fingerprints, mut definitions) = (fingerprints.clone(), definitions.clone());
     let backfills = changes.backfills();
     let needed = selected.map(|selected| graph.with_upstream(selected));
     let is_needed = |model: &Model| needed.as_ref().is_none_or(|needed| needed.contains(&model.name));
@@ -161,17 +161,18 @@ pub async fn plan(
     let mut tables = open_tables(workspace, changes, kept).await?;
     let mut planned = Vec::with_capacity(graph.models.len());
     for model in &graph.models {
-        let mut built_from = built_from(model, &fingerprints, &backfills);
+        let mut built_from = built_from(model, &fingerprints, &definitions, &backfills);
         let mut reason = None;
         let mut table = None;
         if !is_needed(model) {
             fingerprints.insert(model.name.clone(), built_from.fingerprint());
+            definitions.insert(model.name.clone(), built_from.definition());
             continue;
         }
         if model.header.build.is_table() {
             table = tables.remove(&model.name);
             let before = derived::built_from(table.as_ref())?;
-            reason = built_from.why_stale(before.as_ref(), |name| settings.contains(name));
+            reason = built_from.why_stale(before.as_ref(), settings::is_setting);
             if selected.is_some_and(|selected| !selected.contains(&model.name)) {
                 // What is not selected is read as it is, and so it must be there.
                 built_from = before.ok_or_else(|| {
@@ -182,6 +183,7 @@ pub async fn plan(
             }
         }
         fingerprints.insert(model.name.clone(), built_from.fingerprint());
+        definitions.insert(model.name.clone(), built_from.definition());
         planned.push(Planned { model: model.clone(), reason, built_from, table, before: None });
     }
     Ok(planned)
@@ -202,30 +204,35 @@ async fn open_tables<'a>(
     Ok(opened.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
 }
 
-/// What a model would be built from now, given the fingerprints of all tables and the last backfill of each model.
+/// What a model would be built from now, given the fingerprints of all tables, what defines them, and the last backfill of
+/// each model.
 fn built_from(
     model: &Model,
     fingerprints: &BTreeMap<String, String>,
+    definitions: &BTreeMap<String, String>,
     backfills: &BTreeMap<String, String>,
 ) -> BuiltFrom {
     // A view keeps no rows that could be of a backfill, also where it was a table before.
     let backfill = backfills.get(&model.name).filter(|_| model.header.build.is_table());
-    BuiltFrom::now(&model.definition(), &model.reads, fingerprints).with_backfill(backfill)
+    let now = BuiltFrom::now(&model.definition(), &model.reads, fingerprints);
+    now.defined_by(definitions).with_backfill(backfill)
 }
 
-/// Fingerprint that every table would have if all models were up to date, given those of the others and the last
-/// backfill of each model.
+/// Fingerprint that every table would have if all models were up to date, given those of the others, what defines these,
+/// and the last backfill of each model.
 pub fn up_to_date(
     graph: &Graph,
     fingerprints: &BTreeMap<String, String>,
+    definitions: &BTreeMap<String, String>,
     backfills: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
-    let mut all = fingerprints.clone();
+    let (mut fingerprints, mut definitions) = (fingerprints.clone(), definitions.clone());
     for model in &graph.models {
-        let fingerprint = built_from(model, &all, backfills).fingerprint();
-        all.insert(model.name.clone(), fingerprint);
+        let built_from = built_from(model, &fingerprints, &definitions, backfills);
+        fingerprints.insert(model.name.clone(), built_from.fingerprint());
+        definitions.insert(model.name.clone(), built_from.definition());
     }
-    all
+    fingerprints
 }
 
 /// Fingerprint that every table has, given those of the tables that are no models; none of models that were never
@@ -235,19 +242,23 @@ pub async fn as_built(
     graph: &Graph,
     changes: &Changes,
     fingerprints: &BTreeMap<String, String>,
+    definitions: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>> {
-    let mut all = fingerprints.clone();
+    let (mut fingerprints, mut definitions) = (fingerprints.clone(), definitions.clone());
     for model in &graph.models {
         let built_from = if model.header.build.is_table() {
             derived::built_from(Derived::open(&workspace.lake, changes, &folder(&model.name)).await?.as_ref())?
-        } else if model.reads.iter().all(|read| all.contains_key(read)) {
-            Some(BuiltFrom::now(&model.definition(), &model.reads, &all))
+        } else if model.reads.iter().all(|read| fingerprints.contains_key(read)) {
+            Some(built_from(model, &fingerprints, &definitions, &BTreeMap::new()))
         } else {
             None
         };
-        all.extend(built_from.map(|built_from| (model.name.clone(), built_from.fingerprint())));
+        if let Some(built_from) = built_from {
+            fingerprints.insert(model.name.clone(), built_from.fingerprint());
+            definitions.insert(model.name.clone(), built_from.definition());
+        }
     }
-    Ok(all)
+    Ok(fingerprints)
 }
 
 /// Names of the models that a selector picks ([`Graph::select`]); asks which are modified only if the selector does.
@@ -256,12 +267,12 @@ pub async fn select(
     graph: &Graph,
     changes: &Changes,
     fingerprints: &BTreeMap<String, String>,
-    settings: &BTreeSet<String>,
+    definitions: &BTreeMap<String, String>,
     selector: &str,
 ) -> Result<BTreeSet<String>> {
     let mut modified = BTreeSet::new();
     if selector.contains(graph::MODIFIED) {
-        let planned = plan(workspace, graph, changes, fingerprints, settings, None).await?.into_iter();
+        let planned = plan(workspace, graph, changes, fingerprints, definitions, None).await?.into_iter();
         let is_modified = |step: &Planned| step.reason.as_ref().is_some_and(Stale::is_modified);
         modified.extend(planned.filter(is_modified).map(|step| step.model.name));
     }

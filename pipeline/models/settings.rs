@@ -19,6 +19,12 @@ use crate::error::Result;
 /// Names of the tables of this module.
 pub const TABLES: [&str; 6] = ["settings", "as_of", "goals", "channel_classes", "touchpoint_stages", "funnels"];
 
+/// Whether a name is that of a table which says what the configuration sets. The logical time moves on with the events:
+/// what reads it is not another model for that.
+pub fn is_setting(name: &str) -> bool {
+    name != "as_of" && TABLES.contains(&name)
+}
+
 /// What each table holds, as the header of a model says it; in the order of [`TABLES`].
 pub const HEADERS: [&str; 6] = [
     "\

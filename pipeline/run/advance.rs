@@ -3,14 +3,13 @@
 //! Touched are the customers of new events; those of identifiers that are new or whose customer is another than before, under both ids; and
 //! those who have an event at one of the configured ages, seen from the logical time before and now, since a journey
 //! expires and an attempt times out without a new event; and those of a backfill. The identity tables are changed in the
-//! same step. When anything else changed (statements, settings, rules) or much is new, everything is touched and no list
-//! is made.
+//! same step. When rules of identity changed or much is new, everything is touched and no list is made. Whom a changed
+//! statement or setting concerns is each model's affair: it is built whole, and so is all that is made of it.
 
 use std::collections::BTreeSet;
 
 use arrow::datatypes::Date32Type;
 use datafusion::prelude::{ident, lit};
-use sha2::{Digest, Sha256};
 
 use super::backfill::Backfill;
 use super::tables::Tables;
@@ -47,7 +46,7 @@ pub async fn advance(
     backfill: Option<&Backfill>,
     mut begin: impl FnMut(),
 ) -> Result<Advance> {
-    let mut now = next_state(workspace, graph, tables, changes, backfill).await?;
+    let mut now = next_state(graph, tables, changes, backfill);
     let events = &tables.fingerprints["events"];
     let Standing { stale: reason, fingerprint } = identity::standing(workspace, changes, events).await?;
     let last = changes.states.last().cloned();
@@ -87,47 +86,27 @@ pub async fn advance(
 }
 
 /// What everything is built from once this run has come to its end; whom the step touches is not told yet.
-pub async fn next_state(
-    workspace: &Workspace,
-    graph: &Graph,
-    tables: &Tables,
-    changes: &Changes,
-    backfill: Option<&Backfill>,
-) -> Result<State> {
+pub fn next_state(graph: &Graph, tables: &Tables, changes: &Changes, backfill: Option<&Backfill>) -> State {
     let mut backfills = changes.backfills();
     if let Some(backfill) = backfill {
         backfills.extend(backfill.models.iter().map(|model| (model.clone(), backfill.id.clone())));
     }
-    Ok(State {
-        fingerprints: models::up_to_date(graph, &tables.fingerprints, &backfills),
-        definitions: definitions(workspace, graph, tables).await?,
+    State {
+        fingerprints: models::up_to_date(graph, &tables.fingerprints, &tables.definitions, &backfills),
+        identity: tables.definitions[identity::TABLES[0]].clone(),
         as_of: tables.as_of,
         batch: tables.last_batch,
         touched: None,
         backfill: backfill.map(|backfill| backfill.window),
         backfills,
-    })
+    }
 }
 
-/// A digest of all that defines tables beside the events and the time.
-async fn definitions(workspace: &Workspace, graph: &Graph, tables: &Tables) -> Result<String> {
-    let mut hasher = Sha256::new();
-    for model in &graph.models {
-        hasher.update(format!("{}\n{}\n", model.name, model.definition()));
-    }
-    for name in &tables.settings {
-        hasher.update(format!("{name}={}\n", tables.fingerprints[name]));
-    }
-    // The identity tables of no events at all are told by the rules alone.
-    hasher.update(&identity::fingerprints(workspace, "").await?[identity::TABLES[0]]);
-    Ok(hex::encode(&hasher.finalize()[..16]))
-}
-
-/// Whether the next state differs from the last by some events and the time alone, given the fingerprint of the identity
-/// tables as they are.
+/// Whether the customers of the next state differ from those of the last by some events and the time alone, given the
+/// fingerprint of the identity tables as they are.
 pub async fn can_follow(workspace: &Workspace, last: &State, now: &State, identity: Option<&String>) -> Result<bool> {
     let table_of = |state: &State| state.fingerprints["events"].split_once(" batch ").map(|(id, _)| id.to_string());
-    if last.definitions != now.definitions || table_of(last) != table_of(now) || last.batch > now.batch {
+    if last.identity != now.identity || table_of(last) != table_of(now) || last.batch > now.batch {
         return Ok(false);
     }
     if identity != last.fingerprints.get(identity::TABLES[0]) {

@@ -52,8 +52,8 @@ impl Backfill {
         let Some(window) = options.backfill else { return Ok(None) };
         let selected = match &options.select {
             Some(selector) => {
-                let Tables { fingerprints, settings, .. } = tables;
-                models::select(workspace, graph, changes, fingerprints, settings, selector).await?
+                let Tables { fingerprints, definitions, .. } = tables;
+                models::select(workspace, graph, changes, fingerprints, definitions, selector).await?
             }
             None => graph.models.iter().map(|model| model.name.clone()).collect(),
         };

@@ -151,7 +151,7 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
     let scope = job.options.checks;
     let of_runs = models_of_runs(graph);
     let planned = plan(workspace, graph, &changes, tables, job.options.select.as_deref()).await?;
-    let up_to_date = models::up_to_date(graph, &planned.fingerprints, &changes.backfills());
+    let up_to_date = models::up_to_date(graph, &planned.fingerprints, &planned.definitions, &changes.backfills());
     let mut outcome = Outcome { fingerprints: planned.fingerprints, ..Outcome::default() };
     let (late, early): (Vec<Planned>, Vec<Planned>) =
         planned.steps.into_iter().partition(|step| of_runs.contains(&step.model.name));
@@ -258,10 +258,10 @@ pub async fn dry_run(workspace: &Workspace, options: &Options) -> Result<Vec<(St
 pub async fn check(workspace: &Workspace, as_of: Option<i64>) -> Result<(Graph, Checked)> {
     let (tables, graph) = register_everything(workspace, as_of).await?;
     graph.expect_reads()?;
-    let fingerprints = with_run_results(tables, &graph, &models_of_runs(&graph)).fingerprints;
+    let Tables { fingerprints, definitions, .. } = with_run_results(tables, &graph, &models_of_runs(&graph));
     let changes = Changes::load(&workspace.lake).await?;
-    let as_built = models::as_built(workspace, &graph, &changes, &fingerprints).await?;
-    let up_to_date = models::up_to_date(&graph, &fingerprints, &changes.backfills());
+    let as_built = models::as_built(workspace, &graph, &changes, &fingerprints, &definitions).await?;
+    let up_to_date = models::up_to_date(&graph, &fingerprints, &definitions, &changes.backfills());
     let checked = checks::run_all(workspace, &graph, &as_built, &up_to_date).await?;
     Ok((graph, checked))
 }
@@ -271,6 +271,8 @@ struct Plan {
     steps: Vec<Planned>,
     /// Fingerprints of the tables that are there before anything is built.
     fingerprints: BTreeMap<String, String>,
+    /// What defines those that are made by more than data.
+    definitions: BTreeMap<String, String>,
 }
 
 async fn plan(
@@ -280,13 +282,13 @@ async fn plan(
     tables: Tables,
     selector: Option<&str>,
 ) -> Result<Plan> {
-    let Tables { fingerprints, settings, .. } = with_run_results(tables, graph, &models_of_runs(graph));
+    let Tables { fingerprints, definitions, .. } = with_run_results(tables, graph, &models_of_runs(graph));
     let selected = match selector {
-        Some(selector) => Some(models::select(workspace, graph, changes, &fingerprints, &settings, selector).await?),
+        Some(selector) => Some(models::select(workspace, graph, changes, &fingerprints, &definitions, selector).await?),
         None => None,
     };
-    let steps = models::plan(workspace, graph, changes, &fingerprints, &settings, selected.as_ref()).await?;
-    Ok(Plan { steps, fingerprints })
+    let steps = models::plan(workspace, graph, changes, &fingerprints, &definitions, selected.as_ref()).await?;
+    Ok(Plan { steps, fingerprints, definitions })
 }
 
 #[cfg(test)]

@@ -38,8 +38,8 @@ pub(super) const LAST_FAILED: &str = "models/last_failed_run";
 pub struct Tables {
     /// Fingerprint by table.
     pub fingerprints: BTreeMap<String, String>,
-    /// Names of the settings tables.
-    pub settings: BTreeSet<String>,
+    /// What defines those that are made by more than data: settings and identity tables.
+    pub definitions: BTreeMap<String, String>,
     /// Logical time.
     pub as_of: Option<i64>,
     /// Last batch of events.
@@ -61,8 +61,9 @@ pub async fn register_tables(workspace: &Workspace, changes: &Changes, as_of: Op
     let (lake, schema) = (workspace.lake.clone(), RESTATEMENTS_SCHEMA.clone());
     register(workspace, RESTATEMENTS, Arc::new(LateTable(ToldByReports::new(lake, None, schema, restatements::rows))))?;
     let mut fingerprints = settings::register(&workspace.ctx, &workspace.project.config, as_of)?;
-    // The logical time moves on with the events; what reads it is not another model for that.
-    let settings = fingerprints.keys().filter(|name| *name != "as_of").cloned().collect();
+    let mut definitions = fingerprints.clone();
+    definitions.retain(|name, _| settings::is_setting(name));
+    definitions.extend(identity::definitions(workspace).await?);
     let events = landed_fingerprint(&events, &entries, |entry| adds(entry, |counts| counts.landed));
     fingerprints.extend(identity::fingerprints(workspace, &events).await?);
     fingerprints.insert("events".into(), events);
@@ -75,7 +76,7 @@ pub async fn register_tables(workspace: &Workspace, changes: &Changes, as_of: Op
     fingerprints.insert("batches".into(), format!("batch {last} of {planned_at}"));
     identity::register(workspace, changes).await?;
     let last_failed = workspace.lake.get(LAST_FAILED).await?;
-    Ok(Tables { fingerprints, settings, as_of, last_batch: last, last_failed })
+    Ok(Tables { fingerprints, definitions, as_of, last_batch: last, last_failed })
 }
 
 /// The models and checks of a project.

@@ -1,6 +1,8 @@
 //! What is built from landed events: rebuilt when it must be and only then, published when it is sound and only then,
 //! and the same after a kill at any step as without.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::fail_points::{BUILDING, CHANGING};
 use crate::house::{House, published};
 
@@ -202,4 +204,134 @@ fn a_run_killed_behind_landing_ends_where_an_undisturbed_one_does() {
         assert_eq!(published(&house), second, "after a kill of the second run at {failpoint}, time {time}");
         assert!(house.succeed(&["run"]).contains("nothing new"), "done after a kill at {failpoint}");
     }
+}
+
+/// Models over touched customers, over days and of sums, and two upstream of these: rows of customers, and a view.
+fn models_of_a_limit(house: &House, in_table: usize, in_view: usize) {
+    let long = format!(
+        "-- build: incremental by customer\n-- grain: customer_id\n-- publish: no\n\
+         select customer_id, cardinality(times) >= {in_table} as is_long from int_timelines"
+    );
+    house.write("queries/long.sql", long.as_bytes());
+    let longer = format!(
+        "-- build: view\n-- grain: session_id\n\
+         select *, touch_count >= {in_view} as is_longer from sessions"
+    );
+    house.write("queries/longer.sql", longer.as_bytes());
+    house.write(
+        "queries/who_is_long.sql",
+        b"-- build: incremental by customer\n-- grain: customer_id\n-- publish: file\nselect customer_id, is_long from long",
+    );
+    house.write(
+        "queries/longer_by_customer.sql",
+        b"-- build: incremental by customer\n-- grain: session_id\n-- publish: file\n\
+          select session_id, customer_id, is_longer from longer",
+    );
+    house.write(
+        "queries/longer_by_day.sql",
+        b"-- build: incremental by day(started_date)\n-- grain: started_date\n-- publish: file\n\
+          select started_date, max(touch_count) filter (where is_longer) as most from longer group by started_date",
+    );
+    house.write(
+        "queries/longer_summed.sql",
+        b"-- build: incremental by sum(sessions)\n-- grain: is_longer\n-- publish: file\n\
+          select is_longer, count(*) as sessions from longer group by is_longer",
+    );
+}
+
+/// What the last run said of each model.
+fn told(house: &House) -> BTreeMap<String, String> {
+    let mut reports: Vec<_> =
+        std::fs::read_dir(house.path().join("lake/runs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    reports.sort_by_key(|path| std::fs::metadata(path).unwrap().modified().unwrap());
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(reports.last().unwrap()).unwrap()).unwrap();
+    let results = report["results"].as_array().unwrap().iter();
+    let told = results.filter_map(|line| {
+        let name = line["unique_id"].as_str()?.strip_prefix("model.wayline.")?;
+        Some((name.to_string(), line["message"].as_str()?.to_string()))
+    });
+    told.collect()
+}
+
+#[test]
+fn what_is_defined_anew_while_events_come_is_built_whole_and_nothing_else_is() {
+    let project = format!("{PROJECT}[engine]\nrebuild_share = 1.0\n");
+    let patient = project.replace("[journeys]", "[sessions]\ntimeout = \"1h\"\n[journeys]");
+    let whole = |configuration: &str, in_table, in_view| {
+        let house = House::new(configuration, &[("landing-zone/one.jsonl", FIRST), ("landing-zone/two.jsonl", SECOND)]);
+        models_of_a_limit(&house, in_table, in_view);
+        house.succeed(&["run"]);
+        published(&house)
+    };
+    let begun = || {
+        let house = House::new(&project, &[("landing-zone/one.jsonl", FIRST)]);
+        models_of_a_limit(&house, 2, 2);
+        house.succeed(&["run"]);
+        house.write("landing-zone/two.jsonl", SECOND);
+        house
+    };
+    let is_of_touched = |told: &str| told.contains("touched customers");
+    let of_view = ["longer_by_customer", "longer_by_day", "longer_summed"];
+
+    let same = begun();
+    same.succeed(&["run"]);
+    let line = told(&same);
+    assert!(
+        ["int_timelines", "long", "who_is_long", "sessions", "longer_by_customer"]
+            .iter()
+            .all(|name| is_of_touched(&line[*name])),
+        "{line:#?}"
+    );
+    assert!(line["longer_by_day"].contains("days") && line["longer_summed"].contains("sums added"), "{line:#?}");
+    assert_eq!(others(&published(&same), &whole(&project, 2, 2)), [""; 0]);
+
+    let table = begun();
+    models_of_a_limit(&table, 1, 2);
+    table.succeed(&["run"]);
+    let line = told(&table);
+    assert!(
+        ["int_timelines", "sessions", "longer_by_customer"].iter().all(|name| is_of_touched(&line[*name])),
+        "{line:#?}"
+    );
+    assert_eq!((line["long"].as_str(), line["who_is_long"].as_str()), ("changed SQL", "changed upstream: long"));
+    assert_eq!(others(&published(&table), &whole(&project, 1, 2)), [""; 0]);
+
+    let view = begun();
+    models_of_a_limit(&view, 2, 1);
+    view.succeed(&["run"]);
+    let line = told(&view);
+    assert!(["int_timelines", "who_is_long", "sessions"].iter().all(|name| is_of_touched(&line[*name])), "{line:#?}");
+    assert!(of_view.iter().all(|name| line[*name] == "changed upstream: longer"), "{line:#?}");
+    assert_eq!(others(&published(&view), &whole(&project, 2, 1)), [""; 0]);
+
+    let setting = begun();
+    setting.write("wayline.toml", patient.as_bytes());
+    setting.succeed(&["run"]);
+    let line = told(&setting);
+    assert!(is_of_touched(&line["int_event_days"]) || line["int_event_days"].contains("sums added"), "{line:#?}");
+    assert_eq!(others(&published(&setting), &whole(&patient, 2, 2)), [""; 0]);
+
+    // What was built alone from what is defined anew does not hide that from what is made of it.
+    let alone = begun();
+    models_of_a_limit(&alone, 1, 2);
+    alone.succeed(&["land"]);
+    alone.succeed(&["build", "-s", "+long"]);
+    alone.succeed(&["run"]);
+    assert_eq!(told(&alone)["who_is_long"], "changed upstream: long");
+    assert_eq!(others(&published(&alone), &whole(&project, 1, 2)), [""; 0]);
+
+    // Nor what was built over it while it was as it was.
+    let below = begun();
+    models_of_a_limit(&below, 1, 2);
+    below.succeed(&["land"]);
+    below.succeed(&["build", "-s", "who_is_long"]);
+    below.succeed(&["build", "-s", "+long"]);
+    below.succeed(&["run"]);
+    assert_eq!(others(&published(&below), &whole(&project, 1, 2)), [""; 0]);
+}
+
+/// Paths of published files that are others in the second than in the first.
+fn others(first: &BTreeMap<String, Vec<u8>>, second: &BTreeMap<String, Vec<u8>>) -> Vec<String> {
+    let paths: BTreeSet<&String> = first.keys().chain(second.keys()).collect();
+    paths.into_iter().filter(|path| first.get(*path) != second.get(*path)).cloned().collect()
 }

@@ -30,7 +30,8 @@ use crate::error::{Error, Result};
 use crate::models::difference::{difference, picked, rows_of};
 use crate::models::graph::Model;
 use crate::models::header::Build;
-use crate::models::{Changed, Outcome, Planned, RowCount, settings, table_rows};
+use crate::models::settings::is_setting;
+use crate::models::{Changed, Outcome, Planned, RowCount, table_rows};
 
 /// Share of a table of sums that may be added and taken off before it is written anew.
 const LARGEST_SHARE: f64 = 0.5;
@@ -262,11 +263,6 @@ impl Step {
         }
         writer.finish().await
     }
-}
-
-/// Whether a table is one of the configuration, which is the same before and after.
-fn is_setting(name: &str) -> bool {
-    name != "as_of" && settings::TABLES.contains(&name)
 }
 
 /// Bytes of a Delta table.

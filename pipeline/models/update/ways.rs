@@ -68,7 +68,8 @@ fn is_made_by_day(
                 matches!(ways.get(other), Some(Some(Way::Customers | Way::Days(_) | Way::Sums)))
             }
             Some(other) => Some(&planned[other].built_from.fingerprint()) == since.fingerprints.get(read),
-            None if settings::TABLES.contains(&read.as_str()) => read != "as_of",
+            None if settings::is_setting(read) => true,
+            None if read == "as_of" => false,
             None if read == "events" && day == PARTITION => true,
             None => since.fingerprints.get(read) == newest.fingerprints.get(read),
         }
