@@ -30,7 +30,7 @@ use self::step::{Change, Step, opened};
 use super::checks::{self, Scope};
 use super::graph::{Graph, Model};
 use super::header::Build;
-use super::{Outcome, Planned, Status, register_if_there, result, settings};
+use super::{NodeResult, Outcome, Planned, Status, register_if_there, result, settings};
 use crate::derived::changes::Changes;
 use crate::derived::{self, Stale, keys};
 use crate::error::{Error, Result};
@@ -132,16 +132,16 @@ pub async fn update(
         let tasks = targets.into_iter().map(|(at, model, table)| {
             tell(&model, Told::Begun);
             let (step, customers) = (step.clone(), customers.clone());
-            (at, async move { step.remake(&customers, &model, &table).await })
+            (at, model.name.clone(), async move { step.remake(&customers, &model, &table).await })
         });
-        for (at, started, remade) in at_once(threads, tasks).await? {
+        for (at, line, remade) in at_once(threads, tasks).await? {
             let planned = &mut planned[at];
             let written = match remade {
                 Ok(remade) => step.show(&mut customers, &mut made, &planned.model, remade, &still_read).await,
                 Err(error) => Err(error),
             };
             let change = written.and_then(|written| written.lay(planned, changes));
-            if !unfinished.settle(change, planned, started, &step.asked_for, outcome) {
+            if !unfinished.settle(change, planned, line, &step.asked_for, outcome) {
                 continue;
             }
             tell(&planned.model, Told::Changed(outcome, planned.built_from.fingerprint()));
@@ -166,17 +166,17 @@ pub async fn update(
     let tasks = targets.into_iter().map(|(at, model, table)| {
         tell(&model, Told::Begun);
         let (step, sources) = (step.clone(), sources.clone());
-        (at, async move { step.added(&model, &table, &sources).await })
+        (at, model.name.clone(), async move { step.added(&model, &table, &sources).await })
     });
     let mut known_views = Vec::new();
-    for (at, started, added) in at_once(threads, tasks).await? {
+    for (at, line, added) in at_once(threads, tasks).await? {
         let planned = &mut planned[at];
         let mut views = Vec::new();
         let change = added.and_then(|added| {
             views = added.views;
             added.written.lay(planned, changes)
         });
-        if unfinished.settle(change, planned, started, &step.asked_for, outcome) {
+        if unfinished.settle(change, planned, line, &step.asked_for, outcome) {
             known_views.extend(views.iter().map(|(name, _)| name.clone()));
             outcome.changed.extend(views);
         }
@@ -204,19 +204,19 @@ pub async fn update(
         }
         let tasks = targets.into_iter().map(|(at, days, model, schema)| {
             tell(&model, Told::Begun);
-            let step = step.clone();
+            let (step, name) = (step.clone(), model.name.clone());
             let written = async move {
                 match &days {
                     Some((day, days)) => step.changed_days(&model, &schema, day, days).await,
                     None => step.changed_whole(&model, &schema).await,
                 }
             };
-            (at, written)
+            (at, name, written)
         });
-        for (at, started, written) in at_once(threads, tasks).await? {
+        for (at, line, written) in at_once(threads, tasks).await? {
             let planned = &mut planned[at];
             let change = written.and_then(|written| written.lay(planned, changes));
-            unfinished.settle(change, planned, started, &step.asked_for, outcome);
+            unfinished.settle(change, planned, line, &step.asked_for, outcome);
         }
         changes.save(&workspace.lake).await?;
         register_changed(workspace, &planned, outcome).await?;
@@ -226,16 +226,17 @@ pub async fn update(
     Ok(planned)
 }
 
-/// Does so many tasks at a time; returns what came of each and when it began, in the order of their numbers.
+/// Does so many tasks at a time; returns what came of each, with a line that tells when it was done, in the order of their numbers.
 async fn at_once<T: Send + 'static>(
     threads: usize,
-    tasks: impl Iterator<Item = (usize, impl Future<Output = Result<T>> + Send + 'static)>,
-) -> Result<Vec<(usize, Instant, Result<T>)>> {
+    tasks: impl Iterator<Item = (usize, String, impl Future<Output = Result<T>> + Send + 'static)>,
+) -> Result<Vec<(usize, NodeResult, Result<T>)>> {
     let mut at_work = futures::stream::iter(tasks)
-        .map(|(at, task)| {
+        .map(|(at, name, task)| {
             tokio::spawn(async move {
                 let started = Instant::now();
-                (at, started, task.await)
+                let done = task.await;
+                (at, result("model", &name, Status::Success, started, String::new()), done)
             })
         })
         .buffer_unordered(threads);
@@ -257,23 +258,22 @@ struct Unfinished {
 }
 
 impl Unfinished {
-    /// Reports what became of a model; says whether it was changed.
+    /// Reports what became of a model in its line; says whether it was changed.
     fn settle(
         &mut self,
         change: Result<Change>,
         planned: &mut Planned,
-        started: Instant,
+        mut line: NodeResult,
         asked_for: &BTreeSet<Option<i32>>,
         outcome: &mut Outcome,
     ) -> bool {
         let name = planned.model.name.clone();
         match change {
             Ok(change) => {
-                change.report(planned, started, asked_for, outcome);
+                change.report(planned, line, asked_for, outcome);
                 return true;
             }
             Err(error) if error.is_temporary() => {
-                let mut line = result("model", &name, Status::Success, started, String::new());
                 line.fail(&error.context(&planned.model.origin));
                 outcome.results.push(line);
                 self.failed.insert(name);

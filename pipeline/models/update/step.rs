@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -21,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::models::difference::{Difference, difference, rows_of};
 use crate::models::graph::{Graph, Model};
 use crate::models::header::Build;
-use crate::models::{Changed, Outcome, Planned, RowCount, Status, folder, result, settings};
+use crate::models::{Changed, NodeResult, Outcome, Planned, RowCount, folder, settings};
 use crate::workspace::Workspace;
 
 /// What the models of a group are changed by.
@@ -90,13 +89,13 @@ impl Change {
     pub(super) fn report(
         self,
         planned: &mut Planned,
-        started: Instant,
+        mut line: NodeResult,
         asked_for: &BTreeSet<Option<i32>>,
         outcome: &mut Outcome,
     ) {
         let name = planned.model.name.clone();
         let reason = planned.reason.take().map(|reason| reason.to_string()).unwrap_or_default();
-        let mut line = result("model", &name, Status::Success, started, format!("{reason}; {}", self.what));
+        line.message = format!("{reason}; {}", self.what);
         (line.rows, line.bytes) = (Some(self.built.rows), Some(self.built.bytes));
         tracing::info!(model = name, rows = self.built.rows, seconds = line.execution_time, "changed");
         outcome.results.push(line);
