@@ -60,9 +60,9 @@ pub struct BuiltFrom {
     pub statement: String,
     /// Fingerprint of each table that it reads.
     pub reads: BTreeMap<String, String>,
-    /// Digest of all that defines these tables beside data: statements, settings and rules of identity, however far up.
+    /// [`Self::definition`] of each of these that is defined by more than data.
     #[serde(default)]
-    pub upstream: String,
+    pub upstream: BTreeMap<String, String>,
     /// Id of the last backfill that asked for rows of it; what reads the table is older than these rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backfill: Option<String>,
@@ -73,18 +73,24 @@ impl BuiltFrom {
     pub fn now(statement: &str, reads: &[String], fingerprints: &BTreeMap<String, String>) -> Self {
         let statement = digest(format!("{GENERATION}\n{statement}").as_bytes());
         let reads = reads.iter().map(|name| (name.clone(), fingerprints.get(name).cloned().unwrap_or_default()));
-        Self { statement, reads: reads.collect(), upstream: String::new(), backfill: None }
+        Self { statement, reads: reads.collect(), upstream: BTreeMap::new(), backfill: None }
     }
 
     /// The same over tables of which some are defined by more than data, given the [`Self::definition`] of each.
     pub fn defined_by(self, definitions: &BTreeMap<String, String>) -> Self {
-        let upstream = self.reads.keys().filter_map(|read| Some(format!("{read}={}\n", definitions.get(read)?)));
-        Self { upstream: digest(upstream.collect::<String>().as_bytes()), ..self }
+        let upstream = definitions.iter().filter(|(name, _)| self.reads.contains_key(*name));
+        Self { upstream: upstream.map(|(name, definition)| (name.clone(), definition.clone())).collect(), ..self }
     }
 
-    /// Digest of all that defines the table beside data.
+    /// Digest of all that defines the table beside data: statements, settings and rules of identity, however far up.
     pub fn definition(&self) -> String {
-        digest(format!("{}\n{}", self.statement, self.upstream).as_bytes())
+        digest(format!("{}\n{:?}", self.statement, self.upstream).as_bytes())
+    }
+
+    /// The same over tables with other fingerprints.
+    pub fn over(&self, fingerprints: &BTreeMap<String, String>) -> Self {
+        let reads = self.reads.keys().map(|read| (read.clone(), fingerprints.get(read).cloned().unwrap_or_default()));
+        Self { reads: reads.collect(), ..self.clone() }
     }
 
     /// The same after a backfill.
@@ -114,8 +120,10 @@ impl BuiltFrom {
         if !settings.is_empty() {
             return Some(Stale::ChangedSettings(settings));
         }
-        if before.upstream != self.upstream {
-            return Some(Stale::ChangedUpstream(data));
+        let defined_anew: Vec<String> =
+            self.reads.keys().filter(|read| before.upstream.get(*read) != self.upstream.get(*read)).cloned().collect();
+        if !defined_anew.is_empty() {
+            return Some(Stale::ChangedUpstream(defined_anew));
         }
         match (before.backfill == self.backfill, data.is_empty()) {
             // What it reads is then mostly of the same backfill.
@@ -154,6 +162,16 @@ mod tests {
         assert_eq!(why("select 1", "2", "a"), ("new data: events".into(), false));
         assert_eq!(why("select 1", "2", "b"), ("changed configuration: settings".into(), true));
         assert_eq!(before.why_stale(None, |_| false), Some(Stale::NeverBuilt));
+        let defined = |long: &str| {
+            let definitions = [("long".into(), long.into()), ("settings".into(), "s".into())].into();
+            let reads = ["events".to_string(), "long".to_string()];
+            BuiltFrom::now("select 1", &reads, &prints("1", "a")).defined_by(&definitions)
+        };
+        assert_eq!(
+            defined("2").why_stale(Some(&defined("1")), |_| false),
+            Some(Stale::ChangedUpstream(vec!["long".into()]))
+        );
+        assert_ne!(defined("2").definition(), defined("1").definition());
         let asked_for = before.clone().with_backfill(Some(&"b".into()));
         assert_eq!(asked_for.why_stale(Some(&before), |_| false), Some(Stale::Backfill));
         assert_eq!(asked_for.why_stale(Some(&asked_for), |_| false), None);

@@ -114,6 +114,9 @@ pub struct State {
     pub identity: String,
     /// Logical time, in microseconds.
     pub as_of: Option<i64>,
+    /// Ages of an event, in microseconds, at which its customer's rows may change.
+    #[serde(default)]
+    pub ages: BTreeSet<i64>,
     /// Last batch of events.
     pub batch: i64,
     /// File of the customers whose rows may be others than in the state before; without it any may.

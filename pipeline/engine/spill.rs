@@ -23,6 +23,8 @@ use tokio::io::AsyncReadExt;
 const PIECE: usize = 128 << 10;
 /// How the names of folders begin.
 const PREFIX: &str = "wayline-spill-";
+/// File of a folder by which it is held.
+const HELD: &str = "held";
 
 /// Makes files in a folder of their own, which is made for the first of them and removed with the session.
 #[derive(Default)]
@@ -34,7 +36,7 @@ pub(super) struct Spills {
 /// A folder that is removed when it is dropped, and held until then, also by who dies before.
 pub(super) struct Folder {
     folder: TempDir,
-    _held: File,
+    _held: Option<File>,
 }
 
 impl Folder {
@@ -42,13 +44,13 @@ impl Folder {
         remove_abandoned(parent);
         loop {
             let folder = private_folder(parent)?;
-            // Another process may have taken it for abandoned before it was held.
-            let held = match hold(folder.path()) {
-                Err(error) if error.kind() == ErrorKind::NotFound => None,
-                held => held?,
-            };
-            if let Some(held) = held.filter(|_| folder.path().exists()) {
-                return Ok(Self { folder, _held: held });
+            match hold(folder.path(), true) {
+                Ok(Some(held)) if folder.path().exists() => return Ok(Self { folder, _held: Some(held) }),
+                // Another process took it for abandoned before it was held.
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                // Where none can be held, none is taken for abandoned.
+                Err(_) => return Ok(Self { folder, _held: None }),
             }
         }
     }
@@ -58,11 +60,12 @@ impl Folder {
     }
 }
 
-/// Holds a folder; none when it is held.
-fn hold(folder: &Path) -> io::Result<Option<File>> {
-    let folder = File::open(folder)?;
-    match folder.try_lock() {
-        Ok(()) => Ok(Some(folder)),
+/// Holds a folder by a file in it, which is there unless it may be made; none when it is held. Not by itself: the hosts of a file system
+/// that several share see each other's locks of files alone.
+fn hold(folder: &Path, may_make: bool) -> io::Result<Option<File>> {
+    let file = File::options().write(true).create(may_make).truncate(false).open(folder.join(HELD))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(error),
     }
@@ -74,7 +77,7 @@ fn remove_abandoned(parent: &Path) {
         let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
         let is_of_ours = is_folder && entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
         if is_of_ours
-            && let Ok(Some(_held)) = hold(&entry.path())
+            && let Ok(Some(_held)) = hold(&entry.path(), false)
             && std::fs::remove_dir_all(entry.path()).is_ok()
         {
             tracing::debug!(folder = %entry.path().display(), "removed what a process that died had spilled");
@@ -220,7 +223,9 @@ mod tests {
         std::fs::write(at_work.path().join("0.arrow"), "rows").unwrap();
         for name in ["wayline-spill-left", "wayline-shop"] {
             std::fs::create_dir(parent.path().join(name)).unwrap();
-            std::fs::write(parent.path().join(name).join("1.arrow"), "rows").unwrap();
+            for file in [HELD, "1.arrow"] {
+                std::fs::write(parent.path().join(name).join(file), "").unwrap();
+            }
         }
         let next = Folder::new(parent.path()).unwrap();
         let exists = |name: &str| parent.path().join(name).join("1.arrow").exists();

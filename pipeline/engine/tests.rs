@@ -82,7 +82,7 @@ impl TempFileFactory for SomeAreLost {
 async fn that_rows_cannot_be_spilled_is_told() {
     for _ in 0..4 {
         let (kept, lost) = (Spills::default(), Spills::default());
-        std::fs::remove_dir(lost.folder().unwrap().path()).unwrap();
+        std::fs::remove_dir_all(lost.folder().unwrap().path()).unwrap();
         let spills = SomeAreLost { files: AtomicUsize::new(0), kept, lost };
         let error = numbers_spilled_on_their_way(spills).await.unwrap_err();
         assert!(error.to_string().contains("rows could not be spilled"), "{error}");

@@ -9,7 +9,7 @@ use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 
 use super::graph::{Graph, Model};
-use super::{NodeResult, Outcome, Status, result};
+use super::{NodeResult, Outcome, Status, UpToDate, result};
 use crate::derived::BuiltFrom;
 use crate::engine;
 use crate::error::{Error, Result};
@@ -87,13 +87,13 @@ pub async fn run_due(
     workspace: &Workspace,
     graph: &Graph,
     outcome: &mut Outcome,
-    up_to_date: &BTreeMap<String, String>,
+    up_to_date: &UpToDate,
     scope: Scope,
     is_due: impl Fn(&[String]) -> bool,
     mut progress: impl FnMut(&str),
 ) -> Result<()> {
     let kept = workspace.lake.get(PASSED).await?;
-    let mut passed: BTreeMap<String, String> =
+    let mut passed: BTreeMap<String, Passed> =
         kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     let before = passed.clone();
     // Rows that were made anew have failed by themselves.
@@ -101,16 +101,20 @@ pub async fn run_due(
         passed.remove(&check.name);
     }
     let is_there = |read: &String| graph.model(read).is_none() || outcome.sound.contains(read);
-    let is_outdated = |read: &String| outcome.fingerprints.get(read) != up_to_date.get(read);
+    let is_outdated = |read: &String| outcome.fingerprints.get(read) != up_to_date.fingerprints.get(read);
     let (mut due, mut skipped) = (Vec::new(), Vec::new());
     for check in all(graph) {
-        let on = BuiltFrom::now(&check.sql, &check.reads, &outcome.fingerprints).fingerprint();
-        if !is_due(&check.reads) || passed.get(&check.name) == Some(&on) {
+        let built_from =
+            BuiltFrom::now(&check.sql, &check.reads, &outcome.fingerprints).defined_by(&up_to_date.definitions);
+        let on = Passed { defined: built_from.definition(), on: built_from.fingerprint() };
+        let before = passed.get(&check.name);
+        if !is_due(&check.reads) || before == Some(&on) {
             continue;
         }
-        // One that did not pass the last time, or reads what was built whole, is not put off.
+        // One that did not pass the last time, or is defined otherwise, or reads what was built whole, is not put off.
+        let is_as_defined = before.is_some_and(|before| before.defined == on.defined);
         let is_new = graph.expanded(&check.reads).iter().any(|read| outcome.built_whole.contains(read));
-        if scope == Scope::Touched && passed.contains_key(&check.name) && !is_new {
+        if scope == Scope::Touched && is_as_defined && !is_new {
             outcome.put_off_checks.push(check.name);
             continue;
         }
@@ -159,6 +163,15 @@ pub async fn run_due(
         workspace.lake.put(PASSED, serde_json::to_vec_pretty(&passed)?.into()).await?;
     }
     Ok(())
+}
+
+/// What a check passed on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Passed {
+    /// What defined it and the tables that it reads.
+    defined: String,
+    /// Its fingerprint.
+    on: String,
 }
 
 /// What running every check came to.

@@ -218,21 +218,29 @@ fn built_from(
     now.defined_by(definitions).with_backfill(backfill)
 }
 
-/// Fingerprint that every table would have if all models were up to date, given those of the others, what defines these,
-/// and the last backfill of each model.
+/// Every table as it would be if all models were up to date.
+pub struct UpToDate {
+    /// Its fingerprint.
+    pub fingerprints: BTreeMap<String, String>,
+    /// What defines it, where that is more than data.
+    pub definitions: BTreeMap<String, String>,
+}
+
+/// Every table as it would be if all models were up to date, given the fingerprints of the others, what defines these, and the
+/// last backfill of each model.
 pub fn up_to_date(
     graph: &Graph,
     fingerprints: &BTreeMap<String, String>,
     definitions: &BTreeMap<String, String>,
     backfills: &BTreeMap<String, String>,
-) -> BTreeMap<String, String> {
-    let (mut fingerprints, mut definitions) = (fingerprints.clone(), definitions.clone());
+) -> UpToDate {
+    let mut all = UpToDate { fingerprints: fingerprints.clone(), definitions: definitions.clone() };
     for model in &graph.models {
-        let built_from = built_from(model, &fingerprints, &definitions, backfills);
-        fingerprints.insert(model.name.clone(), built_from.fingerprint());
-        definitions.insert(model.name.clone(), built_from.definition());
+        let built_from = built_from(model, &all.fingerprints, &all.definitions, backfills);
+        all.fingerprints.insert(model.name.clone(), built_from.fingerprint());
+        all.definitions.insert(model.name.clone(), built_from.definition());
     }
-    fingerprints
+    all
 }
 
 /// Fingerprint that every table has, given those of the tables that are no models; none of models that were never

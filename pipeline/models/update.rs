@@ -31,7 +31,7 @@ use super::checks::{self, Scope};
 use super::graph::{Graph, Model};
 use super::header::Build;
 use super::{NodeResult, Outcome, Planned, Status, register_if_there, result, settings};
-use crate::derived::changes::Changes;
+use crate::derived::changes::{Changes, State};
 use crate::derived::{self, Stale, keys};
 use crate::error::{Error, Result};
 use crate::landing::events::PARTITION;
@@ -91,10 +91,16 @@ pub async fn update(
     let steps = &changes.states[group.since + 1..];
     // What is kept of a row that is to be made anew is not to be trusted.
     let moves = news.moves.as_ref().filter(|_| steps.len() == 1 && steps[0].backfill.is_none());
+    let since = &changes.states[group.since];
     let step = Arc::new(Step {
         workspace: workspace.clone(),
         graph: graph.clone(),
-        since: changes.states[group.since].clone(),
+        as_defined: planned
+            .iter()
+            .filter(|step| is_as_defined(step, since))
+            .map(|step| step.model.name.clone())
+            .collect(),
+        since: since.clone(),
         moves: moves.map(Moves::of).transpose()?,
         asked_for: steps.iter().filter_map(|state| state.backfill).flat_map(|window| window.days()).map(Some).collect(),
         touched: Arc::new(touched),
@@ -224,6 +230,11 @@ pub async fn update(
     planned.retain(|step| !unfinished.failed.contains(&step.model.name));
     outcome.missing.extend(unfinished.failed);
     Ok(planned)
+}
+
+/// Whether a model is defined as it was in a state.
+fn is_as_defined(step: &Planned, state: &State) -> bool {
+    state.fingerprints.get(&step.model.name) == Some(&step.built_from.over(&state.fingerprints).fingerprint())
 }
 
 /// Does so many tasks at a time; returns what came of each, with a line that tells when it was done, in the order of their numbers.

@@ -13,7 +13,7 @@ use datafusion::prelude::{ident, lit};
 
 use super::backfill::Backfill;
 use super::tables::Tables;
-use super::touched::EventsOfTouched;
+use super::touched::{EventsOfTouched, ages};
 use crate::delta::Table;
 use crate::derived::changes::{Changes, State};
 use crate::derived::keys;
@@ -46,7 +46,7 @@ pub async fn advance(
     backfill: Option<&Backfill>,
     mut begin: impl FnMut(),
 ) -> Result<Advance> {
-    let mut now = next_state(graph, tables, changes, backfill);
+    let mut now = next_state(workspace, graph, tables, changes, backfill);
     let events = &tables.fingerprints["events"];
     let Standing { stale: reason, fingerprint } = identity::standing(workspace, changes, events).await?;
     let last = changes.states.last().cloned();
@@ -57,7 +57,7 @@ pub async fn advance(
     let mut advance = Advance::default();
     match last {
         Some(last) if can_follow(workspace, &last, &now, fingerprint.as_ref()).await? => {
-            let events_of_touched = EventsOfTouched::of(workspace, &last, &now).await?;
+            let events_of_touched = EventsOfTouched::of(workspace, changes, &last, &now).await?;
             let mut touched = if reason.is_some() {
                 let new_events = workspace.ctx.table("events").await?.filter(ident("batch").gt(lit(last.batch)))?;
                 let new_events = new_events.select_columns(&["identifiers", "occurred_at"])?;
@@ -86,15 +86,22 @@ pub async fn advance(
 }
 
 /// What everything is built from once this run has come to its end; whom the step touches is not told yet.
-pub fn next_state(graph: &Graph, tables: &Tables, changes: &Changes, backfill: Option<&Backfill>) -> State {
+pub fn next_state(
+    workspace: &Workspace,
+    graph: &Graph,
+    tables: &Tables,
+    changes: &Changes,
+    backfill: Option<&Backfill>,
+) -> State {
     let mut backfills = changes.backfills();
     if let Some(backfill) = backfill {
         backfills.extend(backfill.models.iter().map(|model| (model.clone(), backfill.id.clone())));
     }
     State {
-        fingerprints: models::up_to_date(graph, &tables.fingerprints, &tables.definitions, &backfills),
+        fingerprints: models::up_to_date(graph, &tables.fingerprints, &tables.definitions, &backfills).fingerprints,
         identity: tables.definitions[identity::TABLES[0]].clone(),
         as_of: tables.as_of,
+        ages: ages(&workspace.project.config),
         batch: tables.last_batch,
         touched: None,
         backfill: backfill.map(|backfill| backfill.window),

@@ -262,7 +262,7 @@ pub async fn check(workspace: &Workspace, as_of: Option<i64>) -> Result<(Graph, 
     let changes = Changes::load(&workspace.lake).await?;
     let as_built = models::as_built(workspace, &graph, &changes, &fingerprints, &definitions).await?;
     let up_to_date = models::up_to_date(&graph, &fingerprints, &definitions, &changes.backfills());
-    let checked = checks::run_all(workspace, &graph, &as_built, &up_to_date).await?;
+    let checked = checks::run_all(workspace, &graph, &as_built, &up_to_date.fingerprints).await?;
     Ok((graph, checked))
 }
 

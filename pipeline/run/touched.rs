@@ -6,7 +6,7 @@ use arrow::array::{Array, AsArray};
 use hashbrown::{HashMap, HashSet};
 
 use crate::config::Config;
-use crate::derived::changes::State;
+use crate::derived::changes::{Changes, State};
 use crate::derived::keys;
 use crate::derived::window::Window;
 use crate::engine;
@@ -25,9 +25,11 @@ pub struct EventsOfTouched {
 }
 
 impl EventsOfTouched {
-    /// Finds them: new events, those of a backfill, and those that have come to a configured age.
-    pub async fn of(workspace: &Workspace, last: &State, now: &State) -> Result<Self> {
-        let conditions = conditions(&workspace.project.config, last, now);
+    /// Finds them: new events, those of a backfill, and those that have come to an age that is configured or was in a state
+    /// that is remembered, since what was made in that may follow from there.
+    pub async fn of(workspace: &Workspace, changes: &Changes, last: &State, now: &State) -> Result<Self> {
+        let ages = changes.states.iter().chain([now]).flat_map(|state| &state.ages).copied().collect();
+        let conditions = conditions(last, now, &ages);
         let events: Vec<String> = conditions
             .iter()
             .map(|condition| {
@@ -92,18 +94,22 @@ impl EventsOfTouched {
     }
 }
 
+/// At which ages of an event its customer's rows may change.
+pub fn ages(config: &Config) -> BTreeSet<i64> {
+    let windows = config.funnels.iter().map(|funnel| funnel.window.micros());
+    [0, config.journeys.timeout.micros()].into_iter().chain(windows).collect()
+}
+
 /// Conditions of the events whose customers are touched: new ones, those of a backfill, and those that have come to one of
-/// the configured ages between the two logical times.
-fn conditions(config: &Config, last: &State, now: &State) -> Vec<String> {
+/// the ages between the two logical times.
+fn conditions(last: &State, now: &State, ages: &BTreeSet<i64>) -> Vec<String> {
     let mut conditions = vec![format!("batch > {}", last.batch)];
     conditions.extend(now.backfill.map(|Window { since, until }| occurred_between(since, until - 1)));
     let (Some(before), Some(after)) = (last.as_of, now.as_of) else { return conditions };
     if before == after {
         return conditions;
     }
-    let mut ages = BTreeSet::from([0, config.journeys.timeout.micros()]);
-    ages.extend(config.funnels.iter().map(|funnel| funnel.window.micros()));
-    for age in ages {
+    for &age in ages {
         // Both ends are in: whether a rule says `<` or `<=` is its own affair.
         let (first, end) = (before.min(after).saturating_sub(age), before.max(after).saturating_sub(age));
         conditions.push(occurred_between(first, end));

@@ -142,7 +142,8 @@ fn files_made_ahead_of_a_check_that_fails_are_not_published() {
     let told = String::from_utf8_lossy(&ran.stderr);
     assert_eq!(ran.status.code(), Some(1), "{told}");
     let is_made_ahead = |mart: &str| told.lines().any(|line| line.contains("made ahead") && line.contains(mart));
-    assert!(is_made_ahead("\"customers\"") && is_made_ahead("\"sizes\""), "{told}");
+    let made_ahead = ["\"customers\"", "\"sizes\"", "\"path_edges\""];
+    assert!(made_ahead.into_iter().all(is_made_ahead), "{told}");
     let after = published(&house);
     assert!(before["sizes.parquet"] == after["sizes.parquet"]);
     assert!(before["customers.parquet"] != after["customers.parquet"]);
@@ -206,37 +207,62 @@ fn a_run_killed_behind_landing_ends_where_an_undisturbed_one_does() {
     }
 }
 
-/// Models over touched customers, over days and of sums, and two upstream of these: rows of customers, and a view.
-fn models_of_a_limit(house: &House, in_table: usize, in_view: usize) {
-    let long = format!(
-        "-- build: incremental by customer\n-- grain: customer_id\n-- publish: no\n\
-         select customer_id, cardinality(times) >= {in_table} as is_long from int_timelines"
-    );
-    house.write("queries/long.sql", long.as_bytes());
-    let longer = format!(
-        "-- build: view\n-- grain: session_id\n\
-         select *, touch_count >= {in_view} as is_longer from sessions"
-    );
-    house.write("queries/longer.sql", longer.as_bytes());
-    house.write(
-        "queries/who_is_long.sql",
-        b"-- build: incremental by customer\n-- grain: customer_id\n-- publish: file\nselect customer_id, is_long from long",
-    );
-    house.write(
-        "queries/longer_by_customer.sql",
-        b"-- build: incremental by customer\n-- grain: session_id\n-- publish: file\n\
-          select session_id, customer_id, is_longer from longer",
-    );
-    house.write(
-        "queries/longer_by_day.sql",
-        b"-- build: incremental by day(started_date)\n-- grain: started_date\n-- publish: file\n\
-          select started_date, max(touch_count) filter (where is_longer) as most from longer group by started_date",
-    );
-    house.write(
-        "queries/longer_summed.sql",
-        b"-- build: incremental by sum(sessions)\n-- grain: is_longer\n-- publish: file\n\
-          select is_longer, count(*) as sessions from longer group by is_longer",
-    );
+/// Limits of models of our own.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// In rows of customers.
+    of_table: usize,
+    /// In a view over such rows.
+    of_view: usize,
+    /// In a view over sums.
+    of_sums: usize,
+}
+
+const LIMITS: Limits = Limits { of_table: 2, of_view: 2, of_sums: 0 };
+
+/// Writes models of touched customers, of days and of sums, over rows of customers and over a view.
+fn write_models(house: &House, Limits { of_table, of_view, of_sums }: Limits) {
+    let longer_by_day =
+        "select started_date, max(touch_count) filter (where is_longer) as most from longer group by started_date";
+    for (name, header, sql) in [
+        (
+            "long",
+            "incremental by customer\n-- grain: customer_id",
+            format!("select customer_id, cardinality(times) >= {of_table} as is_long from int_timelines"),
+        ),
+        (
+            "who_is_long",
+            "incremental by customer\n-- grain: customer_id\n-- publish: file",
+            "select customer_id, is_long from long".into(),
+        ),
+        (
+            "longer",
+            "view\n-- grain: session_id\n-- checks: unique(session_id)",
+            format!("select *, touch_count >= {of_view} as is_longer from sessions"),
+        ),
+        (
+            "longer_by_customer",
+            "incremental by customer\n-- grain: session_id\n-- publish: file",
+            "select session_id, customer_id, is_longer from longer".into(),
+        ),
+        (
+            "longer_by_day",
+            "incremental by day(started_date)\n-- grain: started_date\n-- publish: file",
+            longer_by_day.into(),
+        ),
+        (
+            "longer_summed",
+            "incremental by sum(sessions)\n-- grain: is_longer, started_date",
+            "select is_longer, started_date, count(*) as sessions from longer group by is_longer, started_date".into(),
+        ),
+        (
+            "longer_published",
+            "view\n-- grain: is_longer, started_date\n-- publish: file",
+            format!("select * from longer_summed where sessions > {of_sums}"),
+        ),
+    ] {
+        house.write(&format!("queries/{name}.sql"), format!("-- build: {header}\n{sql}").as_bytes());
+    }
 }
 
 /// What the last run said of each model.
@@ -257,77 +283,124 @@ fn told(house: &House) -> BTreeMap<String, String> {
 fn what_is_defined_anew_while_events_come_is_built_whole_and_nothing_else_is() {
     let project = format!("{PROJECT}[engine]\nrebuild_share = 1.0\n");
     let patient = project.replace("[journeys]", "[sessions]\ntimeout = \"1h\"\n[journeys]");
-    let whole = |configuration: &str, in_table, in_view| {
+    let whole = |configuration: &str, limits| {
         let house = House::new(configuration, &[("landing-zone/one.jsonl", FIRST), ("landing-zone/two.jsonl", SECOND)]);
-        models_of_a_limit(&house, in_table, in_view);
+        write_models(&house, limits);
         house.succeed(&["run"]);
         published(&house)
     };
     let begun = || {
         let house = House::new(&project, &[("landing-zone/one.jsonl", FIRST)]);
-        models_of_a_limit(&house, 2, 2);
+        write_models(&house, LIMITS);
         house.succeed(&["run"]);
         house.write("landing-zone/two.jsonl", SECOND);
         house
     };
-    let is_of_touched = |told: &str| told.contains("touched customers");
-    let of_view = ["longer_by_customer", "longer_by_day", "longer_summed"];
+    let are_of_touched = |told: &BTreeMap<String, String>, names: &[&str]| {
+        names.iter().all(|name| told[*name].contains("touched customers"))
+    };
+    let expect_same = |house: &House, expected: &BTreeMap<String, Vec<u8>>| {
+        assert_eq!(others(&published(house), expected), [""; 0]);
+    };
 
     let same = begun();
     same.succeed(&["run"]);
     let line = told(&same);
-    assert!(
-        ["int_timelines", "long", "who_is_long", "sessions", "longer_by_customer"]
-            .iter()
-            .all(|name| is_of_touched(&line[*name])),
-        "{line:#?}"
-    );
+    let of_customers = ["int_timelines", "long", "who_is_long", "sessions", "longer_by_customer"];
+    assert!(are_of_touched(&line, &of_customers), "{line:#?}");
     assert!(line["longer_by_day"].contains("days") && line["longer_summed"].contains("sums added"), "{line:#?}");
-    assert_eq!(others(&published(&same), &whole(&project, 2, 2)), [""; 0]);
+    expect_same(&same, &whole(&project, LIMITS));
 
+    let limits = Limits { of_table: 1, ..LIMITS };
     let table = begun();
-    models_of_a_limit(&table, 1, 2);
+    write_models(&table, limits);
     table.succeed(&["run"]);
     let line = told(&table);
-    assert!(
-        ["int_timelines", "sessions", "longer_by_customer"].iter().all(|name| is_of_touched(&line[*name])),
-        "{line:#?}"
-    );
-    assert_eq!((line["long"].as_str(), line["who_is_long"].as_str()), ("changed SQL", "changed upstream: long"));
-    assert_eq!(others(&published(&table), &whole(&project, 1, 2)), [""; 0]);
+    assert!(are_of_touched(&line, &["int_timelines", "sessions", "longer_by_customer"]), "{line:#?}");
+    assert_eq!((&*line["long"], &*line["who_is_long"]), ("changed SQL", "changed upstream: long"));
+    expect_same(&table, &whole(&project, limits));
 
+    // What was built alone, from what is defined anew or while that was as it was, does not hide it.
+    for builds in [&["+long"][..], &["who_is_long", "+long"]] {
+        let alone = begun();
+        write_models(&alone, limits);
+        alone.succeed(&["land"]);
+        for selector in builds {
+            alone.succeed(&["build", "-s", selector]);
+        }
+        alone.succeed(&["run"]);
+        assert_eq!(told(&alone)["who_is_long"], "changed upstream: long");
+        expect_same(&alone, &whole(&project, limits));
+    }
+
+    let limits = Limits { of_view: 1, ..LIMITS };
     let view = begun();
-    models_of_a_limit(&view, 2, 1);
+    write_models(&view, limits);
     view.succeed(&["run"]);
     let line = told(&view);
-    assert!(["int_timelines", "who_is_long", "sessions"].iter().all(|name| is_of_touched(&line[*name])), "{line:#?}");
+    assert!(are_of_touched(&line, &["int_timelines", "who_is_long", "sessions"]), "{line:#?}");
+    let of_view = ["longer_by_customer", "longer_by_day", "longer_summed"];
     assert!(of_view.iter().all(|name| line[*name] == "changed upstream: longer"), "{line:#?}");
-    assert_eq!(others(&published(&view), &whole(&project, 2, 1)), [""; 0]);
+    expect_same(&view, &whole(&project, limits));
+
+    let limits = Limits { of_sums: 1, ..LIMITS };
+    let sums = begun();
+    write_models(&sums, limits);
+    sums.succeed(&["run"]);
+    assert!(told(&sums)["longer_summed"].contains("sums added"));
+    expect_same(&sums, &whole(&project, limits));
 
     let setting = begun();
     setting.write("wayline.toml", patient.as_bytes());
     setting.succeed(&["run"]);
     let line = told(&setting);
-    assert!(is_of_touched(&line["int_event_days"]) || line["int_event_days"].contains("sums added"), "{line:#?}");
-    assert_eq!(others(&published(&setting), &whole(&patient, 2, 2)), [""; 0]);
+    assert!(are_of_touched(&line, &["int_timelines", "long"]), "{line:#?}");
+    assert_eq!(
+        (&*line["sessions"], &*line["longer_by_day"]),
+        ("changed configuration: settings", "changed upstream: longer")
+    );
+    expect_same(&setting, &whole(&patient, LIMITS));
+}
 
-    // What was built alone from what is defined anew does not hide that from what is made of it.
-    let alone = begun();
-    models_of_a_limit(&alone, 1, 2);
-    alone.succeed(&["land"]);
-    alone.succeed(&["build", "-s", "+long"]);
-    alone.succeed(&["run"]);
-    assert_eq!(told(&alone)["who_is_long"], "changed upstream: long");
-    assert_eq!(others(&published(&alone), &whole(&project, 1, 2)), [""; 0]);
+#[test]
+fn a_setting_that_was_another_for_a_while_hides_nobody_who_came_to_its_age() {
+    let project = format!("{PROJECT}[engine]\nrebuild_share = 1.0\n");
+    let soon = project.replace("goal =", "timeout = \"2d\"\ngoal =");
+    let events = [
+        ("landing-zone/one.jsonl", FIRST),
+        // Long after the journey of u2 has expired.
+        ("landing-zone/two.jsonl", br#"{"id":"x","ts":"2025-01-06T10:00:00Z","event":"view","customer":"u8"}"#),
+        ("landing-zone/three.jsonl", br#"{"id":"y","ts":"2025-01-06T11:00:00Z","event":"view","customer":"u9"}"#),
+    ];
+    let house = House::new(&soon, &events[..1]);
+    house.succeed(&["run"]);
+    house.write("wayline.toml", project.as_bytes());
+    house.write(events[1].0, events[1].1);
+    house.succeed(&["land"]);
+    house.succeed(&["build", "-s", "int_timelines"]);
+    house.write("wayline.toml", soon.as_bytes());
+    house.write(events[2].0, events[2].1);
+    house.succeed(&["run"]);
+    assert!(told(&house)["journeys"].contains("touched customers"));
+    let whole = House::new(&soon, &events);
+    whole.succeed(&["run"]);
+    assert_eq!(whole.sql("select state from journeys where started_date = '2025-01-02'"), ["expired"]);
+    assert_eq!(others(&published(&house), &published(&whole)), [""; 0]);
+}
 
-    // Nor what was built over it while it was as it was.
-    let below = begun();
-    models_of_a_limit(&below, 1, 2);
-    below.succeed(&["land"]);
-    below.succeed(&["build", "-s", "who_is_long"]);
-    below.succeed(&["build", "-s", "+long"]);
-    below.succeed(&["run"]);
-    assert_eq!(others(&published(&below), &whole(&project, 1, 2)), [""; 0]);
+#[test]
+fn a_check_of_what_is_defined_anew_is_not_put_off() {
+    let house = House::new(&format!("{PROJECT}[engine]\nrebuild_share = 1.0\n"), &[("landing-zone/one.jsonl", FIRST)]);
+    write_models(&house, LIMITS);
+    house.succeed(&["run"]);
+    house.write(
+        "queries/longer.sql",
+        b"-- build: view\n-- grain: session_id\n-- checks: unique(session_id)\n\
+        select *, true as is_longer from sessions union all select *, false as is_longer from sessions",
+    );
+    house.write("landing-zone/two.jsonl", SECOND);
+    let stderr = house.fail(1, &["run", "--check-touched"]);
+    assert!(stderr.contains("longer.unique(session_id)"), "{stderr}");
 }
 
 /// Paths of published files that are others in the second than in the first.

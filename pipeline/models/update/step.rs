@@ -28,6 +28,8 @@ pub(super) struct Step {
     pub(super) workspace: Workspace,
     pub(super) graph: Graph,
     pub(super) since: State,
+    /// Models that are defined as they were then, over what was defined as it is.
+    pub(super) as_defined: BTreeSet<String>,
     /// None: what became of the customers since then is not known.
     pub(super) moves: Option<Moves>,
     pub(super) touched: Arc<HashSet<String>>,

@@ -72,12 +72,12 @@ pub async fn plan(workspace: &Workspace, options: &Options) -> Result<Plan> {
         plan.steps.push(PlannedStep { stage: "resolve", what: "identity".into(), why, rows: 0, bytes: 0 });
     }
 
-    let mut now = next_state(&graph, &tables, &changes, Some(&backfill));
+    let mut now = next_state(workspace, &graph, &tables, &changes, Some(&backfill));
     let mut customers = BTreeSet::new();
     if let Some(last) = changes.states.last()
         && can_follow(workspace, last, &now, standing.fingerprint.as_ref()).await?
     {
-        customers = EventsOfTouched::of(workspace, last, &now).await?.customers(workspace).await?;
+        customers = EventsOfTouched::of(workspace, &changes, last, &now).await?.customers(workspace).await?;
         customers.extend(backfill.strays.iter().cloned());
         plan.customers = Some(customers.len());
         // The list is not kept, only that there is one.
