@@ -76,11 +76,10 @@ class Project:
         (self.folder / name).write_bytes(b"".join(lines))
         os.rename(self.folder / name, self.folder / "landing-zone" / name)
 
-    def run(self):
+    def run(self, may_be_done=False):
         begun = time.monotonic()
         report = json.loads(self.wayline("run", "--json").splitlines()[-1])
-        # What arrived before a day was stopped may have been run.
-        if report["status"] not in ("success", "nothing_new"):
+        if report["status"] != "success" and not (may_be_done and report["status"] == "nothing_new"):
             sys.exit(f"a run came to {report['status']}")
         return time.monotonic() - begun
 
@@ -107,10 +106,10 @@ def main():
     heads = ["hour", "p50 ms", "p95 ms", "max ms", *KINDS, "MB", *(f"{name} after" for name in KINDS), "MB after", "maintained in s"]
     print("| " + " | ".join(heads) + " |\n|" + " ---: |" * len(heads), flush=True)
     seconds = []
-    # The last that arrived may not have been run.
+    # Of a day that was stopped, the last that arrived may have been run or not.
     for number in range(max(arrived - 1, 0), options.batches):
         project.arrive(f"events-{number:06}.jsonl", lines[number * options.events : (number + 1) * options.events])
-        seconds.append(project.run())
+        seconds.append(project.run(may_be_done=number < arrived))
         if (number + 1) % options.hour == 0 or number == options.batches - 1:
             seconds.sort()
             row = [number // options.hour + 1]

@@ -53,6 +53,23 @@ impl fmt::Display for Stale {
     }
 }
 
+/// What is told of tables.
+#[derive(Debug, Clone, Default)]
+pub struct Prints {
+    /// The fingerprint of each.
+    pub fingerprints: BTreeMap<String, String>,
+    /// [`BuiltFrom::definition`] of each that is defined by more than data.
+    pub definitions: BTreeMap<String, String>,
+}
+
+impl Prints {
+    /// Adds those of a table.
+    pub fn add(&mut self, name: &str, built_from: &BuiltFrom) {
+        self.fingerprints.insert(name.to_string(), built_from.fingerprint());
+        self.definitions.insert(name.to_string(), built_from.definition());
+    }
+}
+
 /// What a table was, or would be, built from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuiltFrom {

@@ -109,9 +109,6 @@ impl Layer {
 pub struct State {
     /// Fingerprint of every table, models as if they were up to date.
     pub fingerprints: BTreeMap<String, String>,
-    /// What defines the identity tables beside events.
-    #[serde(default)]
-    pub identity: String,
     /// Logical time, in microseconds.
     pub as_of: Option<i64>,
     /// Ages of an event, in microseconds, at which its customer's rows may change.

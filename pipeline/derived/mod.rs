@@ -13,7 +13,7 @@ pub mod storage;
 pub mod summed;
 pub mod window;
 
-pub use built_from::{BUILT_FROM, BuiltFrom, Stale};
+pub use built_from::{BUILT_FROM, BuiltFrom, Prints, Stale};
 
 use std::sync::Arc;
 

@@ -20,7 +20,7 @@ use super::update::Update;
 use super::{Links, Resolution, Rules, identity_key_udf, resolve, tables};
 use crate::delta::{Pages, PartWriter, Table};
 use crate::derived::changes::{self, Changes, Layer};
-use crate::derived::{self, BuiltFrom, Derived, Stale, Written, keys};
+use crate::derived::{self, BuiltFrom, Derived, Prints, Stale, Written, keys};
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::identifiers::Blocked;
@@ -69,16 +69,13 @@ async fn built_from(workspace: &Workspace, events: &str) -> Result<BuiltFrom> {
     Ok(BuiltFrom::now(&statement, &["events".into()], &[("events".into(), events.into())].into()))
 }
 
-/// Fingerprints of the identity tables once they are built from these events.
-pub async fn fingerprints(workspace: &Workspace, events: &str) -> Result<BTreeMap<String, String>> {
-    let fingerprint = built_from(workspace, events).await?.fingerprint();
-    Ok(TABLES.map(|name| (name.to_string(), fingerprint.clone())).into())
-}
-
-/// What defines the identity tables beside events.
-pub async fn definitions(workspace: &Workspace) -> Result<BTreeMap<String, String>> {
-    let definition = built_from(workspace, "").await?.definition();
-    Ok(TABLES.map(|name| (name.to_string(), definition.clone())).into())
+/// Adds the prints that the identity tables have once they are built from these events.
+pub async fn add_prints(workspace: &Workspace, events: &str, prints: &mut Prints) -> Result<()> {
+    let built_from = built_from(workspace, events).await?;
+    for name in TABLES {
+        prints.add(name, &built_from);
+    }
+    Ok(())
 }
 
 /// How the identity tables stand.
@@ -86,7 +83,7 @@ pub async fn definitions(workspace: &Workspace) -> Result<BTreeMap<String, Strin
 pub struct Standing {
     /// Why they must be built again; `None` when they need not.
     pub stale: Option<String>,
-    /// Their fingerprint; `None` when one was never built or they were not built together.
+    /// Their fingerprint; `None` when one was never built, by other rules than now, or not together with the others.
     pub fingerprint: Option<String>,
 }
 
@@ -102,14 +99,16 @@ pub async fn standing(workspace: &Workspace, changes: &Changes, events: &str) ->
     let mut fingerprints = BTreeSet::new();
     for table in open(workspace, changes).await? {
         let before = derived::built_from(table.as_ref())?;
+        let stale = now.why_stale(before.as_ref(), |_| false);
+        let is_by_these_rules = stale.as_ref().is_none_or(Stale::is_of_rows);
         if standing.stale.is_none() {
-            standing.stale = now.why_stale(before.as_ref(), |_| false).map(|stale| match stale {
+            standing.stale = stale.map(|stale| match stale {
                 // The statement is made of the configuration and of rulings.
                 Stale::ChangedStatement => Stale::ChangedSettings(vec!["identity".into()]).to_string(),
                 stale => stale.to_string(),
             });
         }
-        fingerprints.insert(before.map(|before| before.fingerprint()));
+        fingerprints.insert(before.filter(|_| is_by_these_rules).map(|before| before.fingerprint()));
     }
     let one = fingerprints.pop_first().flatten();
     standing.fingerprint = one.filter(|_| fingerprints.is_empty());

@@ -9,8 +9,8 @@ use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 
 use super::graph::{Graph, Model};
-use super::{NodeResult, Outcome, Status, UpToDate, result};
-use crate::derived::BuiltFrom;
+use super::{NodeResult, Outcome, Status, result};
+use crate::derived::{BuiltFrom, Prints};
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::workspace::Workspace;
@@ -87,7 +87,7 @@ pub async fn run_due(
     workspace: &Workspace,
     graph: &Graph,
     outcome: &mut Outcome,
-    up_to_date: &UpToDate,
+    up_to_date: &Prints,
     scope: Scope,
     is_due: impl Fn(&[String]) -> bool,
     mut progress: impl FnMut(&str),

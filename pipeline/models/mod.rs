@@ -27,7 +27,7 @@ use self::graph::{Graph, Model};
 use self::header::{Build, Publish};
 use crate::delta::Pages;
 use crate::derived::changes::Changes;
-use crate::derived::{self, Built, BuiltFrom, Derived, Stale};
+use crate::derived::{self, Built, BuiltFrom, Derived, Prints, Stale};
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::workspace::Workspace;
@@ -143,17 +143,16 @@ pub fn folder(model: &str) -> String {
     format!("models/{model}")
 }
 
-/// Finds out which models are stale. `fingerprints` holds those of landed, identity and settings tables; `definitions`
-/// what defines the last two. With a selection, others are left as they are.
+/// Finds out which models are stale, given the prints of landed, identity and settings tables. With a selection, others are left
+/// as they are.
 pub async fn plan(
     workspace: &Workspace,
     graph: &Graph,
     changes: &Changes,
-    fingerprints: &BTreeMap<String, String>,
-    definitions: &BTreeMap<String, String>,
+    prints: &Prints,
     selected: Option<&BTreeSet<String>>,
 ) -> Result<Vec<Planned>> {
-    let (mut fingerprints, mut definitions) = (fingerprints.clone(), definitions.clone());
+    let mut prints = prints.clone();
     let backfills = changes.backfills();
     let needed = selected.map(|selected| graph.with_upstream(selected));
     let is_needed = |model: &Model| needed.as_ref().is_none_or(|needed| needed.contains(&model.name));
@@ -161,12 +160,11 @@ pub async fn plan(
     let mut tables = open_tables(workspace, changes, kept).await?;
     let mut planned = Vec::with_capacity(graph.models.len());
     for model in &graph.models {
-        let mut built_from = built_from(model, &fingerprints, &definitions, &backfills);
+        let mut built_from = built_from(model, &prints, &backfills);
         let mut reason = None;
         let mut table = None;
         if !is_needed(model) {
-            fingerprints.insert(model.name.clone(), built_from.fingerprint());
-            definitions.insert(model.name.clone(), built_from.definition());
+            prints.add(&model.name, &built_from);
             continue;
         }
         if model.header.build.is_table() {
@@ -182,8 +180,7 @@ pub async fn plan(
                 reason = None;
             }
         }
-        fingerprints.insert(model.name.clone(), built_from.fingerprint());
-        definitions.insert(model.name.clone(), built_from.definition());
+        prints.add(&model.name, &built_from);
         planned.push(Planned { model: model.clone(), reason, built_from, table, before: None });
     }
     Ok(planned)
@@ -204,69 +201,47 @@ async fn open_tables<'a>(
     Ok(opened.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
 }
 
-/// What a model would be built from now, given the fingerprints of all tables, what defines them, and the last backfill of
-/// each model.
-fn built_from(
-    model: &Model,
-    fingerprints: &BTreeMap<String, String>,
-    definitions: &BTreeMap<String, String>,
-    backfills: &BTreeMap<String, String>,
-) -> BuiltFrom {
+/// What a model would be built from now, given the prints of all tables that it reads and the last backfill of each model.
+fn built_from(model: &Model, prints: &Prints, backfills: &BTreeMap<String, String>) -> BuiltFrom {
     // A view keeps no rows that could be of a backfill, also where it was a table before.
     let backfill = backfills.get(&model.name).filter(|_| model.header.build.is_table());
-    let now = BuiltFrom::now(&model.definition(), &model.reads, fingerprints);
-    now.defined_by(definitions).with_backfill(backfill)
+    let now = BuiltFrom::now(&model.definition(), &model.reads, &prints.fingerprints);
+    now.defined_by(&prints.definitions).with_backfill(backfill)
 }
 
-/// Every table as it would be if all models were up to date.
-pub struct UpToDate {
-    /// Its fingerprint.
-    pub fingerprints: BTreeMap<String, String>,
-    /// What defines it, where that is more than data.
-    pub definitions: BTreeMap<String, String>,
-}
-
-/// Every table as it would be if all models were up to date, given the fingerprints of the others, what defines these, and the
-/// last backfill of each model.
-pub fn up_to_date(
-    graph: &Graph,
-    fingerprints: &BTreeMap<String, String>,
-    definitions: &BTreeMap<String, String>,
-    backfills: &BTreeMap<String, String>,
-) -> UpToDate {
-    let mut all = UpToDate { fingerprints: fingerprints.clone(), definitions: definitions.clone() };
+/// The prints that every table would have if all models were up to date, given those of the others and the last backfill of each
+/// model.
+pub fn up_to_date(graph: &Graph, prints: &Prints, backfills: &BTreeMap<String, String>) -> Prints {
+    let mut prints = prints.clone();
     for model in &graph.models {
-        let built_from = built_from(model, &all.fingerprints, &all.definitions, backfills);
-        all.fingerprints.insert(model.name.clone(), built_from.fingerprint());
-        all.definitions.insert(model.name.clone(), built_from.definition());
+        let built_from = built_from(model, &prints, backfills);
+        prints.add(&model.name, &built_from);
     }
-    all
+    prints
 }
 
-/// Fingerprint that every table has, given those of the tables that are no models; none of models that were never
+/// Fingerprint that every table has, given the prints of the tables that are no models; none of models that were never
 /// built, and of views that read such.
 pub async fn as_built(
     workspace: &Workspace,
     graph: &Graph,
     changes: &Changes,
-    fingerprints: &BTreeMap<String, String>,
-    definitions: &BTreeMap<String, String>,
+    prints: &Prints,
 ) -> Result<BTreeMap<String, String>> {
-    let (mut fingerprints, mut definitions) = (fingerprints.clone(), definitions.clone());
+    let mut prints = prints.clone();
     for model in &graph.models {
         let built_from = if model.header.build.is_table() {
             derived::built_from(Derived::open(&workspace.lake, changes, &folder(&model.name)).await?.as_ref())?
-        } else if model.reads.iter().all(|read| fingerprints.contains_key(read)) {
-            Some(built_from(model, &fingerprints, &definitions, &BTreeMap::new()))
+        } else if model.reads.iter().all(|read| prints.fingerprints.contains_key(read)) {
+            Some(built_from(model, &prints, &BTreeMap::new()))
         } else {
             None
         };
         if let Some(built_from) = built_from {
-            fingerprints.insert(model.name.clone(), built_from.fingerprint());
-            definitions.insert(model.name.clone(), built_from.definition());
+            prints.add(&model.name, &built_from);
         }
     }
-    Ok(fingerprints)
+    Ok(prints.fingerprints)
 }
 
 /// Names of the models that a selector picks ([`Graph::select`]); asks which are modified only if the selector does.
@@ -274,13 +249,12 @@ pub async fn select(
     workspace: &Workspace,
     graph: &Graph,
     changes: &Changes,
-    fingerprints: &BTreeMap<String, String>,
-    definitions: &BTreeMap<String, String>,
+    prints: &Prints,
     selector: &str,
 ) -> Result<BTreeSet<String>> {
     let mut modified = BTreeSet::new();
     if selector.contains(graph::MODIFIED) {
-        let planned = plan(workspace, graph, changes, fingerprints, definitions, None).await?.into_iter();
+        let planned = plan(workspace, graph, changes, prints, None).await?.into_iter();
         let is_modified = |step: &Planned| step.reason.as_ref().is_some_and(Stale::is_modified);
         modified.extend(planned.filter(is_modified).map(|step| step.model.name));
     }

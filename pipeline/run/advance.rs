@@ -47,7 +47,7 @@ pub async fn advance(
     mut begin: impl FnMut(),
 ) -> Result<Advance> {
     let mut now = next_state(workspace, graph, tables, changes, backfill);
-    let events = &tables.fingerprints["events"];
+    let events = &tables.prints.fingerprints["events"];
     let Standing { stale: reason, fingerprint } = identity::standing(workspace, changes, events).await?;
     let last = changes.states.last().cloned();
     if reason.is_none() && last.as_ref().is_some_and(|last| last.fingerprints == now.fingerprints) {
@@ -98,8 +98,7 @@ pub fn next_state(
         backfills.extend(backfill.models.iter().map(|model| (model.clone(), backfill.id.clone())));
     }
     State {
-        fingerprints: models::up_to_date(graph, &tables.fingerprints, &tables.definitions, &backfills).fingerprints,
-        identity: tables.definitions[identity::TABLES[0]].clone(),
+        fingerprints: models::up_to_date(graph, &tables.prints, &backfills).fingerprints,
         as_of: tables.as_of,
         ages: ages(&workspace.project.config),
         batch: tables.last_batch,
@@ -113,7 +112,7 @@ pub fn next_state(
 /// fingerprint of the identity tables as they are.
 pub async fn can_follow(workspace: &Workspace, last: &State, now: &State, identity: Option<&String>) -> Result<bool> {
     let table_of = |state: &State| state.fingerprints["events"].split_once(" batch ").map(|(id, _)| id.to_string());
-    if last.identity != now.identity || table_of(last) != table_of(now) || last.batch > now.batch {
+    if table_of(last) != table_of(now) || last.batch > now.batch {
         return Ok(false);
     }
     if identity != last.fingerprints.get(identity::TABLES[0]) {

@@ -51,10 +51,7 @@ impl Backfill {
     ) -> Result<Option<Self>> {
         let Some(window) = options.backfill else { return Ok(None) };
         let selected = match &options.select {
-            Some(selector) => {
-                let Tables { fingerprints, definitions, .. } = tables;
-                models::select(workspace, graph, changes, fingerprints, definitions, selector).await?
-            }
+            Some(selector) => models::select(workspace, graph, changes, &tables.prints, selector).await?,
             None => graph.models.iter().map(|model| model.name.clone()).collect(),
         };
         if let Some(selector) = &options.select

@@ -11,7 +11,7 @@ pub mod tables;
 mod told_by_reports;
 mod touched;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,7 @@ use self::report::{Job, instant};
 pub use self::report::{Report, RunStatus};
 use self::tables::{LAST_FAILED, load_graph, models_of_runs, register_run_results, register_tables, with_run_results};
 pub use self::tables::{Tables, register_everything};
+use crate::derived::Prints;
 use crate::derived::changes::Changes;
 use crate::derived::fold::{Which, fold, sweep};
 use crate::derived::window::Window;
@@ -151,8 +152,8 @@ async fn build(workspace: &Workspace, graph: &Graph, job: &mut Job, progress: &m
     let scope = job.options.checks;
     let of_runs = models_of_runs(graph);
     let planned = plan(workspace, graph, &changes, tables, job.options.select.as_deref()).await?;
-    let up_to_date = models::up_to_date(graph, &planned.fingerprints, &planned.definitions, &changes.backfills());
-    let mut outcome = Outcome { fingerprints: planned.fingerprints, ..Outcome::default() };
+    let up_to_date = models::up_to_date(graph, &planned.prints, &changes.backfills());
+    let mut outcome = Outcome { fingerprints: planned.prints.fingerprints, ..Outcome::default() };
     let (late, early): (Vec<Planned>, Vec<Planned>) =
         planned.steps.into_iter().partition(|step| of_runs.contains(&step.model.name));
     let begun = Instant::now();
@@ -234,13 +235,13 @@ pub async fn dry_run(workspace: &Workspace, options: &Options) -> Result<Vec<(St
         }
         if !steps.is_empty() {
             for table in ["events", "dead_letters", "batches"] {
-                tables.fingerprints.insert(table.into(), "after landing".into());
+                tables.prints.fingerprints.insert(table.into(), "after landing".into());
             }
-            tables.fingerprints.extend(identity::fingerprints(workspace, "after landing").await?);
+            identity::add_prints(workspace, "after landing", &mut tables.prints).await?;
         }
     }
     if options.build {
-        let events = tables.fingerprints["events"].clone();
+        let events = tables.prints.fingerprints["events"].clone();
         if let Some(reason) = identity::standing(workspace, &changes, &events).await?.stale {
             steps.push(("resolve".into(), "identity".into(), reason));
         }
@@ -258,10 +259,10 @@ pub async fn dry_run(workspace: &Workspace, options: &Options) -> Result<Vec<(St
 pub async fn check(workspace: &Workspace, as_of: Option<i64>) -> Result<(Graph, Checked)> {
     let (tables, graph) = register_everything(workspace, as_of).await?;
     graph.expect_reads()?;
-    let Tables { fingerprints, definitions, .. } = with_run_results(tables, &graph, &models_of_runs(&graph));
+    let prints = with_run_results(tables, &graph, &models_of_runs(&graph)).prints;
     let changes = Changes::load(&workspace.lake).await?;
-    let as_built = models::as_built(workspace, &graph, &changes, &fingerprints, &definitions).await?;
-    let up_to_date = models::up_to_date(&graph, &fingerprints, &definitions, &changes.backfills());
+    let as_built = models::as_built(workspace, &graph, &changes, &prints).await?;
+    let up_to_date = models::up_to_date(&graph, &prints, &changes.backfills());
     let checked = checks::run_all(workspace, &graph, &as_built, &up_to_date.fingerprints).await?;
     Ok((graph, checked))
 }
@@ -269,10 +270,8 @@ pub async fn check(workspace: &Workspace, as_of: Option<i64>) -> Result<(Graph, 
 /// What a run will build.
 struct Plan {
     steps: Vec<Planned>,
-    /// Fingerprints of the tables that are there before anything is built.
-    fingerprints: BTreeMap<String, String>,
-    /// What defines those that are made by more than data.
-    definitions: BTreeMap<String, String>,
+    /// Prints of the tables that are there before anything is built.
+    prints: Prints,
 }
 
 async fn plan(
@@ -282,13 +281,13 @@ async fn plan(
     tables: Tables,
     selector: Option<&str>,
 ) -> Result<Plan> {
-    let Tables { fingerprints, definitions, .. } = with_run_results(tables, graph, &models_of_runs(graph));
+    let prints = with_run_results(tables, graph, &models_of_runs(graph)).prints;
     let selected = match selector {
-        Some(selector) => Some(models::select(workspace, graph, changes, &fingerprints, &definitions, selector).await?),
+        Some(selector) => Some(models::select(workspace, graph, changes, &prints, selector).await?),
         None => None,
     };
-    let steps = models::plan(workspace, graph, changes, &fingerprints, &definitions, selected.as_ref()).await?;
-    Ok(Plan { steps, fingerprints, definitions })
+    let steps = models::plan(workspace, graph, changes, &prints, selected.as_ref()).await?;
+    Ok(Plan { steps, prints })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The tables that models and queries read, registered with the session.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -16,6 +16,7 @@ use super::restatements::{self, RESTATEMENTS};
 use super::run_results::{self, RUN_RESULTS};
 use super::told_by_reports::ToldByReports;
 use crate::delta::Table;
+use crate::derived::Prints;
 use crate::derived::changes::Changes;
 use crate::dictionary::catalog;
 use crate::engine::LateTable;
@@ -36,10 +37,8 @@ pub(super) const LAST_FAILED: &str = "models/last_failed_run";
 
 /// What is known of the registered tables.
 pub struct Tables {
-    /// Fingerprint by table.
-    pub fingerprints: BTreeMap<String, String>,
-    /// What defines those that are made by more than data: settings and identity tables.
-    pub definitions: BTreeMap<String, String>,
+    /// Their prints; of settings and identity tables, what defines them too.
+    pub prints: Prints,
     /// Logical time.
     pub as_of: Option<i64>,
     /// Last batch of events.
@@ -47,7 +46,7 @@ pub struct Tables {
     last_failed: Option<Bytes>,
 }
 
-/// Registers landed, identity, settings and system tables, and returns their fingerprints.
+/// Registers landed, identity, settings and system tables, and returns their prints.
 pub async fn register_tables(workspace: &Workspace, changes: &Changes, as_of: Option<i64>) -> Result<Tables> {
     let last = landing::last_batch(workspace).await?;
     let entries = Entry::load_all(&workspace.lake, last).await?;
@@ -60,23 +59,23 @@ pub async fn register_tables(workspace: &Workspace, changes: &Changes, as_of: Op
     register_run_results(workspace, None)?;
     let (lake, schema) = (workspace.lake.clone(), RESTATEMENTS_SCHEMA.clone());
     register(workspace, RESTATEMENTS, Arc::new(LateTable(ToldByReports::new(lake, None, schema, restatements::rows))))?;
-    let mut fingerprints = settings::register(&workspace.ctx, &workspace.project.config, as_of)?;
+    let fingerprints = settings::register(&workspace.ctx, &workspace.project.config, as_of)?;
     let mut definitions = fingerprints.clone();
     definitions.retain(|name, _| settings::is_setting(name));
-    definitions.extend(identity::definitions(workspace).await?);
+    let mut prints = Prints { fingerprints, definitions };
     let events = landed_fingerprint(&events, &entries, |entry| adds(entry, |counts| counts.landed));
-    fingerprints.extend(identity::fingerprints(workspace, &events).await?);
-    fingerprints.insert("events".into(), events);
+    identity::add_prints(workspace, &events, &mut prints).await?;
+    prints.fingerprints.insert("events".into(), events);
     let dead_letters = landed_fingerprint(&dead_letters, &entries, |entry| {
         // A replay changes rows without adding any.
         entry.replay.is_some() || adds(entry, |counts| counts.dead_letters)
     });
-    fingerprints.insert("dead_letters".into(), dead_letters);
+    prints.fingerprints.insert("dead_letters".into(), dead_letters);
     let planned_at = entries.last().map_or(0, |entry| entry.planned_at);
-    fingerprints.insert("batches".into(), format!("batch {last} of {planned_at}"));
+    prints.fingerprints.insert("batches".into(), format!("batch {last} of {planned_at}"));
     identity::register(workspace, changes).await?;
     let last_failed = workspace.lake.get(LAST_FAILED).await?;
-    Ok(Tables { fingerprints, definitions, as_of, last_batch: last, last_failed })
+    Ok(Tables { prints, as_of, last_batch: last, last_failed })
 }
 
 /// The models and checks of a project.
@@ -157,7 +156,7 @@ fn reads_any(model: &Model, names: &BTreeSet<String>) -> bool {
 /// everything else: their fingerprint is made of all others and of all statements.
 pub(super) fn with_run_results(mut tables: Tables, graph: &Graph, of_runs: &BTreeSet<String>) -> Tables {
     let mut hasher = Sha256::new();
-    for (name, fingerprint) in &tables.fingerprints {
+    for (name, fingerprint) in &tables.prints.fingerprints {
         hasher.update(format!("{name}={fingerprint}\n"));
     }
     for model in graph.models.iter().chain(&graph.checks).filter(|model| !reads_any(model, of_runs)) {
@@ -165,6 +164,6 @@ pub(super) fn with_run_results(mut tables: Tables, graph: &Graph, of_runs: &BTre
     }
     hasher.update(tables.last_failed.as_deref().unwrap_or_default());
     let fingerprint = hex::encode(&hasher.finalize()[..16]);
-    tables.fingerprints.extend([RUN_RESULTS, RESTATEMENTS].map(|name| (name.to_string(), fingerprint.clone())));
+    tables.prints.fingerprints.extend([RUN_RESULTS, RESTATEMENTS].map(|name| (name.to_string(), fingerprint.clone())));
     tables
 }

@@ -132,11 +132,6 @@ fn written(house: &House) -> BTreeMap<PathBuf, SystemTime> {
     files.map(|(path, _, at)| (path.strip_prefix(&marts).unwrap().to_path_buf(), at)).collect()
 }
 
-fn report(house: &House, arguments: &[&str]) -> Value {
-    let out = house.succeed(&[arguments, &["--json"]].concat());
-    serde_json::from_str(out.lines().last().unwrap()).unwrap()
-}
-
 #[test]
 fn damaged_rows_of_the_window_are_mended_and_those_beside_it_left() {
     let house = house();
@@ -269,7 +264,7 @@ fn selected_models_are_made_anew_and_what_reads_them_by_the_next_run() {
     let house = house();
     let sound = tables(&house);
     damage_second_day(&house);
-    let done = report(&house, &[&SECOND_DAY[..], &["-s", "stage_channels"]].concat());
+    let done = house.report(&[&SECOND_DAY[..], &["-s", "stage_channels"]].concat());
     let built = |report: &Value| -> Vec<String> {
         let names = report["results"].as_array().unwrap().iter().filter_map(|line| line["unique_id"].as_str());
         names.filter_map(|name| Some(name.strip_prefix("model.wayline.")?.to_string())).collect()
@@ -281,7 +276,7 @@ fn selected_models_are_made_anew_and_what_reads_them_by_the_next_run() {
     assert_eq!(after["stage_channels"], sound["stage_channels"]);
     assert_ne!(after["sessions"], sound["sessions"]);
     house.succeed(&[&SECOND_DAY[..], &["-s", "sessions"]].concat());
-    let read = report(&house, &["run"]);
+    let read = house.report(&["run"]);
     let of_sessions = built(&read);
     assert!(!of_sessions.contains(&"sessions".to_string()) && !of_sessions.contains(&"journeys".to_string()));
     assert!(house.succeed(&["run"]).contains("nothing new"));
@@ -291,7 +286,7 @@ fn selected_models_are_made_anew_and_what_reads_them_by_the_next_run() {
 fn a_plan_tells_what_would_be_made_anew_and_writes_nothing() {
     let house = house();
     let before = house.lake_files();
-    let plan = report(&house, &[&SECOND_DAY[..], &["--dry-run"]].concat());
+    let plan = house.report(&[&SECOND_DAY[..], &["--dry-run"]].concat());
     assert_eq!((&plan["events"], &plan["customers"], &plan["days"]), (&3.into(), &2.into(), &1.into()));
     assert_eq!(plan["window"]["since"], "2025-01-02T00:00:00Z");
     let step = |stage: &str, what: &str| {
@@ -309,7 +304,7 @@ fn a_plan_tells_what_would_be_made_anew_and_writes_nothing() {
     assert!(told.starts_with("[2025-01-02T00:00:00Z, 2025-01-03T00:00:00Z): 3 events, 2 customers, 1 days"), "{told}");
     assert_eq!(house.lake_files(), before);
 
-    let done = report(&house, &SECOND_DAY);
+    let done = house.report(&SECOND_DAY);
     assert_eq!((&done["args"]["command"], &done["touched_customers"]), (&"backfill".into(), &2.into()));
     assert_eq!(done["args"]["backfill"]["until"], "2025-01-03T00:00:00Z");
     let messages: BTreeMap<&str, &str> = done["results"]
@@ -347,7 +342,7 @@ fn a_window_without_events_is_nothing_to_do_and_an_empty_one_a_mistake() {
     let later = ["backfill", "--since", "2026-01-01", "--until", "2026-02-01"];
     assert!(house.succeed(&later).starts_with("nothing lies in the window"));
     assert!(house.succeed(&[&later[..], &["--dry-run"]].concat()).starts_with("nothing lies in the window"));
-    assert_eq!(report(&house, &later)["status"], "nothing_new");
+    assert_eq!(house.report(&later)["status"], "nothing_new");
     assert_eq!(house.lake_files(), before);
     for (since, until) in [("2025-01-02", "2025-01-02"), ("2025-01-03", "2025-01-02")] {
         let stderr = house.fail(2, &["backfill", "--since", since, "--until", until]);
@@ -386,6 +381,6 @@ fn checks_go_on_when_a_model_that_was_made_anew_becomes_a_view() {
     house.succeed(&SECOND_DAY);
     house.write("queries/mine.sql", model("view").as_bytes());
     house.succeed(&["run"]);
-    let checked = report(&house, &["check"]);
+    let checked = house.report(&["check"]);
     assert_eq!(checked["skipped"], serde_json::json!([]), "{checked}");
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// A copy of a sample project.
@@ -91,6 +92,12 @@ impl House {
         };
         let output = self.command(arguments).env("FAILPOINTS", action).output().unwrap();
         assert_eq!(output.status.code(), Some(137), "{failpoint}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// The report of a command that succeeds.
+    pub fn report(&self, arguments: &[&str]) -> Value {
+        let out = self.succeed(&[arguments, &["--json"]].concat());
+        serde_json::from_str(out.lines().last().unwrap()).unwrap()
     }
 
     /// Rows of a query as CSV lines, without the header.

@@ -265,12 +265,9 @@ fn write_models(house: &House, Limits { of_table, of_view, of_sums }: Limits) {
     }
 }
 
-/// What the last run said of each model.
-fn told(house: &House) -> BTreeMap<String, String> {
-    let mut reports: Vec<_> =
-        std::fs::read_dir(house.path().join("lake/runs")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    reports.sort_by_key(|path| std::fs::metadata(path).unwrap().modified().unwrap());
-    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(reports.last().unwrap()).unwrap()).unwrap();
+/// Runs; gives what was said of each model.
+fn run(house: &House) -> BTreeMap<String, String> {
+    let report = house.report(&["run"]);
     let results = report["results"].as_array().unwrap().iter();
     let told = results.filter_map(|line| {
         let name = line["unique_id"].as_str()?.strip_prefix("model.wayline.")?;
@@ -303,57 +300,46 @@ fn what_is_defined_anew_while_events_come_is_built_whole_and_nothing_else_is() {
         assert_eq!(others(&published(house), expected), [""; 0]);
     };
 
-    let same = begun();
-    same.succeed(&["run"]);
-    let line = told(&same);
+    let followed = |limits| {
+        let house = begun();
+        write_models(&house, limits);
+        let line = run(&house);
+        expect_same(&house, &whole(&project, limits));
+        line
+    };
+
+    let line = followed(LIMITS);
     let of_customers = ["int_timelines", "long", "who_is_long", "sessions", "longer_by_customer"];
     assert!(are_of_touched(&line, &of_customers), "{line:#?}");
     assert!(line["longer_by_day"].contains("days") && line["longer_summed"].contains("sums added"), "{line:#?}");
-    expect_same(&same, &whole(&project, LIMITS));
 
-    let limits = Limits { of_table: 1, ..LIMITS };
-    let table = begun();
-    write_models(&table, limits);
-    table.succeed(&["run"]);
-    let line = told(&table);
+    let of_table = Limits { of_table: 1, ..LIMITS };
+    let line = followed(of_table);
     assert!(are_of_touched(&line, &["int_timelines", "sessions", "longer_by_customer"]), "{line:#?}");
     assert_eq!((&*line["long"], &*line["who_is_long"]), ("changed SQL", "changed upstream: long"));
-    expect_same(&table, &whole(&project, limits));
 
     // What was built alone, from what is defined anew or while that was as it was, does not hide it.
     for builds in [&["+long"][..], &["who_is_long", "+long"]] {
         let alone = begun();
-        write_models(&alone, limits);
+        write_models(&alone, of_table);
         alone.succeed(&["land"]);
         for selector in builds {
             alone.succeed(&["build", "-s", selector]);
         }
-        alone.succeed(&["run"]);
-        assert_eq!(told(&alone)["who_is_long"], "changed upstream: long");
-        expect_same(&alone, &whole(&project, limits));
+        assert_eq!(run(&alone)["who_is_long"], "changed upstream: long");
+        expect_same(&alone, &whole(&project, of_table));
     }
 
-    let limits = Limits { of_view: 1, ..LIMITS };
-    let view = begun();
-    write_models(&view, limits);
-    view.succeed(&["run"]);
-    let line = told(&view);
+    let line = followed(Limits { of_view: 1, ..LIMITS });
     assert!(are_of_touched(&line, &["int_timelines", "who_is_long", "sessions"]), "{line:#?}");
     let of_view = ["longer_by_customer", "longer_by_day", "longer_summed"];
     assert!(of_view.iter().all(|name| line[*name] == "changed upstream: longer"), "{line:#?}");
-    expect_same(&view, &whole(&project, limits));
 
-    let limits = Limits { of_sums: 1, ..LIMITS };
-    let sums = begun();
-    write_models(&sums, limits);
-    sums.succeed(&["run"]);
-    assert!(told(&sums)["longer_summed"].contains("sums added"));
-    expect_same(&sums, &whole(&project, limits));
+    assert!(followed(Limits { of_sums: 1, ..LIMITS })["longer_summed"].contains("sums added"));
 
     let setting = begun();
     setting.write("wayline.toml", patient.as_bytes());
-    setting.succeed(&["run"]);
-    let line = told(&setting);
+    let line = run(&setting);
     assert!(are_of_touched(&line, &["int_timelines", "long"]), "{line:#?}");
     assert_eq!(
         (&*line["sessions"], &*line["longer_by_day"]),
@@ -380,8 +366,7 @@ fn a_setting_that_was_another_for_a_while_hides_nobody_who_came_to_its_age() {
     house.succeed(&["build", "-s", "int_timelines"]);
     house.write("wayline.toml", soon.as_bytes());
     house.write(events[2].0, events[2].1);
-    house.succeed(&["run"]);
-    assert!(told(&house)["journeys"].contains("touched customers"));
+    assert!(run(&house)["journeys"].contains("touched customers"));
     let whole = House::new(&soon, &events);
     whole.succeed(&["run"]);
     assert_eq!(whole.sql("select state from journeys where started_date = '2025-01-02'"), ["expired"]);

@@ -67,7 +67,7 @@ pub async fn plan(workspace: &Workspace, options: &Options) -> Result<Plan> {
     models::register(workspace, &graph, &changes).await?;
     let window = backfill.window;
     let mut plan = Plan { events: events_in(workspace, window).await?, days: window.days().len(), ..Plan::default() };
-    let standing = identity::standing(workspace, &changes, &tables.fingerprints["events"]).await?;
+    let standing = identity::standing(workspace, &changes, &tables.prints.fingerprints["events"]).await?;
     if let Some(why) = standing.stale {
         plan.steps.push(PlannedStep { stage: "resolve", what: "identity".into(), why, rows: 0, bytes: 0 });
     }
