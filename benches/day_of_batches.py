@@ -4,10 +4,11 @@
     cargo build --release
     python benches/day_of_batches.py [--batches 8640] [--events 10] [--hour 360] [--retain 60s] [--binary target/release/wayline] [--keep DIR]
 
-Generates events and lands, builds and publishes them in batches, a run for each, as every ten seconds of a day. After each hour of
-batches, of which none waits for the clock, it maintains the lake, keeping for a minute what was replaced. Prints a row per hour: seconds of its runs, then what the
-lake has before maintenance and after. A day that was stopped goes on where `--keep` left it. In the end nothing may be damaged, every event that was landed is there once, and each published file is the one that
-a lake has which was given all events at once.
+Generates events and lets `wayline watch` land, build and publish them, a batch in each of its cycles, as every ten seconds of a day. The
+files of an hour are there when it begins, so that no cycle waits for the clock; after it the lake is maintained, keeping for a minute what
+was replaced. Prints a row per hour: seconds of its cycles, the memory held at its end, then what the lake has before maintenance and
+after. A day that was stopped goes on where `--keep` left it. In the end nothing may be damaged, every event that was landed is there once,
+and each published file is the one that a lake has which was given all events at once.
 """
 import argparse
 import collections
@@ -76,12 +77,37 @@ class Project:
         (self.folder / name).write_bytes(b"".join(lines))
         os.rename(self.folder / name, self.folder / "landing-zone" / name)
 
-    def run(self, may_be_done=False):
+    def batches(self):
+        """Those that are landed."""
+        if not self.lake.exists():
+            return 0
+        return int(self.wayline("sql", "--format", "csv", "-c", "select count(*) from batches").split()[-1])
+
+    def run(self):
         begun = time.monotonic()
         report = json.loads(self.wayline("run", "--json").splitlines()[-1])
-        if report["status"] != "success" and not (may_be_done and report["status"] == "nothing_new"):
+        if report["status"] != "success":
             sys.exit(f"a run came to {report['status']}")
         return time.monotonic() - begun
+
+    def watch(self, cycles):
+        """Seconds of each of so many cycles, each with a batch, and the MiB held at most in the last."""
+        command = [self.binary, "watch", "--every", "1s", "--max-batches", str(cycles), "--json", "--project", self.folder]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        seconds, begun, held = [], time.monotonic(), 0
+        for line in child.stdout:
+            report, now = json.loads(line), time.monotonic()
+            if report["status"] == "done":
+                break
+            if report["status"] != "success" or len(report["landed"]["batches"]) != 1:
+                sys.exit(f"a cycle came to {report['status']} with batches {report['landed']['batches']}")
+            seconds.append(now - begun)
+            begun = now
+            with open(f"/proc/{child.pid}/status") as status:
+                held = next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) / 1024
+        if child.wait() != 0 or len(seconds) != cycles:
+            sys.exit(f"the watch ended with {child.returncode} after {len(seconds)} of {cycles} cycles")
+        return seconds, held
 
 
 def day(folder, project, at_once, count):
@@ -92,6 +118,9 @@ def day(folder, project, at_once, count):
         subprocess.run(made, check=True, capture_output=True)
         [generated] = (project.folder / "landing-zone").iterdir()
         shutil.copytree(project.folder, at_once.folder, ignore=shutil.ignore_patterns(generated.name))
+        with open(project.folder / "wayline.toml", "a") as configuration:
+            # A file is a batch.
+            configuration.write("\n[landing]\nmax_batch_bytes = 1\n")
         generated.rename(kept)
     return kept.read_bytes().splitlines(keepends=True)
 
@@ -103,24 +132,23 @@ def main():
     lines = day(folder, project, at_once, options.batches * options.events)
     arrived = len(list((project.folder / "landing-zone").iterdir()))
 
-    heads = ["hour", "p50 ms", "p95 ms", "max ms", *KINDS, "MB", *(f"{name} after" for name in KINDS), "MB after", "maintained in s"]
+    heads = ["hour", "p50 ms", "p95 ms", "max ms", "MiB", *KINDS, "MB", *(f"{name} after" for name in KINDS), "MB after", "maintained in s"]
     print("| " + " | ".join(heads) + " |\n|" + " ---: |" * len(heads), flush=True)
-    seconds = []
-    # Of a day that was stopped, the last that arrived may have been run or not.
-    for number in range(max(arrived - 1, 0), options.batches):
-        project.arrive(f"events-{number:06}.jsonl", lines[number * options.events : (number + 1) * options.events])
-        seconds.append(project.run(may_be_done=number < arrived))
-        if (number + 1) % options.hour == 0 or number == options.batches - 1:
-            seconds.sort()
-            row = [number // options.hour + 1]
-            row += [f"{seconds[min(len(seconds) - 1, int(len(seconds) * share))] * 1000:.0f}" for share in (0.5, 0.95, 1)]
-            row += kept(project.lake)
-            begun = time.monotonic()
-            project.wayline("maintain", "--retain", options.retain)
-            maintained = time.monotonic() - begun
-            row += [*kept(project.lake), f"{maintained:.1f}"]
-            print("| " + " | ".join(map(str, row)) + " |", flush=True)
-            seconds = []
+    # Of an hour that was stopped, files may have arrived or not, and batches be landed or not.
+    for begin in range(project.batches() // options.hour * options.hour, options.batches, options.hour):
+        end = min(begin + options.hour, options.batches)
+        for number in range(max(arrived, begin), end):
+            project.arrive(f"events-{number:06}.jsonl", lines[number * options.events : (number + 1) * options.events])
+        seconds, held = project.watch(end - project.batches())
+        seconds.sort()
+        row = [begin // options.hour + 1]
+        row += [f"{seconds[min(len(seconds) - 1, int(len(seconds) * share))] * 1000:.0f}" for share in (0.5, 0.95, 1)]
+        row += [f"{held:.0f}", *kept(project.lake)]
+        begun = time.monotonic()
+        project.wayline("maintain", "--retain", options.retain)
+        maintained = time.monotonic() - begun
+        row += [*kept(project.lake), f"{maintained:.1f}"]
+        print("| " + " | ".join(map(str, row)) + " |", flush=True)
 
     project.wayline("fsck")
     at_once.arrive("events-all.jsonl", lines)

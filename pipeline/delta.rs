@@ -99,6 +99,9 @@ pub struct Change {
 impl Table {
     /// Opens the newest version of the table in a folder of the lake; `None` when there is none.
     pub async fn open(lake: &Lake, folder: &str) -> Result<Option<Self>> {
+        if let Some(unchanged) = Self::unchanged(lake, folder).await? {
+            return Ok(Some(unchanged));
+        }
         // Asked first, since the library logs an error for a table that is not there.
         let log = lake.list(&format!("{folder}/_delta_log")).await?;
         if log.is_empty() {
@@ -128,6 +131,20 @@ impl Table {
             lake.loaded().remember(folder, log, delta.clone());
         }
         Ok(Some(Self { delta }))
+    }
+
+    /// The table as it was loaded last, if its log ends as it did: a log may be long, and its end tells that nothing came to it.
+    async fn unchanged(lake: &Lake, folder: &str) -> Result<Option<Self>> {
+        let Some((delta, end)) = lake.loaded().last(folder) else { return Ok(None) };
+        let Some(version) = delta.version() else { return Ok(None) };
+        let object = |name: String| async move { lake.head(&format!("{folder}/_delta_log/{name}")).await };
+        let (newest, next, hint) = futures::try_join!(
+            object(loaded::commit_name(version)),
+            object(loaded::commit_name(version + 1)),
+            object(log::HINT.to_string()),
+        )?;
+        let is_same = newest.is_some_and(|newest| loaded::End { newest, hint } == end) && next.is_none();
+        Ok(is_same.then_some(Self { delta }))
     }
 
     /// Reads the table in a folder from its log, whatever was loaded of it before.

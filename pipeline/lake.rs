@@ -136,6 +136,15 @@ impl Lake {
         }
     }
 
+    /// What the store tells of an object; `None` when there is none.
+    pub async fn head(&self, relative: &str) -> Result<Option<ObjectMeta>> {
+        match self.store.head(&self.path(relative)).await {
+            Ok(found) => Ok(Some(found)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(Error::from(error).context(relative)),
+        }
+    }
+
     /// Objects under a folder, by path.
     pub async fn list(&self, relative: &str) -> Result<Vec<ObjectMeta>> {
         let folder = self.path(relative);

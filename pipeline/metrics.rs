@@ -41,6 +41,8 @@ pub struct Metrics {
     last_run: Option<LastRun>,
     /// Microseconds since 1970.
     last_success_at: Option<i64>,
+    /// The same, of this watch.
+    maintained_at: Option<i64>,
     retries: u64,
     touched_customers: u64,
 }
@@ -136,6 +138,11 @@ impl Metrics {
         self.last_success_at = Some(time);
     }
 
+    /// Keeps the time at which the lake was maintained, in microseconds since 1970.
+    pub fn maintained_at(&mut self, time: i64) {
+        self.maintained_at = Some(time);
+    }
+
     /// Keeps the sizes of the tables.
     pub fn measured(&mut self, tables: Vec<TableSize>) {
         self.tables = tables;
@@ -218,6 +225,8 @@ impl Metrics {
         page.sample("", &[], self.touched_customers);
         page.family("wayline_retries_total", "counter", "Waits for a fault to pass.");
         page.sample("", &[], self.retries);
+        let help = "When this watch last maintained the lake, in seconds since 1970.";
+        page.gauge("wayline_last_maintenance_timestamp_seconds", help, self.maintained_at.map(seconds));
     }
 
     fn of_runs(&self, page: &mut Page) {

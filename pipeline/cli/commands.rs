@@ -15,6 +15,7 @@ use super::{
     maintain, manual, replay, serve, sql, summary, watch,
 };
 use crate::config::Project;
+use crate::derived::fold::Which;
 use crate::error::{Error, Result};
 use crate::generate;
 use crate::lake::Lock;
@@ -66,7 +67,7 @@ pub async fn dispatch(command: Command, global: &Global, stop: Receiver<bool>) -
         Command::Export(args) => export::export(args, global).await,
         Command::Identity { command } => identity::dispatch(command, global).await,
         Command::Maintain { dry_run, retain } => {
-            maintain::run(global, crate::maintain::Options { dry_run, retain }).await
+            maintain::run(global, crate::maintain::Options { dry_run, retain, fold: Which::All }).await
         }
         Command::Fsck => maintain::check(global).await,
         Command::Doctor => doctor::doctor(global).await,

@@ -10,6 +10,7 @@ use clap::Args;
 use serde_json::json;
 use tokio::sync::watch::Receiver;
 
+use super::maintain::parse_span;
 use super::messages::Messages;
 use super::output::Output;
 use super::progress::Shown;
@@ -39,6 +40,9 @@ pub struct WatchArgs {
     /// End after so many cycles; one that a fault ended is tried again and does not count
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     max_batches: Option<u64>,
+    /// How long what was replaced stays readable when the watch maintains the lake, once an hour
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_span)]
+    retain: Duration,
 }
 
 fn parse_every(text: &str) -> Result<Duration, String> {
@@ -50,9 +54,9 @@ fn parse_every(text: &str) -> Result<Duration, String> {
 
 /// Watches until it is told to stop.
 pub async fn watch(project: Project, args: WatchArgs, global: &Global, stop: Receiver<bool>) -> Result<ExitCode> {
-    let WatchArgs { every, metrics_file, metrics_listen, health_file, max_batches } = args;
+    let WatchArgs { every, metrics_file, metrics_listen, health_file, max_batches, retain } = args;
     let as_of = global.as_of;
-    let options = Options { every, as_of, metrics_file, metrics_listen, health_file, max_batches };
+    let options = Options { every, as_of, metrics_file, metrics_listen, health_file, max_batches, retain };
     let messages = Messages(global.log_format);
     let mut told = Told { shown: Shown::new(messages), messages, as_json: global.json, wrong: String::new() };
     let cycles = watch::watch(project, options, stop.clone(), &mut told).await?;

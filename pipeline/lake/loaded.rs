@@ -8,6 +8,8 @@ use deltalake::DeltaTable;
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
+use crate::delta::log::HINT;
+
 /// Tables by folder, each with the objects of its log when it was loaded.
 #[derive(Debug, Default)]
 pub struct Loaded(Mutex<HashMap<String, (Vec<ObjectMeta>, DeltaTable)>>);
@@ -29,11 +31,34 @@ impl Loaded {
         then.next().is_none().then(|| table.clone())
     }
 
+    /// The table as it was loaded last, whatever its log holds now, with what its log ended with then.
+    pub fn last(&self, folder: &str) -> Option<(DeltaTable, End)> {
+        let tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (log, table) = tables.get(folder)?;
+        let named = |name: &str| log.iter().find(|object| object.location.filename() == Some(name)).cloned();
+        let end = End { newest: named(&commit_name(table.version()?))?, hint: named(HINT) };
+        Some((table.clone(), end))
+    }
+
     /// Remembers a table with the objects of its log, in the order of their paths.
     pub fn remember(&self, folder: &str, log: Vec<ObjectMeta>, table: DeltaTable) {
         let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         tables.insert(folder.to_string(), (log, table));
     }
+}
+
+/// What a log ends with.
+#[derive(Debug, PartialEq, Eq)]
+pub struct End {
+    /// The newest commit.
+    pub newest: ObjectMeta,
+    /// The hint of the last checkpoint.
+    pub hint: Option<ObjectMeta>,
+}
+
+/// Name of the object that commits a version.
+pub fn commit_name(version: u64) -> String {
+    format!("{version:020}.json")
 }
 
 /// The version that an object of a log commits; none of another object, such as a checkpoint.

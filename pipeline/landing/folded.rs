@@ -57,20 +57,20 @@ pub async fn last_folded(lake: &Lake) -> Result<i64> {
     Ok(folds(lake).await?.last().map_or(0, |(_, last)| *last))
 }
 
-/// Entries of all folds, of batches 1 and on without a gap. `last` is the last batch that is committed: a fold that tells
-/// of more belongs to other events than those that are there.
-pub(super) async fn load(lake: &Lake, last: i64) -> Result<Vec<Entry>> {
+/// Entries of the folds, of the batches behind `after` without a gap. `last` is the last batch that is committed: a fold
+/// that tells of more belongs to other events than those that are there.
+pub(super) async fn load(lake: &Lake, after: i64, last: i64) -> Result<Vec<Entry>> {
     let mut entries: Vec<Entry> = Vec::new();
-    for (first, end) in folds(lake).await? {
+    for (first, end) in folds(lake).await?.into_iter().filter(|(_, end)| *end > after) {
         let path = path(first, end);
         if end > last {
             let error = format!("{path} tells of batch {end}, and the last that is landed is {last}");
             return Err(Error::corrupt(error)
                 .hint("restore landing/events; or move away landing/batches, if the events are to be landed anew"));
         }
-        entries.extend(read(lake, &path).await?);
+        entries.extend(read(lake, &path).await?.into_iter().filter(|entry| entry.batch > after));
     }
-    match entries.iter().zip(1..).find(|(entry, batch)| entry.batch != *batch) {
+    match entries.iter().zip(after + 1..).find(|(entry, batch)| entry.batch != *batch) {
         None => Ok(entries),
         Some((_, batch)) => Err(Error::corrupt(format!("{FOLDED}: the entry of batch {batch} is missing"))),
     }
@@ -199,6 +199,10 @@ mod tests {
         let fold_name = "000000000001-000000000101.json";
         assert_eq!(names(&lake).await, ["000000000102.json", "000000000102.ledger.json", fold_name]);
         add(&lake, 103..=250).await;
+        for after in [0, 50, 101, 200, 250] {
+            let later = Entry::load_after(&lake, after, 250).await.unwrap();
+            assert!(later.iter().map(|entry| entry.batch).eq(after + 1..=250), "after {after}");
+        }
         fold(&lake, 250).await.unwrap();
         assert_eq!(names(&lake).await, ["000000000001-000000000250.json"], "a fold grows until it is full");
         let all: Vec<i64> = Entry::load_all(&lake, 250).await.unwrap().iter().map(|entry| entry.batch).collect();

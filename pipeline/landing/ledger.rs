@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::folded;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::lake::Lake;
 
 /// Folder of the books.
@@ -180,19 +180,33 @@ impl Manifest {
 impl Entry {
     /// Entries of batches 1 to `last`, in order. One that is missing is an error: it is written before the commit.
     pub async fn load_all(lake: &Lake, last: i64) -> Result<Vec<Self>> {
+        Self::load_after(lake, 0, last).await
+    }
+
+    /// The same of the batches behind `after` alone.
+    pub async fn load_after(lake: &Lake, after: i64, last: i64) -> Result<Vec<Self>> {
+        match Self::load_as_listed(lake, after, last).await {
+            // Maintenance may have put entries into a fold since the folds were listed: those that are missing are there now.
+            Err(error) if error.kind() == Kind::Corrupt => Self::load_as_listed(lake, after, last).await,
+            loaded => loaded,
+        }
+    }
+
+    async fn load_as_listed(lake: &Lake, after: i64, last: i64) -> Result<Vec<Self>> {
         let load = |batch| async move {
             let missing =
                 || Error::corrupt(format!("{} is missing although the batch was committed", entry_path(batch)));
             Self::load(lake, batch).await?.ok_or_else(missing)
         };
-        let mut entries = folded::load(lake, last).await?;
+        let mut entries = folded::load(lake, after, last).await?;
+        let first_loose = after + entries.len() as i64 + 1;
         let loose: Vec<Self> =
-            futures::stream::iter((entries.len() as i64 + 1..=last).map(load)).buffered(READS).try_collect().await?;
+            futures::stream::iter((first_loose..=last).map(load)).buffered(READS).try_collect().await?;
         entries.extend(loose);
         Ok(entries)
     }
 
-    /// The entry of a batch, also of one that is not committed whole.
+    /// The entry of a batch that is in no fold, also of one that is not committed whole.
     pub async fn load(lake: &Lake, batch: i64) -> Result<Option<Self>> {
         load(lake, &entry_path(batch)).await
     }

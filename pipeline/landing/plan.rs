@@ -29,7 +29,7 @@ pub struct Listed {
 }
 
 /// What lies in a lake, at its top.
-const OWN: [&str; 7] = ["landing", "identity", "models", "marts", "runs", "staging", "catalog.json"];
+const OWN: [&str; 8] = ["landing", "identity", "changes", "models", "marts", "runs", "staging", "catalog.json"];
 
 /// Lists the files of a source; never the lake's own.
 pub async fn list_source(workspace: &Workspace, source: &Source) -> Result<Listed> {

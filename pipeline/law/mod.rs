@@ -17,6 +17,7 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
 use self::cases::{Cases, Chance, END, FILES, PROJECT, asked, case_in};
+use crate::derived::fold::Which;
 use crate::derived::window::Window;
 use crate::error::Kind as ErrorKind;
 use crate::identity::rulings::{self, Ruling};
@@ -205,7 +206,7 @@ fn whole_run(checks: Scope) -> Options {
 
 /// Maintenance that keeps nothing of what was replaced.
 fn now() -> maintain::Options {
-    maintain::Options { dry_run: false, retain: Duration::ZERO }
+    maintain::Options { dry_run: false, retain: Duration::ZERO, fold: Which::All }
 }
 
 /// A lake that gets everything at once.

@@ -24,7 +24,7 @@ use crate::delta::log::Log;
 use crate::derived;
 use crate::derived::changes::Changes;
 use crate::derived::fold::{Which, fold};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
 use crate::lake::Lake;
 use crate::landing::folded::{self, Folded};
@@ -80,6 +80,8 @@ pub struct Options {
     pub dry_run: bool,
     /// How long versions that were replaced stay readable, and files that nobody names stay untouched.
     pub retain: Duration,
+    /// Tables to write anew with the changes that lie over them.
+    pub fold: Which,
 }
 
 /// What was done, or would be.
@@ -138,6 +140,8 @@ pub struct State {
 }
 
 /// Does it, or says what it would do.
+///
+/// Errors: the first of those of single tables comes when all else is done.
 pub async fn maintain(workspace: &Workspace, options: Options) -> Result<Report> {
     let started = Instant::now();
     let lake = &workspace.lake;
@@ -158,13 +162,31 @@ pub async fn maintain(workspace: &Workspace, options: Options) -> Result<Report>
     if options.dry_run {
         report.folded = changes.tables.keys().cloned().collect();
     } else {
-        let folded = fold(&workspace.ctx, lake, &mut changes, Which::All).await?;
+        let folded = fold(&workspace.ctx, lake, &mut changes, options.fold).await?;
         report.folded = folded.into_iter().map(|(folder, _)| folder).collect();
     }
+    let mut damage = None;
     for folder in folders(lake).await? {
-        let done = maintain_table(workspace, &folder, cutoff, options).await?;
-        report.tables.extend(done.map(|done| (folder, done)));
+        match maintain_table(workspace, &folder, cutoff, options).await {
+            Ok(done) => report.tables.extend(done.map(|done| (folder, done))),
+            // What is wrong with one table is no reason to let the others grow.
+            Err(error) if error.kind() == Kind::Corrupt => damage = damage.or(Some(error)),
+            Err(error) => return Err(error),
+        }
     }
+    let others = maintain_others(workspace, cutoff, options, &mut report).await;
+    report.elapsed_time = started.elapsed().as_secs_f64();
+    damage.map_or(others, Err).map(|()| report)
+}
+
+/// What is no table: the books of landing, run reports, changes, and what was left over.
+async fn maintain_others(
+    workspace: &Workspace,
+    cutoff: Option<DateTime<Utc>>,
+    options: Options,
+    report: &mut Report,
+) -> Result<()> {
+    let lake = &workspace.lake;
     let last = last_batch(workspace).await?;
     report.ledger = match options.dry_run {
         false => folded::fold(lake, last).await?,
@@ -196,8 +218,7 @@ pub async fn maintain(workspace: &Workspace, options: Options) -> Result<Report>
         }
     }
     report.debris = Removed { files: debris.len(), bytes: debris.iter().map(|(_, bytes)| bytes).sum() };
-    report.elapsed_time = started.elapsed().as_secs_f64();
-    Ok(report)
+    Ok(())
 }
 
 /// Folders of tables, and of files of tables that were never committed.

@@ -24,6 +24,7 @@ use self::board::Board;
 use self::health::{Condition, Health, LastRun};
 use self::schedule::{BackOff, Schedule, chance};
 use crate::config::Project;
+use crate::derived::fold::Which;
 use crate::error::{Error, Kind, Result};
 use crate::lake::Lock;
 use crate::landing;
@@ -46,8 +47,8 @@ const CHECK_EVERY: Duration = Duration::from_secs(3600);
 
 /// The lake is maintained this often, once nothing waits.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(3600);
-/// What maintenance keeps of what was replaced: as long as `wayline maintain` unless it is told otherwise.
-const RETAIN: Duration = Duration::from_secs(7 * 24 * 3600);
+/// After so long it is maintained whatever waits: a lake that is left alone would only make cycles longer.
+const MAINTAIN_AT_LATEST: Duration = Duration::from_secs(2 * 3600);
 
 /// How to watch.
 #[derive(Debug, Clone)]
@@ -64,6 +65,8 @@ pub struct Options {
     pub health_file: Option<PathBuf>,
     /// Cycles to come to their end; by default as many as there is time for.
     pub max_batches: Option<u64>,
+    /// How long what was replaced stays readable when the lake is maintained.
+    pub retain: Duration,
 }
 
 /// Receives what a person watching may want to see.
@@ -225,7 +228,8 @@ impl Watch {
             let what = first.map_or_else(String::new, |line| format!("{}: {}", line.unique_id, line.message));
             return Err(Error::unavailable(what));
         }
-        if !report.landed.has_more {
+        let waited = self.maintained_at.elapsed();
+        if waited >= MAINTAIN_AT_LATEST || (waited >= MAINTAIN_EVERY && !report.landed.has_more) {
             self.maintain(&workspace).await;
         }
         self.measure(&workspace, &report).await;
@@ -234,17 +238,17 @@ impl Watch {
         Ok(Cycle { has_more: report.landed.has_more })
     }
 
-    /// Maintains the lake now and then: the lock that a job of its own would need is held here. What fails of it is told
-    /// and tried again the next time.
+    /// Maintains the lake: the lock that a job of its own would need is held here. What fails of it is told and tried again
+    /// the next time. Tables with few changes over them are left to the runs, which fold them when it pays.
     async fn maintain(&mut self, workspace: &Workspace) {
-        if self.maintained_at.elapsed() < MAINTAIN_EVERY {
-            return;
-        }
         self.maintained_at = Instant::now();
         self.is_changed = true;
-        let options = maintain::Options { dry_run: false, retain: RETAIN };
+        let options = maintain::Options { dry_run: false, retain: self.options.retain, fold: Which::Due(u64::MAX) };
         match maintain::maintain(workspace, options).await {
-            Ok(done) => tracing::info!(seconds = done.elapsed_time, "maintained"),
+            Ok(done) => {
+                tracing::info!(seconds = done.elapsed_time, "maintained");
+                self.board.state().metrics.maintained_at(Utc::now().timestamp_micros());
+            }
             Err(error) => tracing::warn!(%error, "could not maintain"),
         }
     }
@@ -256,9 +260,6 @@ impl Watch {
             Some(checked_at) if checked_at.elapsed() < CHECK_EVERY => Scope::Touched,
             _ => Scope::All,
         };
-        if checks == Scope::All {
-            self.checked_at = Some(Instant::now());
-        }
         let as_of = self.options.as_of;
         let options = |build| run::Options {
             command: "watch".into(),
@@ -269,7 +270,14 @@ impl Watch {
             ..run::Options::default()
         };
         let mut stages = Stages { board: &self.board, witness };
+        let begun = Instant::now();
         match run::run(workspace, options(true), &mut stages).await {
+            Ok(report) => {
+                if checks == Scope::All {
+                    self.checked_at = Some(begun);
+                }
+                (Ok(report), None)
+            }
             Err(error) if error.kind() == Kind::Invalid && self.cycles() > 0 => {
                 // The models may be mended by now, so they cannot tell any more. Landing can: it is wrong here or there.
                 match run::run(workspace, options(false), &mut stages).await {
@@ -277,7 +285,7 @@ impl Watch {
                     landed => (landed, Some(error)),
                 }
             }
-            outcome => (outcome, None),
+            Err(error) => (Err(error), None),
         }
     }
 
@@ -300,13 +308,10 @@ impl Watch {
 
     /// Counts the batches after the last one counted.
     async fn count_batches(&mut self, last: i64) -> Result<()> {
-        for batch in self.counted.unwrap_or(0) + 1..=last {
-            let entry = Entry::load(&self.workspace.lake, batch).await?;
-            let entry =
-                entry.ok_or_else(|| Error::corrupt(format!("batch {batch} is landed and has no ledger entry")))?;
+        for entry in Entry::load_after(&self.workspace.lake, self.counted.unwrap_or(0), last).await? {
             self.board.state().metrics.count_batch(&entry);
             self.unpublished.push(entry.planned_at);
-            self.counted = Some(batch);
+            self.counted = Some(entry.batch);
         }
         self.counted.get_or_insert(last);
         Ok(())

@@ -426,14 +426,18 @@ fn a_source_that_matches_nothing_is_warned_of_until_something_is_taken_from_it()
 #[test]
 fn the_lake_is_no_source_of_itself() {
     let house = House::new(&source("web", "**/*.parquet", ""), &[]);
-    house.write(
-        "in/1.parquet",
-        &parquet_of(&[("id", texts(&["a"])), ("ts", texts(&["2025-01-01T10:00:00Z"])), ("event", texts(&["view"]))]),
-    );
+    for id in ["a", "b", "c"] {
+        house.write(
+            &format!("in/{id}.parquet"),
+            &parquet_of(&[("id", texts(&[id])), ("ts", texts(&["2025-01-01T10:00:00Z"])), ("event", texts(&["view"]))]),
+        );
+        house.succeed(&["run"]);
+    }
     house.succeed(&["land"]);
-    house.succeed(&["land"]);
-    assert_eq!(house.sql("select count(*) from batches"), ["1"]);
+    assert_eq!(house.sql("select count(*) from batches"), ["3"]);
     assert_eq!(house.sql("select count(*) from dead_letters"), ["0"]);
+    let in_changes = house.lake_files().into_iter().filter(|(path, ..)| path.to_string_lossy().contains("/changes/"));
+    assert!(in_changes.count() > 0, "something of every kind is there");
 }
 
 #[test]

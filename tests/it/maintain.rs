@@ -247,6 +247,18 @@ fn a_damaged_log_is_not_maintained() {
         files.into_iter().filter(|file| file.0.to_string_lossy().contains("/events/")).collect::<Vec<_>>()
     };
     assert_eq!(events(house.lake_files()), events(files));
+
+    // The others are.
+    let house = house_of(12);
+    std::fs::write(house.path().join("lake/landing/dead_letters/_delta_log/00000000000000000001.json"), b"").unwrap();
+    let commits = || std::fs::read_dir(house.path().join("lake/landing/events/_delta_log")).unwrap().count();
+    let before = commits();
+    let stderr = house.fail(1, &["maintain", "--retain", "0s"]);
+    assert!(
+        stderr.contains("landing/dead_letters/_delta_log/00000000000000000001.json: no readable commit"),
+        "{stderr}"
+    );
+    assert!(commits() < before, "{} of {before} are left", commits());
 }
 
 /// What is done to a file.

@@ -396,6 +396,27 @@ fn what_waits_is_landed_batch_by_batch_with_no_pause_between() {
 }
 
 #[test]
+fn a_watch_begins_where_maintenance_has_folded_the_ledger() {
+    let house = House::new(&format!("{PROJECT}[landing]\nmax_batch_bytes = 1\n"), &[]);
+    for number in 0..100 {
+        house.write(&format!("landing-zone/{number:03}.jsonl"), &file(&number.to_string()));
+    }
+    house.succeed(&["land"]);
+    house.succeed(&["maintain"]);
+    let books: Vec<_> = std::fs::read_dir(house.path().join("lake/landing/batches")).unwrap().collect();
+    assert_eq!(books.len(), 1, "all entries are in a fold");
+
+    deliver(&house, "last");
+    let mut watch = Watch::start(&house, &["--every", "100ms"]);
+    watch.until_batches(101);
+    let metrics = watch.metrics();
+    assert_eq!(metrics["wayline_landed_rows_total{source=\"web\"}"], 303.0);
+    // When those before it were published is not known.
+    assert_eq!(metrics["wayline_landing_to_mart_seconds_count"], 1.0);
+    watch.stop();
+}
+
+#[test]
 fn the_listener_tells_metrics_and_health_and_refuses_the_rest() {
     let house = house();
     let mut watch = Watch::start(&house, &["--every", "100ms", "--metrics-listen", "127.0.0.1:0"]);
