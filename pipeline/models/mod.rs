@@ -48,6 +48,13 @@ pub enum Status {
     Skipped,
 }
 
+impl Status {
+    /// Whether what was to be done is done, or what was asked is so.
+    pub fn is_well(self) -> bool {
+        matches!(self, Self::Success | Self::Pass)
+    }
+}
+
 /// One line of the run report; the keys are those of dbt's `run_results.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NodeResult {

@@ -58,6 +58,62 @@ pub struct Report {
     pub restatements: Vec<Restatement>,
 }
 
+/// What tables tell of a run: of the steps of its report, which are most of it, no more than how they ended.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Told {
+    /// As in the report, and so are the others.
+    pub metadata: Metadata,
+    /// Seconds of the whole run.
+    pub elapsed_time: f64,
+    /// How it ended.
+    pub status: RunStatus,
+    /// Logical time, RFC 3339.
+    pub as_of: Option<String>,
+    /// What was landed.
+    pub landed: Landed,
+    /// How models, checks and marts ended.
+    pub results: Vec<Ended>,
+    /// Published files that are others than before.
+    #[serde(default)]
+    pub restatements: Vec<Restatement>,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Ended {
+    /// `model.wayline.sessions`, …
+    pub unique_id: String,
+    /// What became of it.
+    pub status: Status,
+}
+
+impl From<Report> for Told {
+    fn from(report: Report) -> Self {
+        let Report { metadata, elapsed_time, status, as_of, landed, results, restatements, .. } = report;
+        let results = results.into_iter().map(|line| Ended { unique_id: line.unique_id, status: line.status });
+        Self { metadata, elapsed_time, status, as_of, landed, results: results.collect(), restatements }
+    }
+}
+
+impl Told {
+    /// As [`Report::outcomes`].
+    pub fn outcomes(&self, kind: &str) -> (usize, usize) {
+        outcomes(kind, self.results.iter().map(|line| (line.unique_id.as_str(), line.status)))
+    }
+}
+
+/// Of the steps of a kind, by their ids, how many ended well and how many did not.
+fn outcomes<'a>(kind: &str, steps: impl Iterator<Item = (&'a str, Status)>) -> (usize, usize) {
+    let (mut well, mut not_well) = (0, 0);
+    for (_, status) in steps.filter(|(id, _)| id.split('.').next() == Some(kind)) {
+        match status.is_well() {
+            true => well += 1,
+            false => not_well += 1,
+        }
+    }
+    (well, not_well)
+}
+
 /// Head of a report.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Metadata {
@@ -102,9 +158,7 @@ impl RunStatus {
 impl Report {
     /// Models, checks or marts of a kind (`model`, `test`, `mart`) that ended well, and those that did not.
     pub fn outcomes(&self, kind: &str) -> (usize, usize) {
-        let lines = || self.results.iter().filter(|line| line.is_a(kind));
-        let done = lines().filter(|line| line.is_well()).count();
-        (done, lines().count() - done)
+        outcomes(kind, self.results.iter().map(|line| (line.unique_id.as_str(), line.status)))
     }
 
     /// Whether it failed, and nothing but what a store out of reach made fail.
@@ -218,14 +272,9 @@ impl Job {
 }
 
 impl NodeResult {
-    /// Whether it is of a kind: `model`, `test`, `mart`.
-    pub fn is_a(&self, kind: &str) -> bool {
-        self.unique_id.split('.').next() == Some(kind)
-    }
-
     /// Whether it ended well.
     pub fn is_well(&self) -> bool {
-        matches!(self.status, Status::Success | Status::Pass)
+        self.status.is_well()
     }
 }
 

@@ -12,7 +12,7 @@ use arrow::datatypes::{Date32Type, Int64Type};
 use arrow::error::ArrowError;
 use chrono::NaiveDate;
 
-use super::report::{Report, RunStatus, micros, report_path};
+use super::report::{Report, RunStatus, Told, micros, report_path};
 use crate::engine;
 use crate::error::Result;
 use crate::lake::Lake;
@@ -25,14 +25,14 @@ use crate::workspace::Workspace;
 pub const RESTATEMENTS: &str = "restatements";
 
 /// Its rows.
-pub fn rows(reports: &[Report]) -> Result<RecordBatch, ArrowError> {
-    let all: Vec<(&Report, &Restatement)> =
-        reports.iter().flat_map(|report| report.restatements.iter().map(move |restated| (report, restated))).collect();
+pub fn rows(runs: &[Told]) -> Result<RecordBatch, ArrowError> {
+    let all: Vec<(&Told, &Restatement)> =
+        runs.iter().flat_map(|run| run.restatements.iter().map(move |restated| (run, restated))).collect();
     let counts = |pick: fn(&Restatement) -> Option<i64>| -> ArrayRef {
         Arc::new(all.iter().map(|(_, restated)| pick(restated)).collect::<Int64Array>())
     };
-    let times = |pick: fn(&Report) -> Option<&str>| -> ArrayRef {
-        let times: TimestampMicrosecondArray = all.iter().map(|(report, _)| pick(report).and_then(micros)).collect();
+    let times = |pick: fn(&Told) -> Option<&str>| -> ArrayRef {
+        let times: TimestampMicrosecondArray = all.iter().map(|(run, _)| pick(run).and_then(micros)).collect();
         Arc::new(times.with_timezone("UTC"))
     };
     let day = |restated: &Restatement| restated.day.as_ref()?.parse().ok().map(Date32Type::from_naive_date);
@@ -40,7 +40,7 @@ pub fn rows(reports: &[Report]) -> Result<RecordBatch, ArrowError> {
     RecordBatch::try_new(
         RESTATEMENTS_SCHEMA.clone(),
         vec![
-            Arc::new(StringArray::from_iter_values(all.iter().map(|(report, _)| &report.metadata.invocation_id))),
+            Arc::new(StringArray::from_iter_values(all.iter().map(|(run, _)| &run.metadata.invocation_id))),
             Arc::new(StringArray::from_iter_values(all.iter().map(|(_, restated)| &restated.mart))),
             Arc::new(all.iter().map(|(_, restated)| restated.reason.as_deref()).collect::<StringArray>()),
             Arc::new(Int64Array::from_iter_values(all.iter().map(|(_, restated)| rows(restated.rows_before)))),
@@ -52,8 +52,8 @@ pub fn rows(reports: &[Report]) -> Result<RecordBatch, ArrowError> {
             counts(|restated| restated.events.map(u64::cast_signed)),
             counts(|restated| restated.max_lateness_seconds),
             Arc::new(all.iter().map(|(_, restated)| day(restated)).collect::<Date32Array>()),
-            times(|report| report.as_of.as_deref()),
-            times(|report| Some(&report.metadata.generated_at)),
+            times(|run| run.as_of.as_deref()),
+            times(|run| Some(&run.metadata.generated_at)),
         ],
     )
 }
