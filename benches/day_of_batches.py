@@ -2,17 +2,18 @@
 """A day of small batches: does what a lake keeps stay bounded, and does it end where one run would?
 
     cargo build --release
-    python benches/day_of_batches.py [--batches 8640] [--events 10] [--hour 360] [--retain 60s] [--binary target/release/wayline] [--keep DIR]
+    python benches/day_of_batches.py [--batches 8640] [--events 10] [--hour 360] [--retain TIME] [--binary target/release/wayline] [--keep DIR]
 
 Generates events and lets `wayline watch` land, build and publish them, a batch in each of its cycles, as every ten seconds of a day. The
-files of an hour are there when it begins, so that no cycle waits for the clock; after it the lake is maintained, keeping for a minute what
-was replaced. Prints a row per hour: seconds of its cycles, the memory held at its end, then what the lake has before maintenance and
-after. A day that was stopped goes on where `--keep` left it. In the end nothing may be damaged, every event that was landed is there once,
+files of an hour are there when it begins, so that no cycle waits for the clock; then that watch ends, and a job of `wayline maintain`
+stands for what a watch of real hours does by itself, keeping what was replaced for as long as an hour of these batches takes, or as told.
+Prints a row per hour: milliseconds of its cycles, the MiB held at most, then what the lake has before maintenance and after. A day that was stopped goes on where `--keep` left it. In the end nothing may be damaged, every event that was landed is there once,
 and each published file is the one that a lake has which was given all events at once.
 """
 import argparse
 import collections
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -32,7 +33,7 @@ def arguments():
     parser.add_argument("--batches", type=int, default=8640)
     parser.add_argument("--events", type=int, default=10, help="events of a batch")
     parser.add_argument("--hour", type=int, default=360, help="batches from one maintenance to the next")
-    parser.add_argument("--retain", default="60s", help="how long maintenance keeps what was replaced")
+    parser.add_argument("--retain", help="how long maintenance keeps what was replaced; by default as long as the hour took")
     parser.add_argument("--binary", default=HERE.parent / "target/release/wayline")
     parser.add_argument("--keep", type=Path, help="folder for the projects, which are left there; a day that it holds goes on")
     return parser.parse_args()
@@ -91,20 +92,19 @@ class Project:
         return time.monotonic() - begun
 
     def watch(self, cycles):
-        """Seconds of each of so many cycles, each with a batch, and the MiB held at most in the last."""
+        """Seconds of each of so many cycles, each with a batch, and the MiB held at most."""
         command = [self.binary, "watch", "--every", "1s", "--max-batches", str(cycles), "--json", "--project", self.folder]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        seconds, begun, held = [], time.monotonic(), 0
+        seconds, begun, held = [], time.monotonic(), 0.0
         for line in child.stdout:
             report, now = json.loads(line), time.monotonic()
             if report["status"] == "done":
                 break
             if report["status"] != "success" or len(report["landed"]["batches"]) != 1:
-                sys.exit(f"a cycle came to {report['status']} with batches {report['landed']['batches']}")
+                child.kill()
+                sys.exit(f"a cycle came to {report['status']}: {line[-2000:]}")
             seconds.append(now - begun)
-            begun = now
-            with open(f"/proc/{child.pid}/status") as status:
-                held = next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) / 1024
+            begun, held = now, report["peak_memory_bytes"] / 2**20
         if child.wait() != 0 or len(seconds) != cycles:
             sys.exit(f"the watch ended with {child.returncode} after {len(seconds)} of {cycles} cycles")
         return seconds, held
@@ -145,7 +145,7 @@ def main():
         row += [f"{seconds[min(len(seconds) - 1, int(len(seconds) * share))] * 1000:.0f}" for share in (0.5, 0.95, 1)]
         row += [f"{held:.0f}", *kept(project.lake)]
         begun = time.monotonic()
-        project.wayline("maintain", "--retain", options.retain)
+        project.wayline("maintain", "--retain", options.retain or f"{math.ceil(sum(seconds))}s")
         maintained = time.monotonic() - begun
         row += [*kept(project.lake), f"{maintained:.1f}"]
         print("| " + " | ".join(map(str, row)) + " |", flush=True)

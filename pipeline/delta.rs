@@ -20,6 +20,7 @@ use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake::kernel::{Action, Add, MetadataExt, StructType, Transaction, new_metadata};
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::{DeltaTable, DeltaTableBuilder};
+use object_store::ObjectMeta;
 
 pub use self::parts::{
     CREATED_BY, Pages, Part, PartWriter, encode, published_writer, with_times_as_steps, write_part, writer_properties,
@@ -96,12 +97,26 @@ pub struct Change {
     pub failpoint: &'static str,
 }
 
+/// Whether an object is what it was. What a store tells of versions in one answer it may leave out of another.
+fn is_same(then: Option<&ObjectMeta>, now: Option<&ObjectMeta>) -> bool {
+    match (then, now) {
+        (Some(then), Some(now)) if then.e_tag.is_some() && now.e_tag.is_some() => then.e_tag == now.e_tag,
+        (Some(then), Some(now)) => (then.size, then.last_modified) == (now.size, now.last_modified),
+        (then, now) => then.is_none() && now.is_none(),
+    }
+}
+
 impl Table {
     /// Opens the newest version of the table in a folder of the lake; `None` when there is none.
     pub async fn open(lake: &Lake, folder: &str) -> Result<Option<Self>> {
-        if let Some(unchanged) = Self::unchanged(lake, folder).await? {
-            return Ok(Some(unchanged));
+        match Self::unchanged(lake, folder).await? {
+            Some(unchanged) => Ok(Some(unchanged)),
+            None => Self::open_by_list(lake, folder).await,
         }
+    }
+
+    /// The same, and no entry of its log is empty or gone.
+    pub async fn open_by_list(lake: &Lake, folder: &str) -> Result<Option<Self>> {
         // Asked first, since the library logs an error for a table that is not there.
         let log = lake.list(&format!("{folder}/_delta_log")).await?;
         if log.is_empty() {
@@ -133,18 +148,19 @@ impl Table {
         Ok(Some(Self { delta }))
     }
 
-    /// The table as it was loaded last, if its log ends as it did: a log may be long, and its end tells that nothing came to it.
+    /// The table as it was loaded last, if its log begins and ends as it did, with the same hint of a checkpoint: nothing came
+    /// to it and nothing was cut off. A log may be long, and is not listed for that.
     async fn unchanged(lake: &Lake, folder: &str) -> Result<Option<Self>> {
-        let Some((delta, end)) = lake.loaded().last(folder) else { return Ok(None) };
-        let Some(version) = delta.version() else { return Ok(None) };
-        let object = |name: String| async move { lake.head(&format!("{folder}/_delta_log/{name}")).await };
-        let (newest, next, hint) = futures::try_join!(
-            object(loaded::commit_name(version)),
-            object(loaded::commit_name(version + 1)),
-            object(log::HINT.to_string()),
-        )?;
-        let is_same = newest.is_some_and(|newest| loaded::End { newest, hint } == end) && next.is_none();
-        Ok(is_same.then_some(Self { delta }))
+        let Some((log, delta)) = lake.loaded().last(folder) else { return Ok(None) };
+        let (Some(version), Some(oldest)) = (delta.version(), log.first()) else { return Ok(None) };
+        let oldest = oldest.location.filename().unwrap_or_default().to_string();
+        let commit = |version: u64| format!("{version:020}.json");
+        let names = [commit(version + 1), commit(version), log::HINT.to_string(), oldest];
+        let now = names.iter().map(async |name| lake.head(&format!("{folder}/_delta_log/{name}")).await);
+        let now = futures::future::try_join_all(now).await?;
+        let then = names.iter().map(|name| log.iter().find(|object| object.location.filename() == Some(name)));
+        let is_unchanged = then.zip(&now).all(|(then, now)| is_same(then, now.as_ref()));
+        Ok(is_unchanged.then_some(Self { delta }))
     }
 
     /// Reads the table in a folder from its log, whatever was loaded of it before.

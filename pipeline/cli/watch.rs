@@ -40,7 +40,8 @@ pub struct WatchArgs {
     /// End after so many cycles; one that a fault ended is tried again and does not count
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     max_batches: Option<u64>,
-    /// How long what was replaced stays readable when the watch maintains the lake, once an hour
+    /// How long what was replaced stays readable when the watch maintains the lake, once an hour; longer than any query or run of
+    /// others takes
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_span)]
     retain: Duration,
 }

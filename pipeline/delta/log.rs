@@ -153,11 +153,30 @@ impl Table {
     /// is [`crate::error::Kind::Corrupt`], and no commit may be removed for it.
     pub async fn checkpoint(&self, lake: &Lake, folder: &str, applications: &[&str]) -> Result<()> {
         deltalake::checkpoints::create_checkpoint(&self.delta, None).await.context(folder)?;
-        self.is_told_by_checkpoint(lake, folder, applications).await
+        self.told_by_checkpoint_or_none(lake, folder, applications).await
+    }
+
+    /// Removes the checkpoint of this version where the table is another by it, or that cannot be told: commits that it covers
+    /// would be removed for it later.
+    pub(super) async fn told_by_checkpoint_or_none(
+        &self,
+        lake: &Lake,
+        folder: &str,
+        applications: &[&str],
+    ) -> Result<()> {
+        let told = self.is_told_by_checkpoint(lake, folder, applications).await;
+        if told.is_err() {
+            lake.delete(&format!("{folder}/_delta_log/{HINT}")).await?;
+            let mut log = Log::list(lake, folder).await?;
+            for file in log.checkpoints.remove(&self.version()).unwrap_or_default() {
+                lake.delete(&lake.relative(&file.location).expect("it was listed there")).await?;
+            }
+        }
+        told
     }
 
     /// An error where the table is another as its log tells it now, from the newest checkpoint on.
-    pub(super) async fn is_told_by_checkpoint(&self, lake: &Lake, folder: &str, applications: &[&str]) -> Result<()> {
+    async fn is_told_by_checkpoint(&self, lake: &Lake, folder: &str, applications: &[&str]) -> Result<()> {
         let read = Self::load(lake, folder).await?;
         let files = |table: &Self| -> Result<BTreeMap<String, (u64, usize)>> {
             Ok(table.files()?.into_iter().map(|part| (part.path, (part.size, part.rows))).collect())
@@ -170,7 +189,7 @@ impl Table {
         match is_same {
             true => Ok(()),
             false => Err(Error::corrupt(format!("{folder}: the checkpoint of version {} lies", self.version()))
-                .hint("remove the checkpoint and `_last_checkpoint` beside it; the commits are all there")),
+                .hint("it was removed; the commits are all there")),
         }
     }
 }

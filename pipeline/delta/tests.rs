@@ -174,6 +174,7 @@ async fn a_table_that_was_loaded_before_is_as_new_as_its_log() {
     // An entry that lost its bytes is found as soon as the log is read again.
     lake.put("t/_delta_log/00000000000000000002.json", Vec::new().into()).await.unwrap();
     assert_eq!(rows(&lake).await, 4);
+    assert_eq!(Table::open_by_list(&lake, "t").await.unwrap_err().kind(), Kind::Corrupt);
     let fresh = Lake::open(folder.path(), "lake").unwrap();
     assert_eq!(Table::open(&fresh, "t").await.unwrap_err().kind(), Kind::Corrupt);
     commit_all(&other, "part", 4..5).await;
@@ -235,8 +236,13 @@ async fn a_checkpoint_of_other_files_is_told() {
     other_table.checkpoint(&other, "t", &["test"]).await.unwrap();
     let checkpoint = "t/_delta_log/00000000000000000002.checkpoint.parquet";
     lake.put(checkpoint, other.get(checkpoint).await.unwrap().unwrap()).await.unwrap();
-    let error = table.is_told_by_checkpoint(&lake, "t", &["test"]).await.unwrap_err();
+    let error = table.told_by_checkpoint_or_none(&lake, "t", &["test"]).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Corrupt);
+    // Nobody reads the table by it, and no commit is removed for it.
+    let log = super::log::Log::list(&lake, "t").await.unwrap();
+    assert!(log.checkpoints.is_empty() && log.hint.is_none() && log.commits.len() == 3);
+    let fresh = Lake::open(folder.path(), "lake").unwrap();
+    assert_eq!(Table::open(&fresh, "t").await.unwrap().unwrap().files().unwrap(), table.files().unwrap());
 }
 
 #[tokio::test]

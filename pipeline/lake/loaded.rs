@@ -2,17 +2,18 @@
 //! from the last checkpoint on.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use deltalake::DeltaTable;
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
-use crate::delta::log::HINT;
-
 /// Tables by folder, each with the objects of its log when it was loaded.
 #[derive(Debug, Default)]
-pub struct Loaded(Mutex<HashMap<String, (Vec<ObjectMeta>, DeltaTable)>>);
+pub struct Loaded(Mutex<HashMap<String, AsLoaded>>);
+
+/// The objects of a table's log when it was loaded, in the order of their paths, and the table.
+type AsLoaded = (Arc<[ObjectMeta]>, DeltaTable);
 
 impl Loaded {
     /// A table whose log holds what it held when the table was loaded, and beyond that later commits alone; both lists are in
@@ -31,34 +32,16 @@ impl Loaded {
         then.next().is_none().then(|| table.clone())
     }
 
-    /// The table as it was loaded last, whatever its log holds now, with what its log ended with then.
-    pub fn last(&self, folder: &str) -> Option<(DeltaTable, End)> {
-        let tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (log, table) = tables.get(folder)?;
-        let named = |name: &str| log.iter().find(|object| object.location.filename() == Some(name)).cloned();
-        let end = End { newest: named(&commit_name(table.version()?))?, hint: named(HINT) };
-        Some((table.clone(), end))
+    /// A table as it was loaded last, whatever its log holds now.
+    pub fn last(&self, folder: &str) -> Option<AsLoaded> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(folder).cloned()
     }
 
     /// Remembers a table with the objects of its log, in the order of their paths.
     pub fn remember(&self, folder: &str, log: Vec<ObjectMeta>, table: DeltaTable) {
         let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tables.insert(folder.to_string(), (log, table));
+        tables.insert(folder.to_string(), (log.into(), table));
     }
-}
-
-/// What a log ends with.
-#[derive(Debug, PartialEq, Eq)]
-pub struct End {
-    /// The newest commit.
-    pub newest: ObjectMeta,
-    /// The hint of the last checkpoint.
-    pub hint: Option<ObjectMeta>,
-}
-
-/// Name of the object that commits a version.
-pub fn commit_name(version: u64) -> String {
-    format!("{version:020}.json")
 }
 
 /// The version that an object of a log commits; none of another object, such as a checkpoint.

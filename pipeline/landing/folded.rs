@@ -57,7 +57,7 @@ pub async fn last_folded(lake: &Lake) -> Result<i64> {
     Ok(folds(lake).await?.last().map_or(0, |(_, last)| *last))
 }
 
-/// Entries of the folds, of the batches behind `after` without a gap. `last` is the last batch that is committed: a fold
+/// Entries of the folds, of the batches after `after` without a gap. `last` is the last batch that is committed: a fold
 /// that tells of more belongs to other events than those that are there.
 pub(super) async fn load(lake: &Lake, after: i64, last: i64) -> Result<Vec<Entry>> {
     let mut entries: Vec<Entry> = Vec::new();

@@ -183,11 +183,16 @@ impl Entry {
         Self::load_after(lake, 0, last).await
     }
 
-    /// The same of the batches behind `after` alone.
+    /// The same of the batches after `after` alone.
     pub async fn load_after(lake: &Lake, after: i64, last: i64) -> Result<Vec<Self>> {
         match Self::load_as_listed(lake, after, last).await {
             // Maintenance may have put entries into a fold since the folds were listed: those that are missing are there now.
-            Err(error) if error.kind() == Kind::Corrupt => Self::load_as_listed(lake, after, last).await,
+            Err(error) if error.kind() == Kind::Corrupt => match Self::load_as_listed(lake, after, last).await {
+                Err(again) if again.to_string() != error.to_string() => {
+                    Err(Error::conflict("the books were put together while they were read").hint("try again"))
+                }
+                loaded => loaded,
+            },
             loaded => loaded,
         }
     }

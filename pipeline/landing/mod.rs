@@ -94,7 +94,8 @@ impl Landed {
 
 /// The last batch whose events are committed; 0 before the first.
 pub async fn last_batch(workspace: &Workspace) -> Result<i64> {
-    match Table::open(&workspace.lake, EVENTS).await? {
+    // A batch that is forgotten would be landed again.
+    match Table::open_by_list(&workspace.lake, EVENTS).await? {
         Some(table) => Ok(table.transaction(APPLICATION).await?.unwrap_or(0)),
         None => Ok(0),
     }

@@ -24,7 +24,7 @@ use crate::delta::log::Log;
 use crate::derived;
 use crate::derived::changes::Changes;
 use crate::derived::fold::{Which, fold};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::lake::Lake;
 use crate::landing::folded::{self, Folded};
@@ -141,7 +141,7 @@ pub struct State {
 
 /// Does it, or says what it would do.
 ///
-/// Errors: the first of those of single tables comes when all else is done.
+/// Errors: what should pass ends the job at once; a damaged table is told when all others are maintained.
 pub async fn maintain(workspace: &Workspace, options: Options) -> Result<Report> {
     let started = Instant::now();
     let lake = &workspace.lake;
@@ -158,25 +158,41 @@ pub async fn maintain(workspace: &Workspace, options: Options) -> Result<Report>
             )?)
         }
     };
+    // What is wrong with one table is no reason to let the others grow.
+    let mut wrong = Wrong::default();
     let mut changes = Changes::load(lake).await?;
     if options.dry_run {
         report.folded = changes.tables.keys().cloned().collect();
     } else {
-        let folded = fold(&workspace.ctx, lake, &mut changes, options.fold).await?;
-        report.folded = folded.into_iter().map(|(folder, _)| folder).collect();
+        let folded = wrong.unless_temporary(fold(&workspace.ctx, lake, &mut changes, options.fold).await)?;
+        report.folded = folded.into_iter().flatten().map(|(folder, _)| folder).collect();
     }
-    let mut damage = None;
     for folder in folders(lake).await? {
-        match maintain_table(workspace, &folder, cutoff, options).await {
-            Ok(done) => report.tables.extend(done.map(|done| (folder, done))),
-            // What is wrong with one table is no reason to let the others grow.
-            Err(error) if error.kind() == Kind::Corrupt => damage = damage.or(Some(error)),
-            Err(error) => return Err(error),
+        let done = wrong.unless_temporary(maintain_table(workspace, &folder, cutoff, options).await)?;
+        report.tables.extend(done.flatten().map(|done| (folder, done)));
+    }
+    wrong.unless_temporary(maintain_others(workspace, cutoff, options, &mut report).await)?;
+    report.elapsed_time = started.elapsed().as_secs_f64();
+    wrong.0.map_or(Ok(report), Err)
+}
+
+/// The first error that ended a part of the job and not the others.
+#[derive(Default)]
+struct Wrong(Option<Error>);
+
+impl Wrong {
+    /// What a part came to; nothing where it was ended by an error that will not pass, which is kept.
+    fn unless_temporary<T>(&mut self, part: Result<T>) -> Result<Option<T>> {
+        match part {
+            Ok(done) => Ok(Some(done)),
+            Err(error) if error.is_temporary() => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "is not maintained");
+                self.0.get_or_insert(error);
+                Ok(None)
+            }
         }
     }
-    let others = maintain_others(workspace, cutoff, options, &mut report).await;
-    report.elapsed_time = started.elapsed().as_secs_f64();
-    damage.map_or(others, Err).map(|()| report)
 }
 
 /// What is no table: the books of landing, run reports, changes, and what was left over.

@@ -45,10 +45,14 @@ const MEASURE_EVERY: Duration = Duration::from_secs(60);
 /// made anew are checked.
 const CHECK_EVERY: Duration = Duration::from_secs(3600);
 
-/// The lake is maintained this often, once nothing waits.
+/// The lake is maintained this often, when nothing waits.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(3600);
 /// After so long it is maintained whatever waits: a lake that is left alone would only make cycles longer.
 const MAINTAIN_AT_LATEST: Duration = Duration::from_secs(2 * 3600);
+
+fn maintenance_is_due(since_last: Duration, has_more: bool) -> bool {
+    since_last >= if has_more { MAINTAIN_AT_LATEST } else { MAINTAIN_EVERY }
+}
 
 /// How to watch.
 #[derive(Debug, Clone)]
@@ -228,8 +232,7 @@ impl Watch {
             let what = first.map_or_else(String::new, |line| format!("{}: {}", line.unique_id, line.message));
             return Err(Error::unavailable(what));
         }
-        let waited = self.maintained_at.elapsed();
-        if waited >= MAINTAIN_AT_LATEST || (waited >= MAINTAIN_EVERY && !report.landed.has_more) {
+        if maintenance_is_due(self.maintained_at.elapsed(), report.landed.has_more) {
             self.maintain(&workspace).await;
         }
         self.measure(&workspace, &report).await;
@@ -273,7 +276,7 @@ impl Watch {
         let begun = Instant::now();
         match run::run(workspace, options(true), &mut stages).await {
             Ok(report) => {
-                if checks == Scope::All {
+                if checks == Scope::All && !report.has_failed_for_now() {
                     self.checked_at = Some(begun);
                 }
                 (Ok(report), None)
@@ -406,5 +409,17 @@ impl Progress for Stages<'_> {
 
     fn read(&mut self, done: u64, total: u64) {
         self.witness.read(done, total);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maintenance_waits_for_a_pause_and_not_for_ever() {
+        let hours = |hours: f64| Duration::from_secs_f64(hours * 3600.0);
+        let due = [0.9, 1.0, 1.9, 2.0].map(|at| [false, true].map(|has_more| maintenance_is_due(hours(at), has_more)));
+        assert_eq!(due, [[false, false], [true, false], [true, false], [true, true]]);
     }
 }
