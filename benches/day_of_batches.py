@@ -7,8 +7,9 @@
 Generates events and lets `wayline watch` land, build and publish them, a batch in each of its cycles, as every ten seconds of a day. The
 files of an hour are there when it begins, so that no cycle waits for the clock; then that watch ends, and a job of `wayline maintain`
 stands for what a watch of real hours does by itself, keeping what was replaced for as long as an hour of these batches takes, or as told.
-Prints a row per hour: milliseconds of its cycles, the MiB held at most, then what the lake has before maintenance and after. A day that was stopped goes on where `--keep` left it. In the end nothing may be damaged, every event that was landed is there once,
-and each published file is the one that a lake has which was given all events at once.
+Prints a row per hour: milliseconds of its cycles, the MiB held at most, then what the lake has before maintenance and after. A day that
+was stopped goes on where `--keep` left it. In the end nothing may be damaged, every event that was landed is there once, and each
+published file is the one that a lake has which was given all events at once.
 """
 import argparse
 import collections

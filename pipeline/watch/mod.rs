@@ -274,13 +274,11 @@ impl Watch {
         };
         let mut stages = Stages { board: &self.board, witness };
         let begun = Instant::now();
-        match run::run(workspace, options(true), &mut stages).await {
-            Ok(report) => {
-                if checks == Scope::All && !report.has_failed_for_now() {
-                    self.checked_at = Some(begun);
-                }
-                (Ok(report), None)
-            }
+        let outcome = run::run(workspace, options(true), &mut stages).await;
+        if checks == Scope::All && outcome.as_ref().is_ok_and(|report| !report.has_failed_for_now()) {
+            self.checked_at = Some(begun);
+        }
+        match outcome {
             Err(error) if error.kind() == Kind::Invalid && self.cycles() > 0 => {
                 // The models may be mended by now, so they cannot tell any more. Landing can: it is wrong here or there.
                 match run::run(workspace, options(false), &mut stages).await {
@@ -288,7 +286,7 @@ impl Watch {
                     landed => (landed, Some(error)),
                 }
             }
-            Err(error) => (Err(error), None),
+            outcome => (outcome, None),
         }
     }
 
