@@ -77,10 +77,25 @@ impl Walk {
         let Funnel { rule, window, step_count } = *funnel;
         match rule {
             Rule::ClickHouse(modes) if modes.once => once::pass(chains, servers, modes, step_count, window, rows),
-            Rule::ClickHouse(modes) => levels::pass(chains, modes, step_count, window, rows),
+            Rule::ClickHouse(modes) => {
+                let rows = rows.iter().map(|row| (row.time, row.conditions));
+                levels::pass(chains, modes, step_count, window, rows);
+            }
             Rule::PostHog { is_strict } => posthog::pass(chains, is_strict, step_count, window, rows),
             Rule::Mixpanel => mixpanel::pass(chains, step_count, window, rows),
         }
+    }
+
+    /// Takes a group as (time, conditions), by ascending time; of those of one time in any order. False, and nothing was taken, if
+    /// the rule has to see them by their conditions.
+    #[inline]
+    pub(super) fn in_order(&mut self, rows: impl Iterator<Item = (i64, u32)>) -> bool {
+        let Funnel { rule, window, step_count } = self.funnel;
+        match rule {
+            Rule::ClickHouse(modes) if !modes.once => levels::pass(&mut self.chains, modes, step_count, window, rows),
+            _ => return false,
+        }
+        true
     }
 
     /// The furthest step that the group reached, from 1; 0 for none.

@@ -8,6 +8,9 @@ use parquet::errors::{ParquetError, Result};
 
 use super::bits::{self, varint};
 
+/// Numbers of a group, which fill as many bytes as each has bits; and bytes of a word.
+const GROUP: usize = 8;
+
 /// Numbers that are read from the first to the last.
 #[derive(Debug)]
 pub struct Hybrid {
@@ -44,26 +47,34 @@ impl Hybrid {
         Ok(Self { bytes, at: 0, width, run: Run::Same { number: 0, left: 0 } })
     }
 
-    /// Appends the next `count` numbers, each as `convert` has it.
-    pub fn take<T: Copy>(&mut self, count: usize, numbers: &mut Vec<T>, convert: impl Fn(u32) -> T) -> Result<()> {
-        let mut wanted = count;
-        while wanted > 0 {
+    /// Appends the next `count` numbers, each as `convert` has it; after an error numbers that mean nothing.
+    pub fn take<T: Copy + Default>(
+        &mut self,
+        count: usize,
+        numbers: &mut Vec<T>,
+        convert: impl Fn(u32) -> T,
+    ) -> Result<()> {
+        // Room is made once: runs may be short.
+        let first = numbers.len();
+        numbers.resize(first + count, T::default());
+        let mut wanted = &mut numbers[first..];
+        while !wanted.is_empty() {
             if self.run.left() == 0 {
                 self.run = self.next_run()?;
             }
-            let now = self.run.left().min(wanted);
+            let (now, later) = wanted.split_at_mut(self.run.left().min(wanted.len()));
             match &mut self.run {
                 Run::Same { number, left } => {
-                    numbers.resize(numbers.len() + now, convert(*number));
-                    *left -= now;
+                    now.fill(convert(*number));
+                    *left -= now.len();
                 }
                 Run::Packed { bit, left } => {
-                    unpack(&self.bytes, *bit, self.width, now, numbers, &convert);
-                    *bit += now * self.width;
-                    *left -= now;
+                    unpack(&self.bytes, *bit, self.width, now, &convert);
+                    *bit += now.len() * self.width;
+                    *left -= now.len();
                 }
             }
-            wanted -= now;
+            wanted = later;
         }
         Ok(())
     }
@@ -157,36 +168,45 @@ pub fn zeros(bytes: &[u8], count: usize) -> Result<Vec<u32>> {
     Ok(zeros)
 }
 
-/// Appends `count` numbers of `width` bits from `bit` on, all of which lie in `bytes`.
-fn unpack<T>(
-    bytes: &[u8],
-    mut bit: usize,
-    width: usize,
-    count: usize,
-    numbers: &mut Vec<T>,
-    convert: &impl Fn(u32) -> T,
-) {
-    numbers.reserve(count);
-    let mut left = count;
-    // Up to a whole byte, then eight at a time out of one word, then the rest.
-    while left > 0 {
-        if bit.is_multiple_of(8) && width <= 8 {
-            let mask = (1_u64 << width) - 1;
-            let words = (bit / 8..).step_by(width.max(1)).map_while(|at| bytes.get(at..at + 8)).take(left / 8);
-            for word in words {
-                let word = u64::from_le_bytes(word.try_into().expect("eight bytes"));
-                numbers.extend((0..8).map(|place| convert((word >> (place * width) & mask) as u32)));
-                left -= 8;
-                bit += 8 * width;
-            }
-            if left == 0 {
-                break;
-            }
+/// Fills `numbers` with those of `width` bits from `bit` on, all of which lie in `bytes`.
+fn unpack<T>(bytes: &[u8], bit: usize, width: usize, numbers: &mut [T], convert: &impl Fn(u32) -> T) {
+    let one_by_one = |bit: usize, numbers: &mut [T]| {
+        for (place, number) in numbers.iter_mut().enumerate() {
+            *number = convert(bits::read(bytes, bit + place * width, width) as u32);
         }
-        numbers.push(convert(bits::read(bytes, bit, width) as u32));
-        bit += width;
-        left -= 1;
+    };
+    // Up to a whole byte, then in groups, then the rest.
+    let before = (0..GROUP).find(|place| (bit + place * width).is_multiple_of(8)).unwrap_or(GROUP);
+    let (before, behind) = numbers.split_at_mut(before.min(numbers.len()));
+    one_by_one(bit, before);
+    let bit = bit + before.len() * width;
+    let whole = &bytes[bit / 8..];
+    let done = match width {
+        1 => groups::<1, T>(whole, behind, convert),
+        2 => groups::<2, T>(whole, behind, convert),
+        3 => groups::<3, T>(whole, behind, convert),
+        4 => groups::<4, T>(whole, behind, convert),
+        5 => groups::<5, T>(whole, behind, convert),
+        6 => groups::<6, T>(whole, behind, convert),
+        7 => groups::<7, T>(whole, behind, convert),
+        8 => groups::<8, T>(whole, behind, convert),
+        _ => 0,
+    };
+    one_by_one(bit + done * width, &mut behind[done..]);
+}
+
+/// Fills `numbers` group by group with those of `WIDTH` bits, at most 8, that lie in `bytes` from the first bit on, and returns how
+/// many were filled: of the last groups there may be no whole word. The width is known to the compiler, and so is each shift.
+fn groups<const WIDTH: usize, T>(bytes: &[u8], numbers: &mut [T], convert: &impl Fn(u32) -> T) -> usize {
+    let mut filled = 0;
+    for (group, word) in numbers.chunks_exact_mut(GROUP).zip(bytes.windows(GROUP).step_by(WIDTH)) {
+        let word = u64::from_le_bytes(word.try_into().expect("eight bytes"));
+        for (place, number) in group.iter_mut().enumerate() {
+            *number = convert((word >> (place * WIDTH)) as u32 & ((1 << WIDTH) - 1));
+        }
+        filled += GROUP;
     }
+    filled
 }
 
 #[cfg(test)]

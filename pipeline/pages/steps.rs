@@ -120,18 +120,20 @@ impl Steps {
         const ONE_LOAD: usize = 57;
         let (mut last, mut bit, width) = (self.last, self.bit, self.width);
         let (bytes, smallest_step, mask): (&[u8], _, _) = (&self.bytes, self.smallest_step, bits::mask(width));
-        numbers.extend((0..count).map(|_| {
+        // Number waits for number: the step is made first, while the one before is still on its way. The closure owns what it
+        // changes, so that it stays in registers.
+        numbers.extend((0..count).map(move |_| {
             let step = match bytes.get(bit / 8..bit / 8 + 8) {
                 Some(word) if width <= ONE_LOAD => {
                     (u64::from_le_bytes(word.try_into().expect("eight bytes")) >> (bit % 8)) & mask
                 }
                 _ => bits::read(bytes, bit, width),
             };
-            // Number waits for number: the step is made first, while the one before is still on its way.
             last = last.wrapping_add(smallest_step.wrapping_add(step as i64));
             bit += width;
             last
         }));
-        (self.last, self.bit) = (last, bit);
+        self.bit += count * width;
+        self.last = numbers.last().copied().unwrap_or(self.last);
     }
 }

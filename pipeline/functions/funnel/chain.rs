@@ -11,8 +11,8 @@
 //! successor: the depth is exact (the argument of ClickHouse's `windowFunnel`, default mode). The one thing that could
 //! spoil it, a time that falls, does not occur: touches come in journey order.
 //!
-//! Most touches match no step or step 1 only. So an entry is no more than a number, kept without a branch, whose time
-//! is read when step 2 is served.
+//! Most touches match no step or step 1 only. So they are laid out as the bits of words, without a branch; only those of a
+//! later step are looked at one by one, and the newest entry before one is the highest bit below its own.
 //!
 //! Memory: 8 bytes per served step from the second on if touches are kept, used again for the next journey.
 
@@ -53,8 +53,8 @@ pub(super) struct Chains {
     witness: u32,
 }
 
-/// In place of a touch while there is none: above all numbers, so that the first entry is a minimum.
-const NO_TOUCH: u32 = u32::MAX;
+/// Touches that are looked through at once: a bit of a word each.
+const WORD: usize = u64::BITS as usize;
 
 impl Chains {
     pub(super) fn new(keeps_links: bool) -> Self {
@@ -70,49 +70,72 @@ impl Chains {
     }
 
     /// Takes a journey through a funnel of `step_count` steps (1 to [`MOST_STEPS`]) and a window in the unit of the
-    /// times. Each touch is the steps that it matches (bit `i` is step `i + 1`), 0 for one that does not count;
-    /// `time_of` gives the time of a touch by its number, from 0. Ends with the touch that serves the last step.
+    /// times. `steps_of` gives the steps that a touch matches by its number, from 0 (bit `i` is step `i + 1`), 0 for one
+    /// that does not count. Ends with the touch that serves the last step.
     #[inline]
-    pub(super) fn pass(
-        &mut self,
-        step_count: usize,
-        window: i64,
-        touches: impl Iterator<Item = u32>,
-        time_of: impl Fn(u32) -> i64,
-    ) {
+    pub(super) fn pass(&mut self, step_count: usize, window: i64, times: &[i64], steps_of: impl Fn(usize) -> u32) {
         debug_assert!((1..=MOST_STEPS).contains(&step_count));
         self.window = window;
         self.links.clear();
         self.furthest = 0;
-        let (mut first_entry, mut last_entry) = (NO_TOUCH, NO_TOUCH);
+        self.entries = None;
         // Bit `i`: there is a chain that step `i + 1` can extend.
         let mut open = 0;
-        for (number, steps) in (0..).zip(touches) {
-            let enters = steps & 1;
-            let serves = steps & open;
-            if serves != 0 {
-                open |= self.serve(serves, number, time_of(number), last_entry, &time_of) << 1;
+        for first in (0..times.len()).step_by(WORD) {
+            // Bit `i`: touch `first + i` enters, or matches a later step. Each comes in at the top and moves down as others do.
+            let count = WORD.min(times.len() - first);
+            let (mut entering, mut later) = (0_u64, 0_u64);
+            for place in 0..count {
+                let steps = steps_of(first + place);
+                entering = entering >> 1 | u64::from(steps & 1) << (WORD - 1);
+                later = later >> 1 | u64::from(steps > 1) << (WORD - 1);
             }
-            first_entry = first_entry.min(if enters == 1 { number } else { NO_TOUCH });
-            last_entry = if enters == 1 { number } else { last_entry };
-            open |= enters << 1;
-            if (serves != 0 && self.furthest == step_count) || (step_count == 1 && enters == 1) {
-                break;
+            let (entering, mut later) = (entering >> (WORD - count), later >> (WORD - count));
+            let last_of = |entering: u64| entering.checked_ilog2().map(|place| first as u32 + place);
+            let entries_before = self.entries;
+            let entries_with = |entering: u64| {
+                let last = last_of(entering)?;
+                let first_entry = entries_before.map_or(first as u32 + entering.trailing_zeros(), |(first, _)| first);
+                Some((first_entry, last))
+            };
+            if step_count == 1 && entering != 0 {
+                self.furthest = 1;
+                self.entries = entries_with(entering & entering.wrapping_neg());
+                return;
             }
+            while later != 0 {
+                let place = later.trailing_zeros();
+                later &= later - 1;
+                let before = entering & ((1 << place) - 1);
+                let Some(entry) = last_of(before).or(entries_before.map(|(_, last)| last)) else { continue };
+                open |= 0b10;
+                let number = first + place as usize;
+                let serves = steps_of(number) & open;
+                if serves == 0 {
+                    continue;
+                }
+                open |= self.serve(serves, number as u32, entry, times) << 1;
+                if self.furthest == step_count {
+                    self.entries = entries_with(entering & (u64::MAX >> (WORD as u32 - 1 - place))).or(entries_before);
+                    return;
+                }
+            }
+            self.entries = entries_with(entering).or(entries_before);
         }
-        self.entries = (first_entry != NO_TOUCH).then_some((first_entry, last_entry));
         self.furthest = self.furthest.max(usize::from(self.entries.is_some()));
     }
 
-    /// Offers a touch to steps from the second on, whose chains to extend exist. Returns those that it serves.
-    fn serve(&mut self, steps: u32, number: u32, time: i64, entry: u32, time_of: impl Fn(u32) -> i64) -> u32 {
+    /// Offers a touch to steps from the second on, whose chains to extend exist; `entry` is the newest touch of step 1 before
+    /// it. Returns those that it serves.
+    fn serve(&mut self, steps: u32, number: u32, entry: u32, times: &[i64]) -> u32 {
+        let time = times[number as usize];
         let mut left = steps;
         let mut served = 0;
         while left != 0 {
             let step = left.ilog2() as usize;
             left ^= 1 << step;
             let (started_at, before) = match step {
-                1 => (time_of(entry), entry),
+                1 => (times[entry as usize], entry),
                 _ => (self.newest[step - 1].started_at, self.newest[step - 1].last),
             };
             if time.saturating_sub(started_at) > self.window {
@@ -178,12 +201,11 @@ mod tests {
     }
 
     fn chains(touches: &[(u32, i64)], step_count: usize, window: i64) -> Chains {
+        let times: Vec<i64> = touches.iter().map(|(_, time)| *time).collect();
         let mut chains = Chains::new(true);
-        let steps = touches.iter().map(|(steps, _)| *steps);
-        chains.pass(step_count, window, steps, |number| touches[number as usize].1);
+        chains.pass(step_count, window, &times, |number| touches[number].0);
         let mut without_links = Chains::new(false);
-        let steps = touches.iter().map(|(steps, _)| *steps);
-        without_links.pass(step_count, window, steps, |number| touches[number as usize].1);
+        without_links.pass(step_count, window, &times, |number| touches[number].0);
         assert_eq!(without_links.furthest, chains.furthest);
         chains
     }
@@ -264,12 +286,36 @@ mod tests {
 
     #[test]
     fn the_last_step_ends_the_pass() {
-        for (touches, step_count, seen) in [("A1 B2 A3", 2, 2), ("X1 A2 A3", 1, 2), ("A1 A2", 2, 2)] {
-            let touches = parse(touches);
-            let mut count = 0;
-            let steps = touches.iter().map(|(steps, _)| *steps).inspect(|_| count += 1);
-            Chains::new(true).pass(step_count, 10, steps, |number| touches[number as usize].1);
-            assert_eq!(count, seen, "{touches:?}");
+        for (touches, step_count, last_entry) in [("A1 B2 A3", 2, 1), ("A1 AB2 A3", 2, 2), ("X1 A2 A3", 1, 2)] {
+            let chains = chains(&parse(touches), step_count, 10);
+            assert_eq!(chains.furthest, step_count, "{touches}");
+            assert_eq!(chains.entries.map(|(_, last)| last + 1), Some(last_entry), "{touches}");
+        }
+    }
+
+    /// Touches that match nothing, before, between and behind those that do, across the ends of words.
+    #[test]
+    fn journeys_of_many_words_are_walked_as_short_ones() {
+        let padding = |count: usize, time: i64| vec![(0, time); count];
+        for (before, between) in [0, 1, 62, 63, 64, 65, 127, 128, 200]
+            .into_iter()
+            .flat_map(|before| [0, 63, 64, 130].map(|between| (before, between)))
+        {
+            let mut touches = padding(before, 0);
+            let mut expected = vec![];
+            for (steps, time) in [(0b001, 1), (0b001, 2), (0b010, 3), (0b001, 20), (0b100, 11), (0b100, 21)] {
+                touches.push((steps, time));
+                expected.push(touches.len() as u32);
+                touches.extend(padding(between, time));
+            }
+            let found = chains(&touches, 3, 10);
+            let witness: Vec<u32> = found.witness().map(|touch| touch + 1).collect();
+            // From the second entry, to the first touch of step 3 that is in time.
+            assert_eq!(witness, [expected[1], expected[2], expected[4]], "{before}, {between}");
+            assert_eq!(found.entries.map(|(first, last)| (first + 1, last + 1)), Some((expected[0], expected[3])));
+            // The touch that would end it comes too late.
+            let found = chains(&touches[..expected[4] as usize - 1], 3, 10);
+            assert_eq!(found.furthest, 2, "{before}, {between}");
         }
     }
 

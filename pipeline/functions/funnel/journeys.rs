@@ -225,25 +225,24 @@ impl Funnel {
             Way::Plain(chains) => {
                 let moments = columns.moments;
                 let has_nulls = moments.null_count() > 0;
-                if let (Some(steps), false) = (self.matcher.on_any_channel(), has_nulls) {
-                    let touches = columns.touchpoints(places).iter().map(|touchpoint| steps[*touchpoint as usize]);
-                    let times = &moments.values()[places.at.clone()];
-                    chains.pass(self.step_count, window, touches, |number| times[number as usize]);
-                    return chains.write(outcome);
-                }
-                let touches = columns.touchpoints(places).iter().enumerate().map(|(number, touchpoint)| {
-                    let steps = self.matcher.matched(*touchpoint, || columns.channel(places, number));
-                    if has_nulls && columns.time(places, number).is_none() { 0 } else { steps }
-                });
                 let times = &moments.values()[places.at.clone()];
-                chains.pass(self.step_count, window, touches, |number| times[number as usize]);
+                let touchpoints = columns.touchpoints(places);
+                match self.matcher.on_any_channel() {
+                    Some(steps) if !has_nulls => {
+                        chains.pass(self.step_count, window, times, |number| steps[touchpoints[number] as usize]);
+                    }
+                    _ => chains.pass(self.step_count, window, times, |number| {
+                        let steps = self.matcher.matched(touchpoints[number], || columns.channel(places, number));
+                        if has_nulls && columns.time(places, number).is_none() { 0 } else { steps }
+                    }),
+                }
                 chains.write(outcome);
             }
             Way::Preset(preset, marks, touches) => {
                 let moments = columns.moments;
                 if let (Some(seen), 0) = (&marks.seen, moments.null_count()) {
-                    let touches = columns.touchpoints(places).iter().map(|touchpoint| seen[*touchpoint as usize]);
-                    return preset.furthest_step(&moments.values()[places.at.clone()], touches, window, outcome);
+                    let (times, touchpoints) = (&moments.values()[places.at.clone()], columns.touchpoints(places));
+                    return preset.furthest_step(times, |number| seen[touchpoints[number] as usize], window, outcome);
                 }
                 gather(&self.matcher, marks, columns, places, touches);
                 preset.journey(touches, window, outcome);

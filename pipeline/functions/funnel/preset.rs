@@ -57,26 +57,36 @@ impl Preset {
     pub(super) fn furthest_step(
         &mut self,
         times: &[i64],
-        touches: impl Iterator<Item = Seen>,
+        seen: impl Fn(usize) -> Seen,
         window: i64,
         outcome: &mut Outcome,
     ) {
-        if self.rows.len() <= times.len() {
-            self.rows.resize(times.len() + 1, Occurrence::new(0, 0, 0));
+        self.walk.funnel.window = window;
+        let taking_part = taking_part(times.len(), |number| seen(number).takes_part);
+        let rows = taking_part.map(|number| (times[number], seen(number).steps));
+        if !(times.is_sorted() && self.walk.in_order(rows)) {
+            self.collect(times, &seen);
+            self.walk_rows(self.rows.len(), window);
         }
+        outcome.set_furthest(self.walk.level());
+    }
+
+    /// Writes the touches that take part down as rows, in the order of the rule.
+    fn collect(&mut self, times: &[i64], seen: impl Fn(usize) -> Seen) {
+        self.rows.clear();
+        self.rows.resize(times.len() + 1, Occurrence::default());
         // Which touches take part can hardly be foreseen: each is written down, and the next one over it unless it does.
         let mut count = 0;
-        for (time, touch) in times.iter().zip(touches) {
-            self.rows[count] = Occurrence::new(*time, touch.steps, 0);
-            count += usize::from(touch.takes_part);
+        for (number, time) in times.iter().enumerate() {
+            let seen = seen(number);
+            self.rows[count] = Occurrence::new(*time, seen.steps, 0);
+            count += usize::from(seen.takes_part);
         }
+        self.rows.truncate(count);
         let order = |row: &Occurrence| (row.time, row.conditions);
-        let rows = &mut self.rows[..count];
-        if !rows.is_sorted_by_key(order) {
-            rows.sort_unstable_by_key(order);
+        if !self.rows.is_sorted_by_key(order) {
+            self.rows.sort_unstable_by_key(order);
         }
-        self.walk_rows(count, window);
-        outcome.set_furthest(self.walk.level());
     }
 
     fn walk_rows(&mut self, count: usize, window: i64) {
@@ -117,6 +127,28 @@ impl Preset {
         outcome.set_served(self.steps.iter().copied());
         outcome.end_attempt(times.len(), last_entry);
     }
+}
+
+/// The numbers of those of `count` touches that take part.
+#[inline]
+fn taking_part(count: usize, takes_part: impl Fn(usize) -> bool) -> impl Iterator<Item = usize> {
+    const WORD: usize = u64::BITS as usize;
+    // Bit `i`: touch `first + i`, which is still to come, takes part.
+    let (mut first, mut end, mut word) = (0, 0, 0_u64);
+    std::iter::from_fn(move || {
+        while word == 0 {
+            if end == count {
+                return None;
+            }
+            (first, end) = (end, count.min(end + WORD));
+            // Each comes in at the top and moves down as others do.
+            word = (first..end).fold(0, |word, number| word >> 1 | u64::from(takes_part(number)) << (WORD - 1));
+            word >>= WORD - (end - first);
+        }
+        let number = first + word.trailing_zeros() as usize;
+        word &= word - 1;
+        Some(number)
+    })
 }
 
 /// The positions of the touches of an instant that match a step.

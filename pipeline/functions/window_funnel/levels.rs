@@ -5,26 +5,31 @@
 
 use std::ops::ControlFlow::{self, Break, Continue};
 
-use super::super::occurrences::Occurrence;
 use super::chains::{Chains, is_within, steps_of};
 use super::rule::Modes;
 
-/// Takes a group through the funnel.
-pub(super) fn pass(chains: &mut Chains, modes: Modes, step_count: usize, window: i64, rows: &[Occurrence]) {
+/// Takes a group through the funnel: its rows as (time, conditions), by ascending time.
+#[inline]
+pub(super) fn pass(
+    chains: &mut Chains,
+    modes: Modes,
+    step_count: usize,
+    window: i64,
+    mut rows: impl Iterator<Item = (i64, u32)>,
+) {
     chains.clear();
     let mut pass = Pass { chains, modes, step_count, window };
-    let mut rest = rows;
-    while let Some(first) = rest.first() {
-        let length = rest.iter().take_while(|row| row.time == first.time).count();
-        let (instant, later) = rest.split_at(length);
-        rest = later;
-        let (mut once, mut twice, mut is_blocked) = (0, 0, false);
-        for row in instant {
-            twice |= once & row.conditions;
-            once |= row.conditions;
-            is_blocked |= row.conditions == 0;
+    let mut next = rows.next();
+    while let Some((time, conditions)) = next {
+        let (mut once, mut twice, mut is_blocked) = (conditions, 0, conditions == 0);
+        next = rows.next();
+        while let Some((_, conditions)) = next.filter(|(later, _)| *later == time) {
+            twice |= once & conditions;
+            once |= conditions;
+            is_blocked |= conditions == 0;
+            next = rows.next();
         }
-        if pass.instant(first.time, once, twice, is_blocked).is_break() {
+        if pass.instant(time, once, twice, is_blocked).is_break() {
             return;
         }
     }
