@@ -3,6 +3,7 @@
 //! Paths are relative to the lake's root and use `/`. Nothing is listed to find the truth: tables are read from their
 //! logs, batches by number.
 
+use std::any::Any;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::path::{Path as FilePath, PathBuf};
@@ -14,10 +15,12 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use url::Url;
 
+use self::documents::Documents;
 use self::durable::{Durable, SystemDisk};
 use self::loaded::Loaded;
 use crate::error::{Context, Error, Result};
 
+pub(crate) mod documents;
 pub(crate) mod durable;
 #[cfg(test)]
 pub(crate) mod faulty;
@@ -39,6 +42,7 @@ pub struct Lake {
     root: Path,
     /// Of this store alone: a table reads and commits through the store that it was loaded from.
     loaded: Arc<Loaded>,
+    documents: Arc<Documents>,
 }
 
 impl Lake {
@@ -49,7 +53,7 @@ impl Lake {
         if url.scheme() == "file" {
             store = Arc::new(Durable::new(Arc::new(SystemDisk { syncs: true })));
         }
-        Ok(Self { url, store, root, loaded: Arc::default() })
+        Ok(Self { url, store, root, loaded: Arc::default(), documents: Arc::default() })
     }
 
     /// The same lake; on a local disk, what is written to it from here on may be lost with the power. Other stores say
@@ -69,7 +73,7 @@ impl Lake {
     }
 
     fn through(self, store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, loaded: Arc::default(), ..self }
+        Self { store, loaded: Arc::default(), documents: Arc::default(), ..self }
     }
 
     /// The lake's URL, ending in `/`.
@@ -85,6 +89,11 @@ impl Lake {
     /// Delta tables that were loaded from it.
     pub fn loaded(&self) -> &Loaded {
         &self.loaded
+    }
+
+    /// Documents that were read from it.
+    pub fn documents(&self) -> &Documents {
+        &self.documents
     }
 
     /// Path of an object in the store.
@@ -105,11 +114,32 @@ impl Lake {
 
     /// Reads an object; `None` when there is none.
     pub async fn get(&self, relative: &str) -> Result<Option<Bytes>> {
-        match self.store.get(&self.path(relative)).await {
-            Ok(found) => Ok(Some(found.bytes().await.context(relative)?)),
+        self.get_at(&self.path(relative)).await.context(relative)
+    }
+
+    async fn get_at(&self, path: &Path) -> Result<Option<Bytes>> {
+        match self.store.get(path).await {
+            Ok(found) => Ok(Some(found.bytes().await?)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(Error::from(error).context(relative)),
+            Err(error) => Err(error.into()),
         }
+    }
+
+    /// What `parse` makes of a document as it was listed, which is read once while it stays so; `None` when there is none.
+    pub async fn read_once<T: Any + Send + Sync>(
+        &self,
+        document: &ObjectMeta,
+        parse: impl FnOnce(&[u8]) -> Result<T>,
+    ) -> Result<Option<Arc<T>>> {
+        if let Some(known) = self.documents.get(document) {
+            return Ok(Some(known));
+        }
+        let path = &document.location;
+        let named = self.relative(path).unwrap_or_else(|| path.to_string());
+        let Some(bytes) = self.get_at(path).await.context(&named)? else { return Ok(None) };
+        let read = Arc::new(parse(&bytes).context(&named)?);
+        self.documents.remember(document.clone(), read.clone());
+        Ok(Some(read))
     }
 
     /// Writes an object whole, replacing what is there in one step.

@@ -36,7 +36,7 @@ pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
 });
 
 /// The rows of these entries.
-pub fn rows(entries: &[Entry]) -> Result<RecordBatch> {
+pub fn rows(entries: &[Arc<Entry>]) -> Result<RecordBatch> {
     let rows: Vec<_> = entries
         .iter()
         .flat_map(|entry| entry.sources.iter().map(move |(name, counts)| (entry, name, counts)))

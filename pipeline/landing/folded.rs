@@ -6,12 +6,14 @@
 //! the same entries twice, never once less.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectMeta;
 
 use super::ledger::{BATCHES, Entry};
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::lake::Lake;
 
@@ -35,12 +37,21 @@ pub struct Folded {
 
 /// Range of batches of each fold, in order, without those that another covers.
 async fn folds(lake: &Lake) -> Result<Vec<(i64, i64)>> {
-    let listed = lake.list(FOLDED).await?;
-    let mut longest = BTreeMap::new();
-    for (first, last) in listed.iter().filter_map(|file| range(file.location.filename()?)) {
-        longest.entry(first).and_modify(|end: &mut i64| *end = last.max(*end)).or_insert(last);
+    Ok(listed(lake).await?.into_iter().map(|(range, _)| range).collect())
+}
+
+/// The same, each with its document.
+async fn listed(lake: &Lake) -> Result<Vec<((i64, i64), ObjectMeta)>> {
+    let mut longest: BTreeMap<i64, (i64, ObjectMeta)> = BTreeMap::new();
+    let folds = lake.list(FOLDED).await?;
+    lake.documents().keep(&lake.path(FOLDED), &folds);
+    for fold in folds {
+        let Some((first, last)) = fold.location.filename().and_then(range) else { continue };
+        if longest.get(&first).is_none_or(|(end, _)| *end < last) {
+            longest.insert(first, (last, fold));
+        }
     }
-    Ok(longest.into_iter().collect())
+    Ok(longest.into_iter().map(|(first, (last, fold))| ((first, last), fold)).collect())
 }
 
 fn range(name: &str) -> Option<(i64, i64)> {
@@ -59,16 +70,18 @@ pub async fn last_folded(lake: &Lake) -> Result<i64> {
 
 /// Entries of the folds, of the batches after `after` without a gap. `last` is the last batch that is committed: a fold
 /// that tells of more belongs to other events than those that are there.
-pub(super) async fn load(lake: &Lake, after: i64, last: i64) -> Result<Vec<Entry>> {
-    let mut entries: Vec<Entry> = Vec::new();
-    for (first, end) in folds(lake).await?.into_iter().filter(|(_, end)| *end > after) {
+pub(super) async fn load(lake: &Lake, after: i64, last: i64) -> Result<Vec<Arc<Entry>>> {
+    let mut entries: Vec<Arc<Entry>> = Vec::new();
+    for ((first, end), fold) in listed(lake).await?.into_iter().filter(|((_, end), _)| *end > after) {
         let path = path(first, end);
         if end > last {
             let error = format!("{path} tells of batch {end}, and the last that is landed is {last}");
             return Err(Error::corrupt(error)
                 .hint("restore landing/events; or move away landing/batches, if the events are to be landed anew"));
         }
-        entries.extend(read(lake, &path).await?.into_iter().filter(|entry| entry.batch > after));
+        let read = lake.read_once(&fold, parse).await?;
+        let read = read.ok_or_else(|| Error::corrupt(format!("{path} went away")))?;
+        entries.extend(read.iter().filter(|entry| entry.batch > after).cloned());
     }
     match entries.iter().zip(after + 1..).find(|(entry, batch)| entry.batch != *batch) {
         None => Ok(entries),
@@ -76,9 +89,8 @@ pub(super) async fn load(lake: &Lake, after: i64, last: i64) -> Result<Vec<Entry
     }
 }
 
-async fn read(lake: &Lake, path: &str) -> Result<Vec<Entry>> {
-    let content = lake.get(path).await?.ok_or_else(|| Error::corrupt(format!("{path} went away")))?;
-    serde_json::from_slice(&content).context(path)
+fn parse(fold: &[u8]) -> Result<Vec<Arc<Entry>>> {
+    Ok(serde_json::from_slice::<Vec<Entry>>(fold)?.into_iter().map(Arc::new).collect())
 }
 
 /// Whether [`fold`] has something to do.
@@ -99,7 +111,8 @@ pub async fn fold(lake: &Lake, last: i64) -> Result<Folded> {
         };
         while first <= last {
             let end = last.min(first + ENTRIES_PER_FOLD - 1);
-            let folded: Vec<&Entry> = entries.iter().filter(|entry| (first..=end).contains(&entry.batch)).collect();
+            let folded = entries.iter().filter(|entry| (first..=end).contains(&entry.batch)).map(Arc::as_ref);
+            let folded: Vec<&Entry> = folded.collect();
             let path = path(first, end);
             let content = Bytes::from(serde_json::to_vec(&folded)?);
             // One that is there is that of a job that was cut short; it must say the same.
@@ -148,7 +161,10 @@ async fn remove_covered(lake: &Lake) -> Result<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+    use crate::lake::faulty::{Faulty, Kind, Operation};
     use crate::landing::ledger::Manifest;
 
     async fn add(lake: &Lake, batches: std::ops::RangeInclusive<i64>) {
@@ -207,6 +223,42 @@ mod tests {
         assert_eq!(names(&lake).await, ["000000000001-000000000250.json"], "a fold grows until it is full");
         let all: Vec<i64> = Entry::load_all(&lake, 250).await.unwrap().iter().map(|entry| entry.batch).collect();
         assert_eq!(all, (1..=250).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn entries_are_read_once_through_a_lake_loose_and_folded() {
+        let folder = tempfile::tempdir().unwrap();
+        let reads = Arc::new(AtomicUsize::new(0));
+        let counted = reads.clone();
+        let lake = Lake::open(folder.path(), "lake").unwrap().with_store(|inner| {
+            let counted = counted.clone();
+            Faulty::wrap(inner, move |operation: &Operation| {
+                counted.fetch_add(usize::from(operation.kind == Kind::Get), Ordering::Relaxed);
+                None
+            })
+        });
+        add(&lake, 1..=120).await;
+        let load = async |last| {
+            reads.store(0, Ordering::Relaxed);
+            let entries = Entry::load_all(&lake, last).await.unwrap();
+            assert!(entries.iter().map(|entry| entry.batch).eq(1..=last));
+            reads.load(Ordering::Relaxed)
+        };
+        assert_eq!((load(110).await, load(110).await, load(120).await), (110, 0, 10));
+        fold(&lake, 110).await.unwrap();
+        assert_eq!((load(110).await, load(110).await), (1, 0));
+
+        // One that was written anew is read anew.
+        add(&lake, 121..=140).await;
+        load(140).await;
+        let mut entry = Entry::load(&lake, 130).await.unwrap().unwrap();
+        entry.planned_at += 1;
+        entry.save(&lake).await.unwrap();
+        let read = Entry::load_all(&lake, 140).await.unwrap();
+        assert_eq!(read[129].planned_at, entry.planned_at);
+        // One that is gone is missed.
+        lake.delete("landing/batches/000000000135.ledger.json").await.unwrap();
+        assert!(Entry::load_all(&lake, 140).await.unwrap_err().to_string().contains("135"));
     }
 
     #[tokio::test]

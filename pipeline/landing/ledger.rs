@@ -4,10 +4,13 @@
 //! Both are JSON under `landing/batches/`. An entry counts only when the events table has the batch's transaction.
 //! Maintenance puts the entries of old batches together ([`super::folded`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectMeta;
+use object_store::path::Path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -179,12 +182,12 @@ impl Manifest {
 
 impl Entry {
     /// Entries of batches 1 to `last`, in order. One that is missing is an error: it is written before the commit.
-    pub async fn load_all(lake: &Lake, last: i64) -> Result<Vec<Self>> {
+    pub async fn load_all(lake: &Lake, last: i64) -> Result<Vec<Arc<Self>>> {
         Self::load_after(lake, 0, last).await
     }
 
     /// The same of the batches after `after` alone.
-    pub async fn load_after(lake: &Lake, after: i64, last: i64) -> Result<Vec<Self>> {
+    pub async fn load_after(lake: &Lake, after: i64, last: i64) -> Result<Vec<Arc<Self>>> {
         match Self::load_as_listed(lake, after, last).await {
             // Maintenance may have put entries into a fold since the folds were listed: those that are missing are there now.
             Err(error) if error.kind() == Kind::Corrupt => match Self::load_as_listed(lake, after, last).await {
@@ -197,18 +200,32 @@ impl Entry {
         }
     }
 
-    async fn load_as_listed(lake: &Lake, after: i64, last: i64) -> Result<Vec<Self>> {
-        let load = |batch| async move {
-            let missing =
-                || Error::corrupt(format!("{} is missing although the batch was committed", entry_path(batch)));
-            Self::load(lake, batch).await?.ok_or_else(missing)
-        };
+    async fn load_as_listed(lake: &Lake, after: i64, last: i64) -> Result<Vec<Arc<Self>>> {
         let mut entries = folded::load(lake, after, last).await?;
-        let first_loose = after + entries.len() as i64 + 1;
-        let loose: Vec<Self> =
-            futures::stream::iter((first_loose..=last).map(load)).buffered(READS).try_collect().await?;
+        let loose = after + entries.len() as i64 + 1..=last;
+        // To list them all takes longer than to read a few.
+        let listed = if loose.clone().count() > READS { Self::listed(lake).await? } else { HashMap::new() };
+        let load = |batch| {
+            let path = entry_path(batch);
+            let listed = listed.get(&lake.path(&path));
+            async move {
+                let entry = match listed {
+                    Some(document) => lake.read_once(document, |bytes| Ok(serde_json::from_slice(bytes)?)).await?,
+                    None => Self::load(lake, batch).await?.map(Arc::new),
+                };
+                entry.ok_or_else(|| Error::corrupt(format!("{path} is missing although the batch was committed")))
+            }
+        };
+        let loose: Vec<_> = futures::stream::iter(loose.map(load)).buffered(READS).try_collect().await?;
         entries.extend(loose);
         Ok(entries)
+    }
+
+    /// What the store tells of the documents of the books, by their paths.
+    async fn listed(lake: &Lake) -> Result<HashMap<Path, ObjectMeta>> {
+        let listed = lake.list(BATCHES).await?;
+        lake.documents().keep(&lake.path(BATCHES), &listed);
+        Ok(listed.into_iter().map(|document| (document.location.clone(), document)).collect())
     }
 
     /// The entry of a batch that is in no fold, also of one that is not committed whole.
@@ -252,7 +269,7 @@ mod tests {
             replay: None,
         };
         entry.save(&lake).await.unwrap();
-        assert_eq!(Entry::load_all(&lake, 1).await.unwrap(), [entry]);
+        assert_eq!(Entry::load_all(&lake, 1).await.unwrap(), [Arc::new(entry)]);
         assert!(Entry::load_all(&lake, 2).await.is_err());
     }
 }

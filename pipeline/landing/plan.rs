@@ -158,7 +158,7 @@ pub struct Known {
 
 impl Known {
     /// What the ledger says.
-    pub fn of(entries: &[Entry]) -> Self {
+    pub fn of(entries: &[Arc<Entry>]) -> Self {
         let mut known = Self::default();
         entries.iter().for_each(|entry| known.add(entry));
         known

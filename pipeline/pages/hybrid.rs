@@ -8,7 +8,7 @@ use parquet::errors::{ParquetError, Result};
 
 use super::bits::{self, varint};
 
-/// Numbers of a group, which fill as many bytes as each has bits; and bytes of a word.
+/// Numbers of a group, which fill as many bytes as each has bits.
 const GROUP: usize = 8;
 
 /// Numbers that are read from the first to the last.
@@ -176,7 +176,7 @@ fn unpack<T>(bytes: &[u8], bit: usize, width: usize, numbers: &mut [T], convert:
         }
     };
     // Up to a whole byte, then in groups, then the rest.
-    let before = (0..GROUP).find(|place| (bit + place * width).is_multiple_of(8)).unwrap_or(GROUP);
+    let before = (0..GROUP).find(|place| (bit + place * width).is_multiple_of(8)).expect("groups begin at bytes");
     let (before, behind) = numbers.split_at_mut(before.min(numbers.len()));
     one_by_one(bit, before);
     let bit = bit + before.len() * width;
@@ -199,7 +199,7 @@ fn unpack<T>(bytes: &[u8], bit: usize, width: usize, numbers: &mut [T], convert:
 /// many were filled: of the last groups there may be no whole word. The width is known to the compiler, and so is each shift.
 fn groups<const WIDTH: usize, T>(bytes: &[u8], numbers: &mut [T], convert: &impl Fn(u32) -> T) -> usize {
     let mut filled = 0;
-    for (group, word) in numbers.chunks_exact_mut(GROUP).zip(bytes.windows(GROUP).step_by(WIDTH)) {
+    for (group, word) in numbers.chunks_exact_mut(GROUP).zip(bytes.windows(size_of::<u64>()).step_by(WIDTH)) {
         let word = u64::from_le_bytes(word.try_into().expect("eight bytes"));
         for (place, number) in group.iter_mut().enumerate() {
             *number = convert((word >> (place * WIDTH)) as u32 & ((1 << WIDTH) - 1));

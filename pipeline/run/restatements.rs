@@ -25,8 +25,8 @@ use crate::workspace::Workspace;
 pub const RESTATEMENTS: &str = "restatements";
 
 /// Its rows.
-pub fn rows(runs: &[Told]) -> Result<RecordBatch, ArrowError> {
-    let all: Vec<(&Told, &Restatement)> =
+pub fn rows(runs: &[Arc<Told>]) -> Result<RecordBatch, ArrowError> {
+    let all: Vec<(&Arc<Told>, &Restatement)> =
         runs.iter().flat_map(|run| run.restatements.iter().map(move |restated| (run, restated))).collect();
     let counts = |pick: fn(&Restatement) -> Option<i64>| -> ArrayRef {
         Arc::new(all.iter().map(|(_, restated)| pick(restated)).collect::<Int64Array>())

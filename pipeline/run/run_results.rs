@@ -11,9 +11,10 @@ use crate::models::given::RUN_RESULTS_SCHEMA;
 pub const RUN_RESULTS: &str = "run_results";
 
 /// Its rows.
-pub fn rows(runs: &[Told]) -> Result<RecordBatch, arrow::error::ArrowError> {
-    let texts =
-        |pick: fn(&Told) -> &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(runs.iter().map(pick))) };
+pub fn rows(runs: &[Arc<Told>]) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let texts = |pick: fn(&Told) -> &str| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(runs.iter().map(|run| pick(run))))
+    };
     let times = |pick: fn(&Told) -> Option<&str>| -> ArrayRef {
         let times: TimestampMicrosecondArray = runs.iter().map(|run| pick(run).and_then(micros)).collect();
         Arc::new(times.with_timezone("UTC"))

@@ -110,7 +110,7 @@ async fn register_delta(workspace: &Workspace, name: &str, folder: &str, schema:
 
 /// Fingerprint of a landed table: its id, since one that was landed anew counts its batches anew, and the last batch
 /// that changed it.
-fn landed_fingerprint(id: &str, entries: &[Entry], has_changed: fn(&Entry) -> bool) -> String {
+fn landed_fingerprint(id: &str, entries: &[Arc<Entry>], has_changed: fn(&Entry) -> bool) -> String {
     let last = entries.iter().filter(|entry| has_changed(entry)).map(|entry| entry.batch).max().unwrap_or(0);
     format!("{id} batch {last}")
 }

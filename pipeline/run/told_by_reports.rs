@@ -1,15 +1,18 @@
 //! Tables of what run reports tell. Reports are read when a query asks for them, so that a run that needs none of them
 //! costs nothing for those before it.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectMeta;
 
 use super::report::{RUNS, Report, Told};
 use crate::engine::LateRows;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::lake::Lake;
 
 /// Reports that are read at once.
@@ -19,9 +22,9 @@ const READS: usize = 16;
 #[derive(Debug)]
 pub struct ToldByReports {
     lake: Lake,
-    current: Option<Told>,
+    current: Option<Arc<Told>>,
     schema: SchemaRef,
-    rows: fn(&[Told]) -> Result<RecordBatch, ArrowError>,
+    rows: fn(&[Arc<Told>]) -> Result<RecordBatch, ArrowError>,
 }
 
 impl ToldByReports {
@@ -30,17 +33,21 @@ impl ToldByReports {
         lake: Lake,
         current: Option<Report>,
         schema: SchemaRef,
-        rows: fn(&[Told]) -> Result<RecordBatch, ArrowError>,
+        rows: fn(&[Arc<Told>]) -> Result<RecordBatch, ArrowError>,
     ) -> Self {
-        Self { lake, current: current.map(Told::from), schema, rows }
+        Self { lake, current: current.map(|report| Arc::new(Told::from(report))), schema, rows }
     }
 }
 
 /// What a report tells; nothing where it went away, or cannot be read.
-async fn told(lake: &Lake, path: &str) -> Result<Option<Told>> {
-    let Some(bytes) = lake.get(path).await? else { return Ok(None) };
-    let told = serde_json::from_slice(&bytes);
-    Ok(told.inspect_err(|error| tracing::warn!(path, %error, "passed over a run report")).ok())
+async fn told(lake: &Lake, report: &ObjectMeta) -> Result<Option<Arc<Told>>> {
+    match lake.read_once(report, |bytes| Ok(serde_json::from_slice(bytes)?)).await {
+        Err(error) if error.kind() == Kind::Corrupt => {
+            tracing::warn!(path = %report.location, %error, "passed over a run report");
+            Ok(None)
+        }
+        told => told,
+    }
 }
 
 #[async_trait]
@@ -51,15 +58,17 @@ impl LateRows for ToldByReports {
 
     /// All rows, by run id. A report that cannot be read is passed over with a warning.
     async fn rows(&self) -> Result<RecordBatch> {
-        let paths = self.lake.list(RUNS).await?.into_iter().filter_map(|object| self.lake.relative(&object.location));
-        let reads: Vec<_> = paths
-            .map(|path| {
+        let reports = self.lake.list(RUNS).await?;
+        self.lake.documents().keep(&self.lake.path(RUNS), &reports);
+        let reads: Vec<_> = reports
+            .into_iter()
+            .map(|report| {
                 let lake = self.lake.clone();
-                async move { told(&lake, &path).await }
+                async move { told(&lake, &report).await }
             })
             .collect();
         let read: Vec<_> = futures::stream::iter(reads).buffered(READS).try_collect().await?;
-        let runs: Vec<Told> = read.into_iter().flatten().chain(self.current.clone()).collect();
+        let runs: Vec<Arc<Told>> = read.into_iter().flatten().chain(self.current.clone()).collect();
         Ok((self.rows)(&runs)?)
     }
 }

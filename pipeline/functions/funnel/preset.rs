@@ -43,7 +43,8 @@ impl Preset {
         }
         self.rows.clear();
         self.rows.extend(touches.iter().map(|touch| Occurrence::new(touch.time, touch.steps, 0)));
-        self.walk_rows(self.rows.len(), window);
+        self.walk.funnel.window = window;
+        self.walk.group(&self.rows);
 
         if self.keeps_steps {
             self.find_steps(touches, outcome);
@@ -62,36 +63,18 @@ impl Preset {
         outcome: &mut Outcome,
     ) {
         self.walk.funnel.window = window;
-        let taking_part = taking_part(times.len(), |number| seen(number).takes_part);
-        let rows = taking_part.map(|number| (times[number], seen(number).steps));
-        if !(times.is_sorted() && self.walk.in_order(rows)) {
-            self.collect(times, &seen);
-            self.walk_rows(self.rows.len(), window);
+        let taking_part = || taking_part(times.len(), |number| seen(number).takes_part);
+        let rows = || taking_part().map(|number| (times[number], seen(number).steps));
+        if !(times.is_sorted() && self.walk.in_order(rows())) {
+            self.rows.clear();
+            self.rows.extend(rows().map(|(time, steps)| Occurrence::new(time, steps, 0)));
+            let order = |row: &Occurrence| (row.time, row.conditions);
+            if !self.rows.is_sorted_by_key(order) {
+                self.rows.sort_unstable_by_key(order);
+            }
+            self.walk.group(&self.rows);
         }
         outcome.set_furthest(self.walk.level());
-    }
-
-    /// Writes the touches that take part down as rows, in the order of the rule.
-    fn collect(&mut self, times: &[i64], seen: impl Fn(usize) -> Seen) {
-        self.rows.clear();
-        self.rows.resize(times.len() + 1, Occurrence::default());
-        // Which touches take part can hardly be foreseen: each is written down, and the next one over it unless it does.
-        let mut count = 0;
-        for (number, time) in times.iter().enumerate() {
-            let seen = seen(number);
-            self.rows[count] = Occurrence::new(*time, seen.steps, 0);
-            count += usize::from(seen.takes_part);
-        }
-        self.rows.truncate(count);
-        let order = |row: &Occurrence| (row.time, row.conditions);
-        if !self.rows.is_sorted_by_key(order) {
-            self.rows.sort_unstable_by_key(order);
-        }
-    }
-
-    fn walk_rows(&mut self, count: usize, window: i64) {
-        self.walk.funnel.window = window;
-        self.walk.group(&self.rows[..count]);
     }
 
     fn find_steps(&mut self, touches: &[Touch], outcome: &mut Outcome) {
@@ -202,4 +185,59 @@ fn assign(able: &[Vec<u32>], taken: &[u32], step: usize, holders: &mut [Option<u
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const RULES: [&str; 9] = [
+        "",
+        "strict_order",
+        "strict_order,allow_reentry",
+        "strict_deduplication",
+        "strict_increase",
+        "strict_once",
+        "posthog_ordered",
+        "posthog_strict",
+        "mixpanel",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// Touches in any order, some at one time, in one word or in several: the furthest step is that of the same touches as
+        /// sorted rows.
+        #[test]
+        fn the_furthest_step_alone_is_that_of_rows(
+            touches in prop_oneof![0_usize..12, 60_usize..200].prop_flat_map(|count| {
+                prop::collection::vec((0_i64..4, 0_u32..8, prop::bool::weighted(0.7)), count)
+            }),
+            is_in_order in any::<bool>(),
+            window in 0_i64..40,
+            rule in 0..RULES.len(),
+        ) {
+            let mut times: Vec<i64> = touches.iter().map(|(time, ..)| *time).collect();
+            if is_in_order {
+                (1..times.len()).for_each(|later| times[later] += times[later - 1]);
+            }
+            let rule = Rule::parse(RULES[rule]).unwrap();
+            let seen = |number: usize| {
+                let (_, steps, is_kept) = touches[number];
+                Seen { steps, takes_part: steps != 0 || is_kept && rule.keeps_unmatched() }
+            };
+            let mut outcome = Outcome::default();
+            Preset::new(rule, 3, false).furthest_step(&times, seen, window, &mut outcome);
+
+            let of_touch = |number: usize| Occurrence::new(times[number], seen(number).steps, 0);
+            let mut rows: Vec<Occurrence> =
+                (0..touches.len()).filter(|number| seen(*number).takes_part).map(of_touch).collect();
+            rows.sort_by_key(|row| (row.time, row.conditions));
+            let mut walk = Walk::new(Funnel { rule, window, step_count: 3 }, false);
+            walk.group(&rows);
+            prop_assert_eq!(outcome.furthest(), walk.level());
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The records of dead letters, read from their bytes or from their files again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::{LINE_TOO_LONG, Outcome, Verdict};
 use crate::config::Source;
@@ -35,15 +36,15 @@ struct Group {
 }
 
 /// The first batch after `batch` that landed a file of this name.
-fn landed_later(entries: &[Entry], batch: i64, source: &str, path: &str) -> Option<i64> {
+fn landed_later(entries: &[Arc<Entry>], batch: i64, source: &str, path: &str) -> Option<i64> {
     let is_it = |taken: &TakenFile| taken.sha256.is_some() && taken.file.source == source && taken.file.path == path;
     let later = entries.iter().filter(|entry| entry.batch > batch);
     later.filter(|entry| entry.files.iter().any(is_it)).map(|entry| entry.batch).min()
 }
 
 /// Divides letters by their files, and looks whether these are still there.
-async fn groups(sources: &Listings, letters: Vec<Letter>, all: &[Entry]) -> Result<Vec<Group>> {
-    let entries: HashMap<i64, &Entry> = all.iter().map(|entry| (entry.batch, entry)).collect();
+async fn groups(sources: &Listings, letters: Vec<Letter>, all: &[Arc<Entry>]) -> Result<Vec<Group>> {
+    let entries: HashMap<i64, &Entry> = all.iter().map(|entry| (entry.batch, entry.as_ref())).collect();
     let mut files: HashMap<(i64, &str, &str), &TakenFile> = HashMap::new();
     for batch in letters.iter().map(|letter| letter.batch).collect::<BTreeSet<_>>() {
         let taken = entries.get(&batch).into_iter().flat_map(|entry| &entry.files);
@@ -134,7 +135,7 @@ pub struct Plan {
 pub async fn plan(
     workspace: &Workspace,
     sources: &Listings,
-    entries: &[Entry],
+    entries: &[Arc<Entry>],
     table: &Table,
     replay: &Replay,
     taken_up: Option<i64>,

@@ -1,6 +1,7 @@
 //! Books: what the ledger, the reports of runs and the tables say of each other.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
@@ -136,7 +137,13 @@ async fn rows_by_batch(workspace: &Workspace, folder: &str, table: &Table) -> Re
 }
 
 /// Compares the rows of each batch with what its entry says.
-fn compare(entries: &[Entry], folder: &str, rows: &BTreeMap<i64, u64>, said: fn(&Counts) -> u64, found: &mut Findings) {
+fn compare(
+    entries: &[Arc<Entry>],
+    folder: &str,
+    rows: &BTreeMap<i64, u64>,
+    said: fn(&Counts) -> u64,
+    found: &mut Findings,
+) {
     let booked: BTreeMap<i64, u64> =
         entries.iter().map(|entry| (entry.batch, entry.sources.values().map(said).sum())).collect();
     for batch in booked.keys().chain(rows.keys().filter(|batch| !booked.contains_key(batch))) {
