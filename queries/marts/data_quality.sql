@@ -57,30 +57,69 @@ events as (
 
 ),
 
+-- The newest event of a batch is known, and by as-of that of a source with it:
+-- unless one came after as-of, when events of the source are read.
+newest_of_batches as (
+
+    select
+        lateness.source,
+        lateness.newest_occurred_at
+    from lateness
+    inner join settings on lateness.newest_occurred_at <= settings.as_of
+
+),
+
+asked_for as (
+
+    select distinct lateness.source
+    from lateness
+    inner join settings on lateness.newest_occurred_at > settings.as_of
+
+),
+
 -- Of each source the newest event by as-of lies on the day of as-of or on its
 -- newest day before. Events of these days are read, and no others.
 newest_days as (
 
     select event_days.occurred_date
     from event_days
+    inner join asked_for on event_days.source = asked_for.source
     inner join settings on event_days.occurred_date = settings.as_of_date
     union
     select max(event_days.occurred_date) as occurred_date
     from event_days
+    inner join asked_for on event_days.source = asked_for.source
     inner join settings on event_days.occurred_date < settings.as_of_date
     group by event_days.source
+
+),
+
+newest_of_events as (
+
+    select
+        events.source,
+        events.occurred_at as newest_occurred_at
+    from newest_days
+    inner join events on newest_days.occurred_date = events.occurred_date
+    inner join settings on events.occurred_at <= settings.as_of
+
+),
+
+newest_of_both as (
+
+    select * from newest_of_batches
+    union all
+    select * from newest_of_events
 
 ),
 
 newest as (
 
     select
-        events.source,
-        max(events.occurred_at) as newest_occurred_at
-    from newest_days
-    inner join events on newest_days.occurred_date = events.occurred_date
-    inner join settings on events.occurred_at <= settings.as_of
-    group by events.source
+        source,
+        max(newest_occurred_at) as newest_occurred_at
+    from newest_of_both
+    group by source
 
 ),
 

@@ -137,14 +137,24 @@ fn a_batch_adds_its_own_figures_and_all_are_those_of_all_events() {
 }
 
 #[test]
-fn of_all_days_those_of_the_newest_events_are_read() {
+fn of_all_days_those_of_the_newest_events_are_read_and_those_only_where_a_batch_brought_later_ones() {
     let house = House::of_sample("shop");
     house.succeed(&["run"]);
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/queries/marts/data_quality.sql");
     let model = std::fs::read_to_string(path).unwrap();
-    let plan = house.succeed(&["sql", "-c", &format!("explain analyze {model}"), "--format", "json"]);
-    let scans: Vec<&str> = plan.split("\\n").filter(|line| line.contains("landing/events/")).collect();
-    let [scan] = scans[..] else { panic!("events are read once: {plan}") };
+    let scan = |as_of: &str| {
+        let query = format!("explain analyze {model}");
+        let plan = house.succeed(&["sql", "--as-of", as_of, "-c", &query, "--format", "json"]);
+        let scans: Vec<&str> = plan.split("\\n").filter(|line| line.contains("landing/events/")).collect();
+        let [scan] = scans[..] else { panic!("events are read once: {plan}") };
+        scan.to_owned()
+    };
+    let newest = house.sql("select max(newest_occurred_at) from int_batch_lateness");
+    let of_all = scan(&newest[0]);
+    assert!(of_all.contains("files_opened=0"), "the newest event of the only batch is known: {of_all}");
+
+    let earlier = house.sql("select max(newest_occurred_at) - interval '2 days' from int_batch_lateness");
+    let scan = scan(&earlier[0]);
     let (_, pruned) = scan.split_once("files_ranges_pruned_statistics=").unwrap();
     let (all, rest) = pruned.split_once(" total → ").unwrap();
     let (read, _) = rest.split_once(" matched").unwrap();
