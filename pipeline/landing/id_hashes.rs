@@ -5,16 +5,21 @@
 //! to a row, as they are and not compressed. Readers of the table do not see it, and a file without it, as older versions
 //! and other programs write them, may hold any id. An id of ten thousand in a batch and one of five million that are landed share
 //! a hash once in twenty batches, which costs the look at a day and nothing else.
+//!
+//! A watch lands a small file with each of its batches, so the hashes of small files stay in memory once they are read: five bytes
+//! to a row, of files that maintenance has not put together yet.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, AsArray, FixedSizeBinaryArray, RecordBatch};
 use arrow::compute::kernels::cast_utils::Parser;
-use arrow::datatypes::{DataType, Date32Type, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Date32Type, Field, Schema, SchemaRef, UInt32Type};
+use chrono::DateTime;
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use hashbrown::HashSet;
+use object_store::ObjectMeta;
 use parquet::basic::Compression;
 use parquet::file::properties::{EnabledStatistics, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
@@ -30,9 +35,14 @@ pub const EVENT_ID_HASH: &str = "event_id_hash";
 /// Bytes of a hash: the low ones of XXH64 with seed 0, the lowest first.
 const BYTES: usize = 5;
 
+/// Rows of a file whose hashes stay in memory, at most.
+const SMALL: usize = 4096;
+/// Column of the number of the file that a row is of; no column of the table is named so.
+const FILE: &str = "wayline file";
+
 /// What is read of a file; there may be no hashes in it.
 static SCHEMA: LazyLock<Schema> =
-    LazyLock::new(|| Schema::new(vec![field(true), Field::new(PARTITION, DataType::Date32, true)]));
+    LazyLock::new(|| Schema::new(vec![field(true), Field::new(FILE, DataType::UInt32, false)]));
 
 fn field(is_nullable: bool) -> Field {
     Field::new(EVENT_ID_HASH, DataType::FixedSizeBinary(BYTES as i32), is_nullable)
@@ -84,7 +94,7 @@ impl Hashes {
 
     /// The hashes of these ids.
     pub fn of<'a>(ids: impl Iterator<Item = &'a str>) -> Self {
-        let all: HashSet<u64, _> = ids.map(|id| number(&hashed(id))).collect();
+        let all: HashSet<u64, _> = ids.map(|id| hash(&hashed(id))).collect();
         let mut hashes = Self { bits: vec![0; ((all.len() * Self::BITS).next_power_of_two() / 64).max(1)], all };
         for hash in &hashes.all {
             let (word, bit) = place(*hash, hashes.bits.len());
@@ -100,33 +110,76 @@ impl Hashes {
 
     /// Those files of a table of events whose day has a row with one of the hashes, or one of which no hash is known.
     pub async fn files(&self, ctx: &SessionContext, lake: &Lake, files: Vec<Part>) -> Result<Vec<Part>> {
-        let snapshot = Snapshot::new(lake, EVENTS, &SCHEMA, &[PARTITION.to_string()], files.clone())?;
-        let mut rows = ctx.read_table(Arc::new(snapshot.with_unknown_rows()))?.execute_stream().await?;
-        let mut days = BTreeSet::new();
-        while let Some(rows) = rows.try_next().await? {
-            let (hashes, dates) = (rows.column(0).as_fixed_size_binary(), rows.column(1).as_primitive::<Date32Type>());
-            if hashes.null_count() > 0 {
-                days.extend(dates);
-                continue;
+        let documents: Vec<ObjectMeta> = files.iter().map(|file| document(lake, file)).collect();
+        lake.documents().keep(&lake.path(EVENTS), &documents);
+        let mut may_hold = vec![false; files.len()];
+        let mut unread = Vec::new();
+        for (number, (file, document)) in files.iter().zip(&documents).enumerate() {
+            match lake.documents().get::<Vec<u8>>(document) {
+                Some(hashes) => may_hold[number] = self.contain_any(&hashes),
+                None => unread.push(Part { partition: vec![(FILE.into(), number.to_string())], ..file.clone() }),
             }
-            for (row, hash) in hashes.values().chunks_exact(BYTES).enumerate() {
-                if self.contain(number(hash)) {
-                    days.insert(dates.is_valid(row).then(|| dates.value(row)));
+        }
+
+        // Of small files that are read: their hashes, as far as all rows so far have one.
+        let is_small = |part: &Part| part.rows <= SMALL;
+        let mut read: Vec<Option<Vec<u8>>> = files.iter().map(|file| is_small(file).then(Vec::new)).collect();
+        let snapshot = Snapshot::new(lake, EVENTS, &SCHEMA, &[FILE.to_string()], unread)?;
+        let mut rows = ctx.read_table(Arc::new(snapshot.with_unknown_rows()))?.execute_stream().await?;
+        while let Some(rows) = rows.try_next().await? {
+            let (hashes, numbers) =
+                (rows.column(0).as_fixed_size_binary(), rows.column(1).as_primitive::<UInt32Type>());
+            let mut first = 0;
+            for of_file in numbers.values().chunk_by(|one, next| one == next) {
+                let (number, hashes) = (of_file[0] as usize, hashes.slice(first, of_file.len()));
+                first += of_file.len();
+                if hashes.null_count() > 0 {
+                    (may_hold[number], read[number]) = (true, None);
+                    continue;
+                }
+                may_hold[number] |= self.contain_any(hashes.values());
+                if let Some(read) = &mut read[number] {
+                    read.extend_from_slice(hashes.values());
                 }
             }
         }
+        for ((read, file), document) in read.into_iter().zip(&files).zip(documents) {
+            // A file whose count of rows is not in the log, or that has other rows, is read again.
+            if let Some(read) = read.filter(|read| !read.is_empty() && read.len() == file.rows * BYTES) {
+                lake.documents().remember(document, Arc::new(read));
+            }
+        }
+
         // Other programs may write a file without a day.
         let day = |file: &Part| {
             let (_, day) = file.partition.iter().find(|(column, _)| column == PARTITION)?;
             Date32Type::parse(day)
         };
+        let days: BTreeSet<_> = files.iter().zip(may_hold).filter(|(_, may)| *may).map(|(file, _)| day(file)).collect();
         Ok(files.into_iter().filter(|file| days.contains(&day(file))).collect())
+    }
+
+    /// Whether one of these hashes, side by side, is among them.
+    fn contain_any(&self, hashes: &[u8]) -> bool {
+        hashes.chunks_exact(BYTES).any(|bytes| self.contain(hash(bytes)))
     }
 }
 
-fn number(hash: &[u8]) -> u64 {
+/// A file of the table as a document: its name is used once, and that tells it from any other.
+fn document(lake: &Lake, file: &Part) -> ObjectMeta {
+    ObjectMeta {
+        location: lake.path(&format!("{EVENTS}/{}", file.path)),
+        last_modified: DateTime::UNIX_EPOCH,
+        size: file.size,
+        e_tag: None,
+        version: Some("the only one".to_owned()),
+    }
+}
+
+/// The number whose low bytes are those of a hash.
+fn hash(stored: &[u8]) -> u64 {
     let mut bytes = [0; 8];
-    bytes[..BYTES].copy_from_slice(hash);
+    bytes[..BYTES].copy_from_slice(stored);
     u64::from_le_bytes(bytes)
 }
 
@@ -151,10 +204,17 @@ mod tests {
 
     #[tokio::test]
     async fn files_are_told_by_the_hashes_in_them_and_those_without_are_taken() {
+        // Of one size the hashes are read for each question, of the other once.
+        for (of_a_day, stays) in [(20_000, false), (300, true)] {
+            tell_files(of_a_day, stays).await;
+        }
+    }
+
+    async fn tell_files(of_a_day: u32, stays: bool) {
         let folder = tempfile::tempdir().unwrap();
         let lake = Lake::open(folder.path(), "lake").unwrap();
         let ctx = engine::session(&lake, &config::Engine::default()).unwrap();
-        let (mut files, first) = (Vec::new(), |day: u32| day * 20_000);
+        let (mut files, first) = (Vec::new(), |day: u32| day * of_a_day);
         for day in 0..5 {
             let rows = rows(first(day)..first(day + 1));
             // As older versions wrote them.
@@ -165,7 +225,7 @@ mod tests {
             files.push(delta::write_part(&lake, EVENTS, "part", partition, content, count).await.unwrap());
         }
         for (asked, expected) in [
-            (vec![first(1) + 19_999, 900_000], vec![1, 2]),
+            (vec![first(2) - 1, 900_000], vec![1, 2]),
             ((900_000..901_000).collect(), vec![2]),
             ((first(3)..first(4)).collect(), vec![2, 3]),
             (vec![0, first(1), first(2), first(3)], vec![0, 1, 2, 3]),
@@ -176,7 +236,13 @@ mod tests {
             let found = Hashes::of(ids.iter().map(String::as_str)).files(&ctx, &lake, files.clone()).await.unwrap();
             let expected: Vec<&Part> = expected.iter().map(|day| &files[*day]).collect();
             assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{} ids", ids.len());
+            let known = files.iter().map(|file| lake.documents().get::<Vec<u8>>(&document(&lake, file)).is_some());
+            assert_eq!(known.collect::<Vec<_>>(), [stays, stays, false, stays, stays]);
         }
+        // Of files that are no longer of the table nothing is kept.
+        Hashes::of([].into_iter()).files(&ctx, &lake, files[..1].to_vec()).await.unwrap();
+        let known = files.iter().map(|file| lake.documents().get::<Vec<u8>>(&document(&lake, file)).is_some());
+        assert_eq!(known.collect::<Vec<_>>(), [stays, false, false, false, false]);
     }
 
     #[test]
