@@ -6,8 +6,8 @@
 //! and other programs write them, may hold any id. An id of ten thousand in a batch and one of five million that are landed share
 //! a hash once in twenty batches, which costs the look at a day and nothing else.
 //!
-//! A watch lands a small file with each of its batches, so the hashes of small files stay in memory once they are read: five bytes
-//! to a row, of files that maintenance has not put together yet.
+//! A watch lands a small file with each of its batches, so the hashes of small files stay in memory once they are read: up to
+//! some kilobytes to a file, of which maintenance leaves few to a day.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
@@ -36,7 +36,7 @@ pub const EVENT_ID_HASH: &str = "event_id_hash";
 const BYTES: usize = 5;
 
 /// Rows of a file whose hashes stay in memory, at most.
-const SMALL: usize = 4096;
+const SMALL: usize = 1024;
 /// Column of the number of the file that a row is of; no column of the table is named so.
 const FILE: &str = "wayline file";
 
@@ -122,7 +122,7 @@ impl Hashes {
         }
 
         // Of small files that are read: their hashes, as far as all rows so far have one.
-        let is_small = |part: &Part| part.rows <= SMALL;
+        let is_small = |part: &Part| (1..=SMALL).contains(&part.rows);
         let mut read: Vec<Option<Vec<u8>>> = files.iter().map(|file| is_small(file).then(Vec::new)).collect();
         let snapshot = Snapshot::new(lake, EVENTS, &SCHEMA, &[FILE.to_string()], unread)?;
         let mut rows = ctx.read_table(Arc::new(snapshot.with_unknown_rows()))?.execute_stream().await?;
@@ -138,14 +138,18 @@ impl Hashes {
                     continue;
                 }
                 may_hold[number] |= self.contain_any(hashes.values());
-                if let Some(read) = &mut read[number] {
-                    read.extend_from_slice(hashes.values());
+                match &mut read[number] {
+                    Some(read) if read.len() + hashes.values().len() <= files[number].rows * BYTES => {
+                        read.extend_from_slice(hashes.values());
+                    }
+                    // One with more rows than the log says is not small.
+                    read => *read = None,
                 }
             }
         }
         for ((read, file), document) in read.into_iter().zip(&files).zip(documents) {
-            // A file whose count of rows is not in the log, or that has other rows, is read again.
-            if let Some(read) = read.filter(|read| !read.is_empty() && read.len() == file.rows * BYTES) {
+            // One with fewer rows than the log says is read again.
+            if let Some(read) = read.filter(|read| read.len() == file.rows * BYTES) {
                 lake.documents().remember(document, Arc::new(read));
             }
         }

@@ -57,8 +57,8 @@ events as (
 
 ),
 
--- The newest event of a batch is known, and by as-of that of a source with it:
--- unless one came after as-of, when events of the source are read.
+-- The newest event of a batch is known, and so is that of a source by as-of:
+-- unless one of a batch came after as-of, when events are read.
 newest_of_batches as (
 
     select

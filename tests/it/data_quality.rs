@@ -78,7 +78,7 @@ const OF_SOURCES: &str = "select source, \
 fn a_batch_adds_its_own_figures_and_all_are_those_of_all_events() {
     let house = House::new(PROJECT, &[]);
     // One of a batch to come before, one in the future, days without events between, and a source that ends early.
-    let batches: [(&str, &[(&str, &str)]); 5] = [
+    let batches: [(&str, &[(&str, &str)]); 6] = [
         (
             "web/1",
             &[("2025-03-01T10:00:00Z", "2025-03-01T10:00:01Z"), ("2025-03-01T11:00:00Z", "2025-03-01T11:30:00Z")],
@@ -99,6 +99,10 @@ fn a_batch_adds_its_own_figures_and_all_are_those_of_all_events() {
             &[("2025-03-09T07:00:00Z", "2025-03-09T07:00:00Z"), ("2025-02-20T00:00:00Z", "2025-03-09T07:30:00Z")],
         ),
         ("web/5", &[("2025-03-09T09:00:00Z", "2025-03-09T09:00:00Z")]),
+        (
+            "web/6",
+            &[("2025-03-09T09:10:00Z", "2025-03-09T09:10:00Z"), ("2025-03-09T09:30:00Z", "2025-03-09T09:30:00Z")],
+        ),
     ];
     let expect_all_told = |step: &str| {
         let told = house.sql(
@@ -125,7 +129,14 @@ fn a_batch_adds_its_own_figures_and_all_are_those_of_all_events() {
         expect_all_told(name);
     }
     // By another time other events are the newest, also those that were in the future of their batch.
-    for as_of in ["2025-03-09T08:00:00Z", "2025-03-09T07:59:59Z", "2025-03-02T00:00:00Z", "2025-02-27T00:00:00Z"] {
+    // Between two events of one batch the first of them is, though the other batches are older.
+    for as_of in [
+        "2025-03-09T09:20:00Z",
+        "2025-03-09T08:00:00Z",
+        "2025-03-09T07:59:59Z",
+        "2025-03-02T00:00:00Z",
+        "2025-02-27T00:00:00Z",
+    ] {
         house.succeed(&["run", "--as-of", as_of]);
         expect_all_told(as_of);
     }
@@ -133,7 +144,7 @@ fn a_batch_adds_its_own_figures_and_all_are_those_of_all_events() {
     expect_all_told("maintained");
     house.write("wayline.toml", format!("{PROJECT}\n[landing]\nfuture_tolerance = \"30d\"\n").as_bytes());
     house.succeed(&["run"]);
-    assert_eq!(house.sql("select sum(future_events), sum(landed) from data_quality"), ["0,9"]);
+    assert_eq!(house.sql("select sum(future_events), sum(landed) from data_quality"), ["0,11"]);
 }
 
 #[test]
