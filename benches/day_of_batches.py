@@ -2,7 +2,7 @@
 """A day of small batches: does what a lake keeps stay bounded, and does it end where one run would?
 
     cargo build --release
-    python benches/day_of_batches.py [--batches 8640] [--events 10] [--hour 360] [--retain TIME] [--binary target/release/wayline] [--keep DIR]
+    python benches/day_of_batches.py [--batches 8640] [--events 10] [--days 1] [--shuffle SEED] [--hour 360] [--retain TIME] [--binary target/release/wayline] [--keep DIR]
 
 Generates events and lets `wayline watch` land, build and publish them, a batch in each of its cycles, as every ten seconds of a day. The
 files of an hour are there when it begins, so that no cycle waits for the clock; then that watch ends, and a job of `wayline maintain`
@@ -10,12 +10,15 @@ stands for what a watch of real hours does by itself, keeping what was replaced 
 Prints a row per hour: milliseconds of its cycles, the MiB held at most, then what the lake has before maintenance and after. A day that
 was stopped goes on where `--keep` left it. In the end nothing may be damaged, every event that was landed is there once, and each
 published file is the one that a lake has which was given all events at once.
+
+`--batches 500 --events 2000 --days 30 --shuffle 1` asks the last of a million events that come in any order, whatever their days.
 """
 import argparse
 import collections
 import json
 import math
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -33,6 +36,8 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batches", type=int, default=8640)
     parser.add_argument("--events", type=int, default=10, help="events of a batch")
+    parser.add_argument("--days", type=int, default=1, help="days over which the events are spread")
+    parser.add_argument("--shuffle", type=int, metavar="SEED", help="let the events come in an order that this number makes")
     parser.add_argument("--hour", type=int, default=360, help="batches from one maintenance to the next")
     parser.add_argument("--retain", help="how long maintenance keeps what was replaced; by default as long as the hour took")
     parser.add_argument("--binary", default=HERE.parent / "target/release/wayline")
@@ -111,11 +116,11 @@ class Project:
         return seconds, held
 
 
-def day(folder, project, at_once, count):
-    """The day's events, a line each. Both projects are made, unless a day is there already."""
+def day(folder, project, at_once, count, days, seed):
+    """The events in the order in which they come, a line each. Both projects are made, unless a day is there already."""
     kept = folder / "events.jsonl"
     if not kept.exists():
-        made = [project.binary, "generate", "--events", str(count), "--days", "1", "--files", "1", project.folder]
+        made = [project.binary, "generate", "--events", str(count), "--days", str(days), "--files", "1", project.folder]
         subprocess.run(made, check=True, capture_output=True)
         [generated] = (project.folder / "landing-zone").iterdir()
         shutil.copytree(project.folder, at_once.folder, ignore=shutil.ignore_patterns(generated.name))
@@ -123,14 +128,17 @@ def day(folder, project, at_once, count):
             # A file is a batch.
             configuration.write("\n[landing]\nmax_batch_bytes = 1\n")
         generated.rename(kept)
-    return kept.read_bytes().splitlines(keepends=True)
+    lines = kept.read_bytes().splitlines(keepends=True)
+    if seed is not None:
+        random.Random(seed).shuffle(lines)
+    return lines
 
 
 def main():
     options = arguments()
     folder = options.keep or Path(tempfile.mkdtemp(prefix="wayline-day-"))
     project, at_once = Project(options.binary, folder / "batches"), Project(options.binary, folder / "at-once")
-    lines = day(folder, project, at_once, options.batches * options.events)
+    lines = day(folder, project, at_once, options.batches * options.events, options.days, options.shuffle)
     arrived = len(list((project.folder / "landing-zone").iterdir()))
 
     heads = ["hour", "p50 ms", "p95 ms", "max ms", "MiB", *KINDS, "MB", *(f"{name} after" for name in KINDS), "MB after", "maintained in s"]

@@ -15,7 +15,7 @@ use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int32Type, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::{Result, exec_err, plan_err};
-use datafusion::logical_expr::ColumnarValue;
+use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarUDFImpl};
 use datafusion::scalar::ScalarValue;
 
 use super::moments::to_moments;
@@ -83,6 +83,12 @@ pub(crate) fn expect_count(function: &str, types: &[DataType], count: usize) -> 
         return Ok(());
     }
     plan_err!("{function}: expected {count} arguments, got {}", types.len())
+}
+
+/// What a scalar function returns for these arguments: its type, nullable.
+pub(crate) fn returned_field(function: &dyn ScalarUDFImpl, args: &ReturnFieldArgs) -> Result<FieldRef> {
+    let types: Vec<DataType> = args.arg_fields.iter().map(|field| field.data_type().clone()).collect();
+    Ok(Arc::new(Field::new(function.name(), function.return_type(&types)?, true)))
 }
 
 /// Coerces a list argument to `List` when `accepts` its elements; an untyped null becomes a list of `otherwise`.

@@ -1,16 +1,16 @@
 //! `first_at`: what stands beside the first touch of a kind.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use datafusion::arrow::array::{Array, AsArray, UInt32Builder};
 use datafusion::arrow::compute::{cast, take};
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{Result, exec_datafusion_err, internal_err, plan_datafusion_err};
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::arguments::{Lists, Texts, coerce_list, coerce_text, coerce_texts, expect_count};
+use super::arguments::{Lists, Texts, coerce_list, coerce_text, coerce_texts, expect_count, returned_field};
 use super::documentation::{Example, Manual, Section, Unlike};
 use super::elements::Names;
 use super::funnel::{Matcher, Steps};
@@ -62,12 +62,11 @@ impl ScalarUDFImpl for FirstAt {
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        let types: Vec<DataType> = args.arg_fields.iter().map(|field| field.data_type().clone()).collect();
         let step = args.scalar_arguments.get(2).copied().flatten();
         if let Some(step) = step.and_then(|step| step.try_as_str()).flatten() {
             matcher(step, &[]).map_err(|what| plan_datafusion_err!("first_at: {what}"))?;
         }
-        Ok(Arc::new(Field::new(self.name(), self.return_type(&types)?, true)))
+        returned_field(self, &args)
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {

@@ -10,20 +10,21 @@ use std::sync::{Arc, LazyLock};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray, UInt32Array};
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use datafusion::arrow::compute::take;
-use datafusion::arrow::datatypes::{DataType, Field, Fields};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion::common::{Result, exec_err, plan_err, resources_err};
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
 pub(super) use self::cuts::Cuts;
 use self::cuts::TooMany;
 use super::arguments::{
-    Lists, coerce_booleans, coerce_fields, element_type, expect_count, item_field, list_type, to_booleans,
+    Lists, coerce_booleans, coerce_fields, element_type, expect_count, item_field, list_type, returned_field,
+    to_booleans,
 };
 use super::documentation::{Example, Manual, Section};
 use super::elements::Rows;
-use super::moments::{Spans, coerce_span_between, is_moment, to_moments};
+use super::moments::{Spans, check_span, coerce_span_between, is_moment, to_moments};
 
 const TIMES: &str = "times";
 
@@ -93,6 +94,11 @@ impl ScalarUDFImpl for GoalTouches {
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         let (lists, _) = list_fields(&types[0])?;
         Ok(list_type(DataType::Struct(record_fields(lists))))
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        check_span(self.name(), "look_back", &args, 2)?;
+        returned_field(self, &args)
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {

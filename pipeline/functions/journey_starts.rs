@@ -2,15 +2,15 @@
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::Result;
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::arguments::{coerce_booleans, coerce_times, expect_count, list_type};
+use super::arguments::{coerce_booleans, coerce_times, expect_count, list_type, returned_field};
 use super::documentation::{Example, Manual, Section};
-use super::moments::coerce_span;
+use super::moments::{check_span, coerce_span};
 use super::starts::Starts;
 
 /// The function `journey_starts`.
@@ -45,6 +45,11 @@ impl ScalarUDFImpl for JourneyStarts {
 
     fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
         Ok(list_type(DataType::Boolean))
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        check_span(self.name(), "timeout", &args, 2)?;
+        returned_field(self, &args)
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {

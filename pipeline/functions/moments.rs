@@ -20,7 +20,7 @@ use datafusion::arrow::datatypes::{
 };
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err, plan_err};
 
-pub(crate) use self::spans::{Spans, coerce_span, coerce_span_between, constant_span, counted_unit};
+pub(crate) use self::spans::{Spans, check_span, coerce_span, coerce_span_between, constant_span, counted_unit};
 use super::arguments::time_type;
 
 const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;

@@ -4,15 +4,15 @@ use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::{Array, ListArray, TimestampMicrosecondArray};
 use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use datafusion::arrow::datatypes::{DataType, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, FieldRef, TimeUnit};
 use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::arguments::{coerce_times, element_type, expect_count, item_field, list_type};
+use super::arguments::{coerce_times, element_type, expect_count, item_field, list_type, returned_field};
 use super::documentation::{Example, Manual};
-use super::moments::coerce_span;
+use super::moments::{check_span, coerce_span};
 use super::starts::{RUNS, Starts};
 
 /// The function `run_starts`.
@@ -48,6 +48,11 @@ impl ScalarUDFImpl for RunStarts {
             }
             _ => plan_err!("run_starts: expected a list of timestamps, got {}", types[0]),
         }
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        check_span(self.name(), "gap", &args, 1)?;
+        returned_field(self, &args)
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {

@@ -9,10 +9,17 @@ mod cases;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::process::Command;
+
+use crate::arrivals::content;
 
 use self::cases::{Cases, Chance, FILES, PROJECT, asked, case_in};
 use crate::house::House;
 use crate::sample_projects::{Difference, ask_oracle, differences};
+
+/// Events of the generated set, and batches in which they come.
+const EVENTS: u64 = 3000;
+const BATCHES: u64 = 60;
 
 /// Projects of one test run, and cases in each.
 const PROJECTS: u64 = 3;
@@ -81,4 +88,40 @@ fn every_table_is_told_by_the_events_alone_however_they_were_cut_into_batches() 
         }
         println!("project {seed}: {} cases, {} rulings, 0 differ", cases.count(), rulings.len());
     }
+}
+
+/// Asked of more by `WAYLINE_LAW_EVENTS` and `WAYLINE_LAW_BATCHES`.
+#[test]
+fn generated_events_in_many_batches_in_any_order_end_as_in_one() {
+    let events = asked("WAYLINE_LAW_EVENTS").unwrap_or(EVENTS);
+    let batches = asked("WAYLINE_LAW_BATCHES").unwrap_or(BATCHES);
+    let made = tempfile::tempdir().unwrap();
+    let mut generate = Command::new(env!("CARGO_BIN_EXE_wayline"));
+    generate.args(["generate", "--events", &events.to_string(), "--days", "30", "--files", "1"]).arg(made.path());
+    assert!(generate.output().unwrap().status.success());
+    let project = std::fs::read_to_string(made.path().join("wayline.toml")).unwrap() + "[lake]\ndurable = false\n";
+    let [generated] = &std::fs::read_dir(made.path().join("landing-zone")).unwrap().collect::<Vec<_>>()[..] else {
+        panic!("one file was asked for")
+    };
+    let all = std::fs::read_to_string(generated.as_ref().unwrap().path()).unwrap();
+
+    let whole = House::new(&project, &[("landing-zone/all.jsonl", all.as_bytes())]);
+    whole.succeed(&["run"]);
+    // A file is a batch, and a batch a cycle.
+    let cut = House::new(&format!("{project}[landing]\nmax_batch_bytes = 1\n"), &[]);
+    let mut chance = Chance::new(asked("WAYLINE_LAW_SEED").unwrap_or(1), u64::MAX);
+    let mut lines: Vec<&str> = all.lines().collect();
+    lines.sort_by_cached_key(|_| chance.below(u64::MAX));
+    for (number, batch) in lines.chunks(lines.len().div_ceil(batches as usize)).enumerate() {
+        cut.write(&format!("landing-zone/{number:06}.jsonl"), (batch.join("\n") + "\n").as_bytes());
+    }
+    let half = (batches / 2).to_string();
+    cut.succeed(&["watch", "--every", "1s", "--max-batches", &half]);
+    cut.succeed(&["maintain"]);
+    cut.succeed(&["watch", "--every", "1s", "--max-batches", &(batches - batches / 2).to_string()]);
+    assert_eq!(cut.sql("select count(distinct batch) from batches"), [batches.to_string()]);
+    let (cut, whole) = (content(&cut), content(&whole));
+    let differ: Vec<&String> =
+        whole.keys().chain(cut.keys()).filter(|name| cut.get(*name) != whole.get(*name)).collect();
+    assert!(differ.is_empty(), "of {} tables and files others than in one batch: {differ:?}", whole.len());
 }

@@ -14,7 +14,7 @@ use datafusion::logical_expr::{ColumnarValue, Expr, ReturnFieldArgs, ScalarUDF};
 use datafusion::scalar::ScalarValue;
 
 use super::super::arguments::is_text;
-use super::super::moments::{Spans, coerce_span};
+use super::super::moments::{Spans, check_span, coerce_span};
 use super::options::{GIVEN_TWICE, Options, check_field, check_hold, texts};
 use super::steps::Steps;
 use super::terms::Terms;
@@ -44,6 +44,7 @@ pub(super) fn coerce(function: &str, types: &[DataType]) -> Result<Vec<DataType>
 
 /// Checks the constants that a plan knows.
 pub(super) fn check(function: &str, args: &ReturnFieldArgs) -> Result<()> {
+    check_span(function, "the window", args, WINDOW)?;
     let constant = |position: usize| args.scalar_arguments.get(position).copied().flatten();
     let checked = || {
         let options = constant(OPTIONS).map(Options::parse).transpose()?;
@@ -62,7 +63,7 @@ pub(super) fn check(function: &str, args: &ReturnFieldArgs) -> Result<()> {
     checked().map_err(|what: String| plan_datafusion_err!("{function}: {what}"))
 }
 
-/// A constant window in microseconds. One that is wrong is told where it is read.
+/// A constant window in microseconds.
 fn span(window: &ScalarValue) -> Option<i64> {
     let window = window.cast_to(&coerce_span("", &window.data_type()).ok()?).ok()?;
     Spans::of_argument("", &ColumnarValue::Scalar(window)).ok()?.get(0)

@@ -11,7 +11,7 @@ use datafusion::arrow::datatypes::{
     DataType, Int64Type, IntervalDayTimeType, IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType, TimeUnit,
 };
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
-use datafusion::logical_expr::ColumnarValue;
+use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs};
 
 use super::super::arguments::is_text;
 use super::MICROSECONDS_PER_DAY;
@@ -75,23 +75,41 @@ pub(crate) fn constant_span(function: &str, what: &str, value: &ScalarValue, mom
     if value.is_null() {
         return null();
     }
-    let wrong = what.trim_start_matches("the ");
     let coerced = coerce_span_between(function, what, moment, &value.data_type())?;
     let unit = if coerced == DataType::Int64 { counted_unit(moment) } else { 1 };
-    let span = value.cast_to(&coerced).and_then(|span| Spans::of_argument(function, &ColumnarValue::Scalar(span)));
-    match span.as_ref().map(|span| span.get(0)) {
-        Ok(Some(span)) => match span.checked_mul(unit) {
+    match read_constant(function, what, value, &coerced)? {
+        None => null(),
+        Some(span) => match span.checked_mul(unit) {
             Some(span) => Ok(span),
-            None => plan_err!("{function}: wrong {wrong}: expected at most {}", i64::MAX / unit),
+            None => plan_err!("{function}: wrong {}: expected at most {}", bare(what), i64::MAX / unit),
         },
-        Ok(None) => null(),
-        Err(error) => {
-            let message = error.strip_backtrace();
-            let name = format!("{function}: ");
-            let reason = message.rsplit_once(&name).map_or(message.as_str(), |(_, reason)| reason);
-            plan_err!("{function}: wrong {wrong}: {reason}")
-        }
     }
+}
+
+/// Fails at planning where an argument is a constant that cannot be read as a span, or a negative one; `what` names it. Null passes, and
+/// so does what the plan does not know.
+pub(crate) fn check_span(function: &str, what: &str, args: &ReturnFieldArgs, position: usize) -> Result<()> {
+    let constant = args.scalar_arguments.get(position).copied().flatten();
+    if let Some(value) = constant.filter(|value| !value.is_null()) {
+        read_constant(function, what, value, &coerce_span(function, &value.data_type())?)?;
+    }
+    Ok(())
+}
+
+/// A constant as a span in whole microseconds, or as the whole number that it is. An error names the argument.
+fn read_constant(function: &str, what: &str, value: &ScalarValue, coerced: &DataType) -> Result<Option<i64>> {
+    let span = value.cast_to(coerced).and_then(|span| Spans::of_argument(function, &ColumnarValue::Scalar(span)));
+    span.map(|span| span.get(0)).or_else(|error| {
+        let message = error.strip_backtrace();
+        let name = format!("{function}: ");
+        let reason = message.rsplit_once(&name).map_or(message.as_str(), |(_, reason)| reason);
+        plan_err!("{function}: wrong {}: {reason}", bare(what))
+    })
+}
+
+/// The name of an argument without its article.
+fn bare(what: &str) -> &str {
+    what.trim_start_matches("the ")
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -178,8 +196,10 @@ mod tests {
     };
     use datafusion::arrow::datatypes::{IntervalDayTime, IntervalMonthDayNano};
     use datafusion::common::DataFusionError;
+    use datafusion::prelude::SessionContext;
 
     use super::super::super::arguments::time_type;
+    use super::super::super::register_all;
     use super::*;
 
     fn message<T: std::fmt::Debug>(result: Result<T>) -> String {
@@ -280,6 +300,36 @@ mod tests {
         ] {
             let error = message(constant_span("f", "the window", &span, time));
             assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    /// A month has no fixed length, time does not run backwards, and words are no span: told before anything is read.
+    #[tokio::test]
+    async fn a_constant_that_is_no_span_is_told_while_planning() {
+        let ctx = SessionContext::new();
+        register_all(&ctx);
+        let timeline = "named_struct('times', [now()])";
+        for (call, argument) in [
+            ("gap_starts([now()], SPAN)".to_owned(), "gap"),
+            ("run_starts([now()], SPAN)".to_owned(), "gap"),
+            ("journey_starts([now()], [true], SPAN)".to_owned(), "timeout"),
+            (format!("goal_touches({timeline}, [true], SPAN)"), "look_back"),
+            ("journey_funnel([now()], ['a'], ['w'], ['a'], SPAN)".to_owned(), "window"),
+            ("journey_funnel_positions([now()], ['a'], ['w'], ['a'], SPAN)".to_owned(), "window"),
+        ] {
+            for (span, reason) in [
+                ("interval '1 month'", "an interval of months has no fixed length; count it in days"),
+                ("interval '-5 minutes'", "a span must not be negative, got -300000000 microseconds"),
+                ("-1", "a span must not be negative, got -1 microseconds"),
+                ("'soon'", ""),
+            ] {
+                let sql = format!("select {}", call.replace("SPAN", span));
+                let error = ctx.sql(&sql).await.map(|_| ()).expect_err(&sql).strip_backtrace();
+                assert!(error.contains(&format!("wrong {argument}: {reason}")), "{sql}: {error}");
+            }
+            for span in ["interval '1 day'", "'30 minutes'", "5", "null"] {
+                ctx.sql(&format!("select {}", call.replace("SPAN", span))).await.unwrap();
+            }
         }
     }
 }
