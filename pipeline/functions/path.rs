@@ -6,13 +6,13 @@ use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringBuilder};
 use datafusion::arrow::compute::filter;
-use datafusion::arrow::datatypes::{DataType, Int64Type};
-use datafusion::common::{Result, exec_err, internal_err, plan_err};
+use datafusion::arrow::datatypes::{DataType, FieldRef, Int64Type};
+use datafusion::common::{Result, ScalarValue, exec_err, internal_err, plan_err};
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::arguments::{Lists, TextColumn, coerce_list, coerce_texts, expect_count};
+use super::arguments::{Lists, TextColumn, coerce_list, coerce_texts, expect_count, returned_field};
 use super::changes::{Changes, is_comparable};
 use super::documentation::{Example, Manual, Section, Unlike};
 use super::elements::Rows;
@@ -141,6 +141,11 @@ impl ScalarUDFImpl for PathText {
         Ok(DataType::Utf8)
     }
 
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        check_limit(self.name(), &args, 1)?;
+        returned_field(self, &args)
+    }
+
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let lists = Lists::of_argument(self.name(), &args.args[0], args.number_rows)?;
         let limits = Limits::of_argument(self.name(), &args.args[1], args.number_rows)?;
@@ -227,6 +232,18 @@ pub(super) fn coerce_limit(function: &str, data_type: &DataType) -> Result<DataT
     plan_err!("{function}: expected a whole number as limit, got {data_type}")
 }
 
+/// Fails at planning where the limit is a constant below 1.
+pub(super) fn check_limit(function: &str, args: &ReturnFieldArgs, position: usize) -> Result<()> {
+    let constant = args.scalar_arguments.get(position).copied().flatten();
+    let limit = constant.and_then(|limit| limit.cast_to(&DataType::Int64).ok());
+    match limit {
+        Some(ScalarValue::Int64(Some(limit))) if limit < 1 => {
+            plan_err!("{function}: expected a limit of at least 1, got {limit}")
+        }
+        _ => Ok(()),
+    }
+}
+
 /// How many touchpoints of a path count, per row; at least 1.
 pub(super) struct Limits(Int64Array);
 
@@ -302,7 +319,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn wrong_calls_are_refused() {
+    async fn a_limit_of_a_row_is_told_where_it_is_read() {
+        let error = error_of("select path_text(['a'], \"limit\") from (values (1), (0)) as limits(\"limit\")").await;
+        assert!(error.contains("path_text: expected a limit of at least 1, got 0"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn wrong_calls_are_told_while_planning() {
         for (sql, message) in [
             ("select path_collapse('a')", "path_collapse: expected a list of plain values, got Utf8"),
             ("select path_collapse([['a']])", "path_collapse: expected a list of plain values"),
@@ -311,8 +334,9 @@ mod tests {
             ("select path_text(['a'], 'b')", "path_text: expected a whole number as limit, got Utf8"),
             ("select path_text(['a'])", "path_text: expected 2 arguments, got 1"),
             ("select path_text(['a'], 0)", "path_text: expected a limit of at least 1, got 0"),
+            ("select path_edges(['a'], [now()], -2)", "path_edges: expected a limit of at least 1, got -2"),
         ] {
-            let error = error_of(sql).await;
+            let error = error_of(&format!("explain {sql}")).await;
             assert!(error.contains(message), "{sql}: {error}");
         }
     }

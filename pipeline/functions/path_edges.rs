@@ -5,19 +5,19 @@
 
 use std::sync::LazyLock;
 
-use datafusion::arrow::datatypes::{DataType, Fields};
+use datafusion::arrow::datatypes::{DataType, FieldRef, Fields};
 use datafusion::common::Result;
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::arguments::{Lists, coerce_texts, coerce_times, expect_count, to_times};
+use super::arguments::{Lists, coerce_texts, coerce_times, expect_count, returned_field, to_times};
 use super::changes::Runs;
 use super::documentation::{Example, Manual, Section, Unlike};
 use super::elements::{
     Names, Optionals, Rows, integers, record_fields, records_type, seconds, seconds_between, time_at,
 };
-use super::path::{Limits, coerce_limit};
+use super::path::{Limits, check_limit, coerce_limit};
 
 /// Where paths come from.
 pub(super) const START: &str = "(start)";
@@ -68,6 +68,11 @@ impl ScalarUDFImpl for PathEdges {
 
     fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
         Ok(records_type(edge_fields()))
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        check_limit(self.name(), &args, 2)?;
+        returned_field(self, &args)
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
