@@ -11,9 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
-use crate::arrivals::content;
-
 use self::cases::{Cases, Chance, FILES, PROJECT, asked, case_in};
+use crate::arrivals::content;
 use crate::house::House;
 use crate::sample_projects::{Difference, ask_oracle, differences};
 
@@ -99,7 +98,8 @@ fn generated_events_in_many_batches_in_any_order_end_as_in_one() {
     let mut generate = Command::new(env!("CARGO_BIN_EXE_wayline"));
     generate.args(["generate", "--events", &events.to_string(), "--days", "30", "--files", "1"]).arg(made.path());
     assert!(generate.output().unwrap().status.success());
-    let project = std::fs::read_to_string(made.path().join("wayline.toml")).unwrap() + "[lake]\ndurable = false\n";
+    let project = std::fs::read_to_string(made.path().join("wayline.toml")).unwrap();
+    let project = project.replacen("[lake]\n", "[lake]\ndurable = false\n", 1);
     let [generated] = &std::fs::read_dir(made.path().join("landing-zone")).unwrap().collect::<Vec<_>>()[..] else {
         panic!("one file was asked for")
     };
