@@ -105,7 +105,7 @@ fn generated_events_in_many_batches_in_any_order_end_as_in_one() {
     };
     let all = std::fs::read_to_string(generated.as_ref().unwrap().path()).unwrap();
 
-    let whole = House::new(&project, &[("landing-zone/all.jsonl", all.as_bytes())]);
+    let whole = House::new(&project, &[("landing-zone/events-all.jsonl", all.as_bytes())]);
     whole.succeed(&["run"]);
     // A file is a batch, and a batch a cycle.
     let cut = House::new(&format!("{project}[landing]\nmax_batch_bytes = 1\n"), &[]);
@@ -113,13 +113,15 @@ fn generated_events_in_many_batches_in_any_order_end_as_in_one() {
     let mut lines: Vec<&str> = all.lines().collect();
     lines.sort_by_cached_key(|_| chance.below(u64::MAX));
     for (number, batch) in lines.chunks(lines.len().div_ceil(batches as usize)).enumerate() {
-        cut.write(&format!("landing-zone/{number:06}.jsonl"), (batch.join("\n") + "\n").as_bytes());
+        cut.write(&format!("landing-zone/events-{number:06}.jsonl"), (batch.join("\n") + "\n").as_bytes());
     }
     let half = (batches / 2).to_string();
     cut.succeed(&["watch", "--every", "1s", "--max-batches", &half]);
     cut.succeed(&["maintain"]);
     cut.succeed(&["watch", "--every", "1s", "--max-batches", &(batches - batches / 2).to_string()]);
     assert_eq!(cut.sql("select count(distinct batch) from batches"), [batches.to_string()]);
+    let landed = "select count(*) > 0, count(*) = count(distinct event_id) from events";
+    assert_eq!((cut.sql(landed), whole.sql(landed)), (vec!["true,true".into()], vec!["true,true".into()]));
     let (cut, whole) = (content(&cut), content(&whole));
     let differ: Vec<&String> =
         whole.keys().chain(cut.keys()).filter(|name| cut.get(*name) != whole.get(*name)).collect();
