@@ -11,7 +11,10 @@ use object_store::path::Path;
 
 /// What was read of documents, by their paths, each with what the store told of it then.
 #[derive(Debug, Default)]
-pub struct Documents(Mutex<HashMap<Path, (ObjectMeta, Arc<dyn Any + Send + Sync>)>>);
+pub struct Documents(Mutex<HashMap<Path, AsRead>>);
+
+/// What the store told of a document when it was read, and what was read.
+type AsRead = (ObjectMeta, Arc<dyn Any + Send + Sync>);
 
 impl Documents {
     /// What was read of a document that still is what it was then, as far as the store tells; none if it was read as another type.
