@@ -183,6 +183,13 @@ impl Lake {
         Ok(found)
     }
 
+    /// The same of documents that are read once: what was read of those that are gone is forgotten.
+    pub async fn list_documents(&self, relative: &str) -> Result<Vec<ObjectMeta>> {
+        let listed = self.list(relative).await?;
+        self.documents.keep(&self.path(relative), &listed);
+        Ok(listed)
+    }
+
     /// The path of an object relative to the lake's root, if it lies in the lake.
     pub fn relative(&self, path: &Path) -> Option<String> {
         let parts: Vec<_> = path.prefix_match(&self.root)?.collect();

@@ -32,7 +32,7 @@ mod unordered;
 use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::{ArrayRef, Int32Array, Int32Builder};
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use datafusion::arrow::datatypes::{DataType, FieldRef, Fields};
 use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
@@ -42,7 +42,7 @@ use datafusion::logical_expr::{
 
 use self::journeys::for_each_journey;
 pub(super) use self::steps::{Matcher, Steps};
-use super::arguments::{coerce_texts, coerce_times, item_field, list_type};
+use super::arguments::{coerce_texts, coerce_times, item_field, list_type, returned_field};
 use super::elements::{Rows, record_fields, records_type};
 use super::moments::coerce_span;
 
@@ -176,7 +176,7 @@ impl ScalarUDFImpl for JourneyFunnel {
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         constants::check(self.name(), &args)?;
-        Ok(Arc::new(Field::new(self.name(), self.return_type(&[])?, true)))
+        returned_field(self, &args)
     }
 
     fn simplify(&self, args: Vec<Expr>, _info: &SimplifyContext) -> Result<ExprSimplifyResult> {

@@ -7,13 +7,13 @@ use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::UInt32Array;
 use datafusion::arrow::compute::take;
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{Result, exec_datafusion_err, internal_err, plan_datafusion_err, plan_err};
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::arguments::{Lists, Texts, coerce_list, coerce_text, coerce_texts, element_type};
+use super::arguments::{Lists, Texts, coerce_list, coerce_text, coerce_texts, element_type, returned_field};
 use super::documentation::{Example, Manual, Section, Unlike};
 use super::elements::{Names, Rows};
 
@@ -130,7 +130,7 @@ impl ScalarUDFImpl for PathSlice {
         if let Some(word) = occurrence.and_then(|occurrence| occurrence.try_as_str()).flatten() {
             Occurrence::parse(word).map_err(|what| plan_datafusion_err!("path_slice: {what}"))?;
         }
-        Ok(Arc::new(Field::new(self.name(), self.return_type(&types)?, true)))
+        returned_field(self, &args)
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {

@@ -43,9 +43,7 @@ async fn folds(lake: &Lake) -> Result<Vec<(i64, i64)>> {
 /// The same, each with its document.
 async fn listed(lake: &Lake) -> Result<Vec<((i64, i64), ObjectMeta)>> {
     let mut longest: BTreeMap<i64, (i64, ObjectMeta)> = BTreeMap::new();
-    let folds = lake.list(FOLDED).await?;
-    lake.documents().keep(&lake.path(FOLDED), &folds);
-    for fold in folds {
+    for fold in lake.list_documents(FOLDED).await? {
         let Some((first, last)) = fold.location.filename().and_then(range) else { continue };
         if longest.get(&first).is_none_or(|(end, _)| *end < last) {
             longest.insert(first, (last, fold));

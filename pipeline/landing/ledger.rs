@@ -223,8 +223,7 @@ impl Entry {
 
     /// What the store tells of the documents of the books, by their paths.
     async fn listed(lake: &Lake) -> Result<HashMap<Path, ObjectMeta>> {
-        let listed = lake.list(BATCHES).await?;
-        lake.documents().keep(&lake.path(BATCHES), &listed);
+        let listed = lake.list_documents(BATCHES).await?;
         Ok(listed.into_iter().map(|document| (document.location.clone(), document)).collect())
     }
 

@@ -58,10 +58,8 @@ impl LateRows for ToldByReports {
 
     /// All rows, by run id. A report that cannot be read is passed over with a warning.
     async fn rows(&self) -> Result<RecordBatch> {
-        let reports = self.lake.list(RUNS).await?;
-        self.lake.documents().keep(&self.lake.path(RUNS), &reports);
+        let reports = self.lake.list_documents(RUNS).await?.into_iter();
         let reads: Vec<_> = reports
-            .into_iter()
             .map(|report| {
                 let lake = self.lake.clone();
                 async move { told(&lake, &report).await }

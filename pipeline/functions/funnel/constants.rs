@@ -14,7 +14,7 @@ use datafusion::logical_expr::{ColumnarValue, Expr, ReturnFieldArgs, ScalarUDF};
 use datafusion::scalar::ScalarValue;
 
 use super::super::arguments::is_text;
-use super::super::moments::{Spans, check_span, coerce_span};
+use super::super::moments::check_span;
 use super::options::{GIVEN_TWICE, Options, check_field, check_hold, texts};
 use super::steps::Steps;
 use super::terms::Terms;
@@ -44,7 +44,7 @@ pub(super) fn coerce(function: &str, types: &[DataType]) -> Result<Vec<DataType>
 
 /// Checks the constants that a plan knows.
 pub(super) fn check(function: &str, args: &ReturnFieldArgs) -> Result<()> {
-    check_span(function, "the window", args, WINDOW)?;
+    let window = check_span(function, "the window", args, WINDOW)?;
     let constant = |position: usize| args.scalar_arguments.get(position).copied().flatten();
     let checked = || {
         let options = constant(OPTIONS).map(Options::parse).transpose()?;
@@ -56,17 +56,11 @@ pub(super) fn check(function: &str, args: &ReturnFieldArgs) -> Result<()> {
         let steps = texts(steps)?;
         let steps = Steps::parse(steps.iter().map(Option::as_deref))?;
         if let Some(options) = options {
-            Terms::new(&options, &steps, constant(WINDOW).and_then(span))?;
+            Terms::new(&options, &steps, window)?;
         }
         Ok(())
     };
     checked().map_err(|what: String| plan_datafusion_err!("{function}: {what}"))
-}
-
-/// A constant window in microseconds.
-fn span(window: &ScalarValue) -> Option<i64> {
-    let window = window.cast_to(&coerce_span("", &window.data_type()).ok()?).ok()?;
-    Spans::of_argument("", &ColumnarValue::Scalar(window)).ok()?.get(0)
 }
 
 /// The options of a call, and the lists whose values are held.

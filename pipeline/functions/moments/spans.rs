@@ -87,13 +87,13 @@ pub(crate) fn constant_span(function: &str, what: &str, value: &ScalarValue, mom
 }
 
 /// Fails at planning where an argument is a constant that cannot be read as a span, or a negative one; `what` names it. Null passes, and
-/// so does what the plan does not know.
-pub(crate) fn check_span(function: &str, what: &str, args: &ReturnFieldArgs, position: usize) -> Result<()> {
+/// so does what the plan does not know. Returns the span that is known.
+pub(crate) fn check_span(function: &str, what: &str, args: &ReturnFieldArgs, position: usize) -> Result<Option<i64>> {
     let constant = args.scalar_arguments.get(position).copied().flatten();
-    if let Some(value) = constant.filter(|value| !value.is_null()) {
-        read_constant(function, what, value, &coerce_span(function, &value.data_type())?)?;
+    match constant.filter(|value| !value.is_null()) {
+        Some(value) => read_constant(function, what, value, &coerce_span(function, &value.data_type())?),
+        None => Ok(None),
     }
-    Ok(())
 }
 
 /// A constant as a span in whole microseconds, or as the whole number that it is. An error names the argument.
